@@ -1,0 +1,1 @@
+"""Models to compare the DVBF with, one file each."""

@@ -1,0 +1,88 @@
+"""Collect a data set of frames and actions: from the project's own pendulum, or from any Gymnasium environment."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from worldmodel.cli import require_at_least, require_positive, run_script
+from worldmodel.files import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    out: Path
+    """Data set to write, an .npz; a file that exists is not overwritten."""
+    env: str | None = None
+    """Gymnasium id of an environment with rgb_array rendering and continuous actions (for example
+    Pendulum-v1); default: the project's own pendulum, compiled."""
+    preset: Literal["paper", "gymnasium"] = "paper"
+    """Constants of the project's own pendulum: Karl et al. 2017, or Gymnasium's Pendulum-v1. Not used with
+    --env."""
+    sequences: int = 500
+    """Sequences to collect (N)."""
+    frames: int = 15
+    """Frames in each sequence (T); one action fewer."""
+    size: int = 16
+    """Side of the square frames, pixels."""
+    seed: int = 0
+    """Seed of the initial states, of the actions and of the pixel noise."""
+    max_torque: float | None = None
+    """Own pendulum: actions are uniform up to this torque, N m; default: the preset's."""
+    initial_speed: float | None = None
+    """Own pendulum: initial angular velocities are uniform up to this, rad/s; default: the preset's."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise on every pixel, in units of full brightness."""
+    workers: int = 2
+    """With --env: processes that render."""
+
+
+def main(options: Options) -> None:
+    require_at_least("--sequences", options.sequences, 1)
+    require_at_least("--frames", options.frames, 2)
+    require_at_least("--size", options.size, 4)
+    require_at_least("--seed", options.seed, 0)
+    require_at_least("--noise", options.noise, 0)
+    require_at_least("--workers", options.workers, 1)
+    if options.max_torque is not None:
+        require_positive("--max-torque", options.max_torque)
+    if options.initial_speed is not None:
+        require_at_least("--initial-speed", options.initial_speed, 0)
+    if options.out.exists():
+        raise UserError(f"{options.out}: exists already; it is not overwritten")
+    if options.env is not None and (options.max_torque is not None or options.initial_speed is not None):
+        raise UserError("--max-torque and --initial-speed belong to the project's own pendulum, not to --env")
+
+    from worldmodel import collecting
+    from worldmodel.sequences import save_sequences
+
+    if options.env is None:
+        from worldmodel.envs.pendulum import PRESETS
+
+        changes = {"max_torque": options.max_torque, "initial_speed": options.initial_speed}
+        params = dataclasses.replace(
+            PRESETS[options.preset], **{k: v for k, v in changes.items() if v is not None}
+        )
+        data = collecting.collect_pendulum(
+            options.seed, options.sequences, options.frames, params, options.size, options.noise
+        )
+    else:
+        data = collecting.collect_gymnasium(
+            options.env,
+            options.seed,
+            options.sequences,
+            options.frames,
+            options.size,
+            options.noise,
+            options.workers,
+        )
+    save_sequences(options.out, data)
+    print(
+        f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}, actions of size"
+        f" {data.action_size}"
+    )
+    for index, name in enumerate(data.state_names):
+        print(f"  standard deviation of {name}: {data.states[..., index].std():.3f}")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

@@ -1,0 +1,91 @@
+"""Train the static VAE on single frames: the stage before the DVBF."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from baselines.options import StaticVAEOptions
+from worldmodel.cli import INTERRUPTED, run_script
+from worldmodel.options import TrainingOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(TrainingOptions):
+    steps: int = 4000
+    """Optimiser updates."""
+    batch_size: int = 128
+    """Single frames in one update."""
+    model: Annotated[StaticVAEOptions, tyro.conf.arg(name="")] = dataclasses.field(
+        default_factory=StaticVAEOptions
+    )
+    """The model."""
+
+    def check(self) -> None:
+        super().check()
+        self.model.check()
+
+
+CURVES = (
+    ("ELBO and reconstruction", "nats per frame", {"elbo": "ELBO", "reconstruction": "reconstruction"}),
+    ("KL", "nats per frame", {"kl": "KL(q(z|x) || N(0, I))"}),
+    ("Reconstruction error", "pixel MSE", {"frame_mse": "training", "validation_mse": "validation"}),
+)
+
+
+def main(options: Options) -> int:
+    options.check()
+
+    import numpy as np
+
+    from baselines.static_vae import StaticVAE, latent_walk, reconstruct, report_posterior, vae_loss
+    from worldmodel.checks import run_overfit, run_range_test, sharpened
+    from worldmodel.figures import animate_grid, animate_walk, draw_curves, draw_posterior
+    from worldmodel.files import write_json
+    from worldmodel.fitting import Task, fit, load_training_data, start_or_resume
+    from worldmodel.sequences import as_unit_frames, spread_over
+
+    data, validation, card = load_training_data(options, window=1)
+    frames = as_unit_frames(spread_over(validation.frames.reshape(-1, *card.scale.frame_shape), 1000))
+    shown = spread_over(frames, 8)
+
+    def task(model: StaticVAEOptions) -> Task:
+        return Task(
+            name="static_vae",
+            build=lambda rngs: StaticVAE(card.scale, model, rngs),
+            loss=vae_loss,
+            window=1,
+            validate=lambda model: {
+                "validation_mse": float(np.mean((reconstruct(model, frames) - frames) ** 2))
+            },
+            snapshot=lambda model: reconstruct(model, shown),
+        )
+
+    if options.overfit_one_batch:
+        return run_overfit(task(sharpened(options.model, card.scale)), data, options, reconstruct)
+    if options.find_lr:
+        return run_range_test(task(options.model), data, options)
+    run = start_or_resume(options, "static_vae", card)
+    model, finished = fit(run, task(options.model), data, options)
+    draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
+    if not finished:
+        print(f"{run.folder}: stopped and saved; --resume goes on from here")
+        return INTERRUPTED
+
+    posterior = model.posterior(frames)
+    report = report_posterior(posterior)
+    write_json(run.folder / "posterior.json", report.to_json())
+    draw_posterior(run.folder / "posterior.png", report.kl, report.std)
+    steps, pictures = run.snapshots()
+    animate_grid(run.folder / "learning.gif", steps, pictures, shown)
+    walk = latent_walk(np.asarray(posterior.mean()))
+    animate_walk(run.folder / "latent_walk.gif", np.clip(model.emission(walk).mean(), 0, 1))
+
+    print(f"{run.folder}: trained; pictures: curves.png, posterior.png, learning.gif, latent_walk.gif")
+    print(report.table())
+    print("\n".join(report.in_words()))
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)

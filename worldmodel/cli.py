@@ -1,0 +1,79 @@
+"""What every script does around its main function: parse, set JAX up, and turn a user's mistake into one line.
+
+Nothing heavy is imported here, and scripts import JAX inside their main, so that --help answers at once.
+"""
+
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from worldmodel.config import read_options
+from worldmodel.files import UserError
+
+Options = TypeVar("Options")
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def run_script(main: Callable[[Options], int | None], options: type[Options], description: str) -> None:
+    """Parse the command line into `options` and call `main`; exit with its status.
+
+    With --resume the options that are not on the line are those of the run, not the defaults. A UserError
+    becomes one line on stderr and exit status 2.
+    """
+    use_compilation_cache()
+    arguments = sys.argv[1:]
+    try:
+        default = saved_options(options, arguments) if "--resume" in arguments else None
+        parsed = tyro.cli(options, description=description, args=arguments, default=default)
+        status = main(parsed) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def saved_options(kind: type[Options], arguments: list[str]) -> Options | None:
+    """The options that the run in --out was started with, or None where there is no run."""
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--out":
+            folder = Path(value or "".join(arguments[position + 1 : position + 2]))
+            if (folder / "config.json").is_file():
+                return read_options(folder, kind)
+    return None
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, on this machine; $JAX_COMPILATION_CACHE_DIR chooses where."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "worldmodel" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+def require_at_least(name: str, value: float, least: float) -> None:
+    """Raise UserError unless `value` is finite and at least `least`."""
+    if not (math.isfinite(value) and value >= least):
+        raise UserError(f"{name} must be at least {least}, not {value}")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise UserError unless `value` is finite and above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{name} must be above 0, not {value}")
+
+
+def require_share(name: str, value: float) -> None:
+    """Raise UserError unless `value` is in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} must be between 0 and 1, not {value}")

@@ -1,0 +1,168 @@
+"""Collect sequences from the project's own pendulum, compiled, or from any Gymnasium environment's frames."""
+
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+
+import cv2
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from worldmodel.envs.pendulum import STATE_NAMES, PendulumParams, simulate
+from worldmodel.envs.rendering import render_pendulum
+from worldmodel.files import UserError
+from worldmodel.sequences import Sequences
+
+CHUNK = 500
+"""sequences of the compiled pendulum between two looks at the progress bar"""
+
+
+def collect_pendulum(
+    seed: int, sequences: int, length: int, params: PendulumParams, size: int, noise_std: float = 0.0
+) -> Sequences:
+    """Random torques on the project's own pendulum: `sequences` x `length` frames of side `size`, grey.
+
+    Torques are uniform and independent from frame to frame; initial states are uniform. `noise_std` is the
+    standard deviation of Gaussian noise on every pixel, in units of full brightness.
+    """
+
+    @jax.jit
+    def collect(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        state_key, torque_key, noise_key = jax.random.split(key, 3)
+        high = jnp.array([params.initial_angle, params.initial_speed])
+        first = jax.random.uniform(state_key, (CHUNK, 2), minval=-high, maxval=high)
+        torques = params.max_torque * jax.random.uniform(
+            torque_key, (CHUNK, length - 1), minval=-1.0, maxval=1.0
+        )
+        states = simulate(first, torques, params)
+        frames = render_pendulum(states[..., 0], size)
+        return (
+            to_uint8(frames + noise_std * jax.random.normal(noise_key, frames.shape)),
+            torques[..., None],
+            states,
+        )
+
+    keys = jax.random.split(jax.random.key(seed), -(-sequences // CHUNK))
+    parts = []
+    with tqdm(total=sequences, unit="sequence", desc="collect") as bar:
+        for key in keys:
+            parts.append([np.asarray(array) for array in collect(key)])
+            bar.update(min(CHUNK, sequences - bar.n))
+    frames, actions, states = (np.concatenate(arrays)[:sequences] for arrays in zip(*parts, strict=True))
+    return Sequences(frames, actions, states.astype(np.float32), STATE_NAMES, params.dt)
+
+
+def to_uint8(frames: jax.Array) -> jax.Array:
+    """Brightness in [0, 1] to 0..255; what noise pushed outside is clipped."""
+    return jnp.round(jnp.clip(frames, 0, 1) * 255).astype(jnp.uint8)
+
+
+def collect_gymnasium(
+    env_id: str, seed: int, sequences: int, length: int, size: int, noise_std: float = 0.0, workers: int = 1
+) -> Sequences:
+    """Random actions in any Gymnasium environment that renders: every sequence is one reset and length - 1 steps.
+
+    Frames are resized by area and made grey. For Pendulum-v1 the arrow that shows the torque is removed and the
+    true states are recorded. Sequence n depends on (seed, n) alone, not on the number of workers. Raises
+    UserError when the environment is not known, does not render, has no continuous actions, or ends too early.
+    """
+    dt = _check_environment(env_id)
+    frames = np.empty((sequences, length, size, size), np.uint8)
+    records: list = [None] * sequences
+    with (
+        tqdm(total=sequences, unit="sequence", desc=f"collect {env_id}") as bar,
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+    ):
+        shares = np.array_split(np.arange(sequences), max(workers, -(-sequences // 10)))
+        jobs = [pool.submit(_collect_some, env_id, seed, share, length, size, noise_std) for share in shares]
+        try:
+            for job in as_completed(jobs):
+                for n, pictures, actions, states in job.result():
+                    frames[n], records[n] = pictures, (actions, states)
+                    bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    actions = np.stack([record[0] for record in records])
+    states = np.stack([record[1] for record in records]) if records[0][1] is not None else None
+    return Sequences(frames, actions, states, STATE_NAMES if states is not None else (), dt)
+
+
+def _check_environment(env_id: str) -> float | None:
+    """The seconds between two frames, where the environment says so."""
+    import worldmodel.envs  # noqa: F401  (registers the project's own)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            env = gymnasium.make(env_id, render_mode="rgb_array")
+    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{env_id}: cannot be made with rgb_array rendering: {' '.join(str(error).split())}"
+        ) from None
+    space, inner = env.action_space, env.unwrapped
+    fps = env.metadata.get("render_fps")
+    dt = getattr(inner, "dt", None) or (1 / fps if fps else None)
+    env.close()
+    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
+        raise UserError(f"{env_id}: actions must be vectors (a one-dimensional Box), not {space}")
+    return None if dt is None else float(dt)
+
+
+Record = tuple[int, np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def _collect_some(
+    env_id: str, seed: int, which: np.ndarray, length: int, size: int, noise_std: float
+) -> list[Record]:
+    """Some of the sequences, in a process of their own."""
+    import worldmodel.envs  # noqa: F401
+
+    env = gymnasium.make(env_id, render_mode="rgb_array")
+    true_state, before_render = _pendulum_hooks(env) if env_id.startswith("Pendulum-v") else (None, None)
+    records: list[Record] = []
+    for n in which:
+        random = np.random.default_rng([seed, int(n)])
+        env.reset(seed=int(random.integers(2**31)))
+        env.action_space.seed(int(random.integers(2**31)))
+        actions, pictures, states = [], [], []
+        for t in range(length):
+            if t > 0:
+                actions.append(env.action_space.sample())
+                _, _, terminated, truncated, _ = env.step(actions[-1])
+                if (terminated or truncated) and t < length - 1:
+                    raise UserError(f"{env_id}: an episode ended after {t} steps; ask for fewer --frames")
+            if before_render is not None:
+                before_render()
+            pictures.append(_small_and_grey(env.render(), size))
+            if true_state is not None:
+                states.append(true_state())
+        noisy = np.stack(pictures) / 255 + noise_std * random.standard_normal((length, size, size))
+        frames = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
+        records.append(
+            (int(n), frames, np.array(actions, np.float32), np.array(states, np.float32) if states else None)
+        )
+    env.close()
+    return records
+
+
+def _pendulum_hooks(env: gymnasium.Env) -> tuple[Callable[[], np.ndarray], Callable[[], None]]:
+    """Reads the true state of Gymnasium's Pendulum, and takes away the arrow that would show the action."""
+    inner = env.unwrapped
+
+    def true_state() -> np.ndarray:
+        return np.array(inner.state, np.float32)
+
+    def before_render() -> None:
+        inner.last_u = None
+
+    return true_state, before_render
+
+
+def _small_and_grey(picture: np.ndarray, size: int) -> np.ndarray:
+    """`[H, W, 3]` to `[size, size]` uint8; resized first, which is several times faster than last."""
+    return cv2.cvtColor(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)

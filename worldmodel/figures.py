@@ -1,0 +1,268 @@
+"""Pictures: film strips, animations and curves, in one style, with colours that colour-blind people can tell apart.
+
+Frames are arrays in [0, 1], `[H, W]` grey or `[H, W, C]`; small ones are enlarged without smoothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from worldmodel.files import atomic_write
+
+BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#888888"
+"""from the palette of Okabe and Ito (2008)"""
+ERROR_COLOURS = "magma"
+CELL = 96
+"""side of an enlarged frame in an animation, pixels"""
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that keeps its labels inside."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
+    """A looping GIF of uint8 RGB pictures, each shown for so long."""
+    images = [Image.fromarray(picture) for picture in pictures]
+    with atomic_write(path) as file:
+        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+
+
+def as_rgb(frame: np.ndarray) -> np.ndarray:
+    """`[H, W]` or `[H, W, C]` in [0, 1] to `[H, W, 3]`; of other than three channels the mean is shown."""
+    if frame.ndim == 3 and frame.shape[-1] != 3:
+        frame = frame.mean(axis=-1)
+    if frame.ndim == 2:
+        frame = np.repeat(frame[..., None], 3, axis=-1)
+    return np.clip(frame, 0, 1)
+
+
+def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The absolute difference of two frames, averaged over channels, as `[H, W, 3]` colours; black is none."""
+    difference = np.abs(np.clip(frame, 0, 1) - other)
+    return colormaps[ERROR_COLOURS](difference.mean(axis=-1) if difference.ndim == 3 else difference)[..., :3]
+
+
+def draw_film_strip(
+    path: Path,
+    truth: np.ndarray,
+    model: np.ndarray,
+    context: int,
+    dt: float | None,
+    title: str,
+    columns: int = 16,
+) -> None:
+    """Rows truth / model / error of one sequence `[T, H, W(, C)]`, over time; imagination begins at `context`."""
+    shown = np.unique(np.linspace(0, len(truth) - 1, min(columns, len(truth))).round().astype(int))
+    figure = new_figure(0.85 * len(shown) + 1.3, 3.5)
+    axes = figure.subplots(3, len(shown), squeeze=False)
+    for column, t in enumerate(shown):
+        colour = ORANGE if t >= context else BLUE
+        rows = (as_rgb(truth[t]), as_rgb(model[t]), as_error(model[t], truth[t]))
+        for row, picture in enumerate(rows):
+            axis = axes[row, column]
+            axis.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=2)
+        axes[0, column].set_title(f"{t * dt:.2g} s" if dt else f"{t}", fontsize=8)
+    for row, name in enumerate(("truth", "model", "error")):
+        axes[row, 0].set_ylabel(name, fontsize=10)
+    figure.suptitle(
+        f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
+        fontsize=9,
+    )
+    colours = figure.colorbar(
+        colormap_of_errors(), ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, 0.5, 1]
+    )
+    colours.ax.set_title("|error|", fontsize=7)
+    colours.ax.tick_params(labelsize=7)
+    save_figure(figure, path)
+
+
+def colormap_of_errors() -> Any:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(0, 1), ERROR_COLOURS)
+
+
+def animate_rollouts(
+    path: Path, truth: np.ndarray, model: np.ndarray, context: int, dt: float | None, rows: int = 4
+) -> None:
+    """A GIF in real time: for each of some sequences `[N, T, H, W(, C)]` truth, model and error side by side."""
+    rows = min(rows, len(truth))
+    pictures = []
+    for t in range(truth.shape[1]):
+        grid = [
+            [as_rgb(truth[n, t]), as_rgb(model[n, t]), as_error(model[n, t], truth[n, t])]
+            for n in range(rows)
+        ]
+        imagined = t >= context
+        time = f"{t * dt:.1f} s" if dt else f"frame {t}"
+        label = f"{time}  {'imagined' if imagined else 'observed'}"
+        pictures.append(
+            labelled_grid(grid, ["truth", "model", "|error|"], label, ORANGE if imagined else BLUE)
+        )
+    save_animation(path, pictures, milliseconds=max(20, round(1000 * dt)) if dt else 100)
+
+
+def labelled_grid(
+    grid: Sequence[Sequence[np.ndarray]], headings: Sequence[str], footer: str, border: str
+) -> np.ndarray:
+    """Frames in rows and columns, enlarged, under column headings; uint8 RGB."""
+    height, width = grid[0][0].shape[:2]
+    factor = max(1, round(CELL / max(height, width)))
+    cell_width, cell_height, gap, bar = width * factor, height * factor, 6, 18
+    canvas = Image.new(
+        "RGB",
+        (gap + len(headings) * (cell_width + gap), 2 * bar + gap + len(grid) * (cell_height + gap)),
+        "white",
+    )
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(12)
+    for column, heading in enumerate(headings):
+        x = gap + column * (cell_width + gap)
+        draw.text((x + cell_width / 2, bar / 2 + 1), heading, fill="black", font=font, anchor="mm")
+        for row, frames in enumerate(grid):
+            y = bar + gap + row * (cell_height + gap)
+            picture = Image.fromarray((as_rgb(frames[column]) * 255).round().astype(np.uint8))
+            draw.rectangle((x - 3, y - 3, x + cell_width + 2, y + cell_height + 2), fill=border)
+            canvas.paste(picture.resize((cell_width, cell_height), Image.Resampling.NEAREST), (x, y))
+    draw.text((gap, canvas.height - bar / 2 - 1), footer, fill=border, font=font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray], truth: np.ndarray) -> None:
+    """A GIF of learning: frames `[N, H, W(, C)]` at every step beneath the true ones."""
+    drawn = []
+    for step, frames in zip(steps, pictures, strict=True):
+        columns = [[as_rgb(true), as_rgb(frame)] for true, frame in zip(truth, frames, strict=True)]
+        grid = [list(row) for row in zip(*columns, strict=True)]
+        headings = ["truth, model" if n == 0 else "" for n in range(len(truth))]
+        drawn.append(labelled_grid(grid, headings, f"optimiser step {step}", GREY))
+    # The last picture stays a while: an eye needs it to see where learning ended.
+    save_animation(path, [*drawn, *drawn[-1:] * 6], milliseconds=300)
+
+
+def animate_walk(path: Path, frames: np.ndarray) -> None:
+    """A GIF of decoded frames `[S, H, W(, C)]` along a walk through the latent space."""
+    drawn = [
+        labelled_grid([[as_rgb(frame)]], ["decoder"], f"{index + 1}/{len(frames)}", GREY)
+        for index, frame in enumerate(frames)
+    ]
+    save_animation(path, drawn, milliseconds=80)
+
+
+def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
+    """KL and posterior standard deviation of every latent dimension."""
+    figure = new_figure(8, 3.2)
+    left, right = figure.subplots(1, 2)
+    dimensions = np.arange(len(kl))
+    left.bar(dimensions, kl, color=BLUE)
+    left.set(title="How much each dimension says", xlabel="latent dimension", ylabel="KL / nats per frame")
+    right.bar(dimensions, std, color=ORANGE)
+    right.axhline(1, color=GREY, linestyle="--", label="the prior's: unused")
+    right.set(
+        title="How sure the encoder is",
+        xlabel="latent dimension",
+        ylabel="posterior std",
+        yscale="log",
+        ylim=(1e-3, 2),
+    )
+    for axis in (left, right):
+        axis.set_xticks(dimensions)
+    _legend(right)
+    save_figure(figure, path)
+
+
+def draw_curves(
+    path: Path, metrics: list[dict[str, Any]], panels: Sequence[tuple[str, str, dict[str, str]]]
+) -> None:
+    """Metrics over steps. A panel is (title, y label, {metric name: legend})."""
+    figure = new_figure(4.2 * len(panels), 3.2)
+    for axis, (title, label, lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        colours = (BLUE, ORANGE, GREEN, VERMILION)
+        smallest = []
+        for colour, (name, legend) in zip(colours, lines.items(), strict=False):
+            points = [(line["step"], line[name]) for line in metrics if name in line]
+            if points:
+                x, y = np.array(points).T
+                axis.plot(x, y, color=colour, label=legend, marker="." if len(points) < 30 else "")
+                smallest.append(y[len(y) // 20 :].min())
+        axis.set(title=title, xlabel="optimiser step", ylabel=label)
+        _legend(axis)
+        if smallest and title.startswith("ELBO"):
+            # The first steps are so far down that they would hide the rest.
+            axis.set_ylim(bottom=min(smallest))
+    save_figure(figure, path)
+
+
+def draw_horizon(path: Path, curves: dict[str, np.ndarray], label: str, dt: float | None, title: str) -> None:
+    """Errors over the imagined horizon, one line for each predictor, on a logarithmic scale."""
+    figure = new_figure(6.4, 3.8)
+    axis = figure.subplots()
+    styles = ((BLUE, "-"), (GREY, "--"), (ORANGE, "-."), (VERMILION, ":"))
+    for (name, values), (colour, style) in zip(curves.items(), styles, strict=False):
+        x = np.arange(1, len(values) + 1) * (dt or 1)
+        axis.plot(x, values, style, color=colour, label=name)
+    axis.set(yscale="log", xlabel="imagined time / s" if dt else "imagined frames", ylabel=label, title=title)
+    _legend(axis)
+    save_figure(figure, path)
+
+
+def draw_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestion: float) -> None:
+    """The smoothed loss over the learning rate."""
+    figure = new_figure(6, 3.6)
+    axis = figure.subplots()
+    axis.plot(rates, losses, color=BLUE, label="smoothed training loss")
+    axis.axvline(suggestion, color=ORANGE, linestyle="--", label=f"suggestion {suggestion:.1e}")
+    axis.set(
+        xscale="log", xlabel="learning rate", ylabel="loss / nats per frame", title="Learning-rate range test"
+    )
+    _legend(axis)
+    save_figure(figure, path)
+
+
+def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray, model: np.ndarray) -> None:
+    """How one batch was overfitted: the error over the steps, and frames `[M, H, W(, C)]` beside their truth."""
+    figure = new_figure(9, 5)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    axis = top.subplots()
+    axis.plot(np.arange(1, len(share) + 1), share, color=BLUE, label="reconstruction error")
+    axis.axhline(limit, color=ORANGE, linestyle="--", label=f"pass: below {limit:.0%}")
+    axis.set(
+        yscale="log",
+        xlabel="optimiser step",
+        ylabel="share of the pixel variance",
+        title="Overfitting one batch",
+    )
+    _legend(axis)
+    shown = min(12, len(truth))
+    axes = bottom.subplots(2, shown, squeeze=False)
+    for column in range(shown):
+        for row, frame in enumerate((truth[column], model[column])):
+            axes[row, column].imshow(as_rgb(frame), interpolation="nearest")
+            axes[row, column].set(xticks=[], yticks=[])
+    axes[0, 0].set_ylabel("truth")
+    axes[1, 0].set_ylabel("model")
+    save_figure(figure, path)
+
+
+def _legend(axis: Axes) -> None:
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)

@@ -1,0 +1,50 @@
+"""Small networks. They are plain pytrees of parameters: no stored keys, no mutable state, no dropout."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Model = TypeVar("Model", bound=nnx.Module)
+
+
+class MLP(nnx.Module):
+    """Fully connected layers of the given sizes, SiLU between them, linear at the end.
+
+    `sizes` has the input size first and the output size last; `[..., sizes[0]] -> [..., sizes[-1]]`.
+    """
+
+    def __init__(self, sizes: Sequence[int], rngs: nnx.Rngs):
+        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in zip(sizes, sizes[1:], strict=False)])
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for layer in self.layers[:-1]:
+            x = jax.nn.silu(layer(x))
+        return self.layers[-1](x)
+
+
+def flatten_frames(frames: jax.Array, frame_shape: Sequence[int]) -> jax.Array:
+    """`[..., H, W(, C)]` frames to `[..., pixels]`."""
+    return frames.reshape(*frames.shape[: frames.ndim - len(frame_shape)], -1)
+
+
+def split_in_two(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The two halves of the last axis: the mean and the raw standard deviation that a network gives."""
+    first, second = jnp.split(x, 2, axis=-1)
+    return first, second
+
+
+def initialise(build: Callable[[nnx.Rngs], Model], key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
+    """The structure and the initial parameters of the model that `build` makes; the key is consumed.
+
+    The parameters are made by one compiled program: building the model eagerly would compile one small
+    program for each distinct shape. `nnx.merge(graphdef, params)` gives the model back.
+    """
+
+    def parameters(key: jax.Array) -> nnx.State:
+        return nnx.state(build(nnx.Rngs(params=key)), nnx.Param)
+
+    graphdef, _, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
+    return graphdef, jax.jit(parameters)(key)

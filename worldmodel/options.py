@@ -1,0 +1,115 @@
+"""Every option of the training scripts and of the DVBF, with its default and its unit.
+
+The defaults are the recipe. This file imports nothing heavy, so that a script's --help answers at once.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from worldmodel.cli import require_at_least, require_positive, require_share
+
+MODES = ("resume", "overfit_one_batch", "find_lr")
+"""options that say what to do now, and are no part of a run's configuration"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """What every training script takes."""
+
+    data: Path
+    """Data set to learn from, an .npz of frames and actions."""
+    out: Path
+    """Run folder to write."""
+    seed: int = 0
+    """Seed of the initial parameters, of the batches and of all noise."""
+    steps: int = 8000
+    """Optimiser updates."""
+    batch_size: int = 32
+    """Windows (or single frames) in one update."""
+    learning_rate: float = 2e-3
+    """Adam's peak rate: 200 steps of warm-up lead to it, a cosine leads down to 1% of it."""
+    validation_share: float = 0.1
+    """Share of the sequences that is held out for validation."""
+    resume: bool = False
+    """Continue the run in the --out folder from its last checkpoint, with its own options; only --steps may
+    be changed."""
+    overfit_one_batch: bool = False
+    """Instead of training, the classic first check: fit one batch to near-zero error, draw it, say pass or
+    fail."""
+    find_lr: bool = False
+    """Instead of training, a learning-rate range test: a plot of the loss against the rate, and a
+    suggestion."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As config.json keeps them."""
+        plain = dataclasses.asdict(self) | {"data": str(self.data), "out": str(self.out)}
+        return {name: value for name, value in plain.items() if name not in MODES}
+
+    def check(self) -> None:
+        """Raise UserError for values that no training can have."""
+        require_at_least("--seed", self.seed, 0)
+        require_at_least("--steps", self.steps, 1)
+        require_at_least("--batch-size", self.batch_size, 1)
+        require_positive("--learning-rate", self.learning_rate)
+        require_share("--validation-share", self.validation_share)
+
+
+@dataclasses.dataclass(frozen=True)
+class DVBFOptions:
+    """The Deep Variational Bayes Filter and its objective."""
+
+    inference: Literal["fusion", "noise"] = "fusion"
+    """How a step is corrected by its frame: "fusion" multiplies the transition's Gaussian with a measurement's;
+    "noise" infers the process noise w from (z, u, next frame), as the paper does."""
+    latent_size: int = 4
+    """Dimensions of the latent z."""
+    visible_size: int = 2
+    """The first dimensions of z, which the decoder and the measurement see. The others can be reached through
+    the dynamics only (velocities, for instance)."""
+    base_matrices: int = 16
+    """How many matrices the locally linear transition mixes (the paper's M)."""
+    hidden_size: int = 128
+    """Units in the hidden layer of the encoder, the decoder and the initial network."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame."""
+    mixture_hidden_size: int = 64
+    """Units in the hidden layer of the network that mixes the base matrices."""
+    initial_frames: int = 5
+    """Frames (and the actions between them) that the initial state is inferred from."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
+    open_loop_share: float = 0.5
+    """Share of the training sequences that run without measurements from a random step on."""
+    transition_kl_weight: float = 1.0
+    """Weight of the transition's KL for the first 30% of the steps; it falls to 1 by 70%."""
+    final_noise_scale: float = 1.0
+    """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""
+    annealing_steps: int = 0
+    """The paper's T_A: steps over which the likelihood's temperature rises from 0.01 to 1; 0 for none."""
+    latent_penalty: float = 0.57
+    """Weight of the mean squared latent, in nats per frame; keeps the latents near the unit ball."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        for name in (
+            "latent_size",
+            "visible_size",
+            "base_matrices",
+            "hidden_size",
+            "feature_size",
+            "mixture_hidden_size",
+        ):
+            require_at_least(_flag(name), getattr(self, name), 1)
+        if self.visible_size > self.latent_size:
+            require_at_least("--latent-size", self.latent_size, self.visible_size)
+        require_at_least("--initial-frames", self.initial_frames, 1)
+        if self.observation_std is not None:
+            require_positive("--observation-std", self.observation_std)
+        require_share("--open-loop-share", self.open_loop_share)
+        for name in ("transition_kl_weight", "annealing_steps", "latent_penalty"):
+            require_at_least(_flag(name), getattr(self, name), 0)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,179 @@
+"""Rollouts of a trained model over a data set: filter a context, imagine the rest, and score it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from worldmodel.dvbf import DVBF
+from worldmodel.evaluation import ANGLE_NAMES, AngleReader, probe_r2, wrap
+from worldmodel.files import UserError
+from worldmodel.sequences import Sequences, as_unit_frames, batches
+
+BATCH = 64
+"""sequences at a time; the last batch is filled up, so that there is one compilation"""
+
+
+class Rollouts(NamedTuple):
+    """N sequences of T frames, of which the first `context` were observed."""
+
+    frames: np.ndarray
+    """float32 `[N, T, H, W(, C)]` in [0, 1]: the decoded means, reconstructions first, then imagination"""
+    latents: np.ndarray
+    """float32 `[N, T, Z]` the latents behind them: filtered without noise, then imagined without noise"""
+    posterior_latents: np.ndarray
+    """float32 `[N, T, Z]` samples of the filter that observes all T frames"""
+
+
+def roll_out(model: DVBF, data: Sequences, context: int, key: jax.Array) -> Rollouts:
+    """Filter `context` frames of every sequence, then imagine to the end with the data's own actions.
+
+    The key is consumed: by the samples of the posterior, not by the imagined means. Raises UserError when the
+    sequences are too short.
+    """
+    if context < model.options.initial_frames:
+        raise UserError(
+            f"context must be at least {model.options.initial_frames} frames (what the initial state needs)"
+        )
+    if data.length <= context:
+        raise UserError(
+            f"sequences of {data.length} frames leave nothing to imagine after a context of {context}"
+        )
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def roll_out_batch(
+        params: nnx.State, frames: jax.Array, actions: jax.Array, noise: jax.Array
+    ) -> Rollouts:
+        model = nnx.merge(graphdef, params)
+        frames = as_unit_frames(frames)
+        all_observed = jnp.ones(actions.shape[:2], bool)
+        context_observed = all_observed & (jnp.arange(actions.shape[1]) < context - 1)
+        # A filter whose measurements are switched off after the context is imagination.
+        latents = model.filter(frames, actions, context_observed, jnp.zeros_like(noise)).latents
+        posterior_latents = model.filter(frames, actions, all_observed, noise).latents
+        return Rollouts(jnp.clip(model.emission(latents).mean(), 0, 1), latents, posterior_latents)
+
+    parts = []
+    for index, (batch, count) in enumerate(batches(data, min(BATCH, len(data)))):
+        shape = (len(batch), data.length, model.options.latent_size)
+        noise = jax.random.normal(jax.random.fold_in(key, index), shape)
+        part = roll_out_batch(params, batch.frames, batch.actions, noise)
+        parts.append(jax.tree.map(lambda x, count=count: np.asarray(x[:count]), part))
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def reconstruct(model: DVBF, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Frames `[B, T, H, W(, C)]` in [0, 1] as the filter, following its means, decodes them."""
+    observed = jnp.ones(actions.shape[:2], bool)
+    noise = jnp.zeros((*frames.shape[:2], model.options.latent_size))
+    latents = model.filter(jnp.asarray(frames), jnp.asarray(actions), observed, noise).latents
+    return np.clip(model.emission(latents).mean(), 0, 1)
+
+
+def open_loop_check(model: DVBF, data: Sequences) -> dict[str, float]:
+    """The safe sign that dynamics were learnt, without any true state: frames imagined after the shortest context
+    must be closer to the truth than the last frame seen. (The ELBO is no such sign.)"""
+    context = model.options.initial_frames
+    data = data.first_frames(min(data.length, context + 10))
+    truth = as_unit_frames(data.frames)
+    imagined = roll_out(model, data, context, jax.random.key(0)).frames[:, context:]
+    repeated = np.broadcast_to(truth[:, context - 1 : context], imagined.shape)
+    return {
+        "open_loop_mse": float(np.mean((imagined - truth[:, context:]) ** 2)),
+        "repeat_last_frame_mse": float(np.mean((repeated - truth[:, context:]) ** 2)),
+    }
+
+
+def shuffle_actions(data: Sequences) -> Sequences:
+    """Every sequence with the actions of the next one: what a model that ignores actions would not notice."""
+    return dataclasses.replace(data, actions=np.roll(data.actions, 1, axis=0))
+
+
+def frame_errors(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Mean squared error for each horizon `[S]` of frames `[N, S, H, W(, C)]`, over sequences and pixels."""
+    return np.mean((truth - frames) ** 2, axis=(0, *range(2, truth.ndim)))
+
+
+def score_rollouts(
+    data: Sequences, context: int, rollouts: Rollouts, roll_out_again: Callable[[Sequences], Rollouts]
+) -> dict[str, Any]:
+    """Everything that metrics.json holds. Index h - 1 of a list is horizon h, the h-th imagined frame.
+
+    `roll_out_again` rolls other data out in the same way; it serves the row with shuffled actions.
+    """
+    truth = as_unit_frames(data.frames)
+    ahead, seen = truth[:, context:], truth[:, context - 1 : context]
+    predictions = {
+        "model": rollouts.frames[:, context:],
+        "repeat_last_frame": np.broadcast_to(seen, ahead.shape),
+        "mean_frame": np.broadcast_to(truth.mean(axis=(0, 1)), ahead.shape),
+    }
+    if len(data) > 1:
+        # One sequence has no other to take its actions from.
+        predictions["shuffled_actions"] = roll_out_again(shuffle_actions(data)).frames[:, context:]
+    metrics: dict[str, Any] = {
+        "sequences": len(data),
+        "context": context,
+        "horizon": data.length - context,
+        "reconstruction_mse": float(np.mean((truth[:, :context] - rollouts.frames[:, :context]) ** 2)),
+        "mse": {name: frame_errors(ahead, frames).tolist() for name, frames in predictions.items()},
+    }
+    if data.states is not None:
+        latents = rollouts.posterior_latents
+        metrics["r2_linear"] = probe_r2(latents, data.states, data.state_names, degree=1)
+        metrics["r2_polynomial"] = probe_r2(latents, data.states, data.state_names, degree=4)
+        for name in ANGLE_NAMES:
+            angles = data.state(name)
+            if angles is not None:
+                metrics["angle_error_degrees"] = {
+                    which: np.median(errors, axis=0).tolist()
+                    for which, errors in angle_errors(truth, angles, context, predictions).items()
+                }
+    return metrics
+
+
+def angle_errors(
+    truth: np.ndarray, angles: np.ndarray, context: int, predictions: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Absolute error in degrees `[N, S]` of the angle that each prediction `[N, S, H, W(, C)]` shows.
+
+    The angle is read off the frames with templates of the true frames `[N, T, ...]` and their `angles`
+    `[N, T]` in rad. "reading" is the error of that reading on the true frames themselves: the floor.
+    """
+    count = truth.shape[0] * truth.shape[1]
+    keep = np.linspace(0, count - 1, min(count, 20_000)).astype(int)
+    reader = AngleReader(truth.reshape(count, -1)[keep], angles.reshape(-1)[keep])
+
+    def errors(frames: np.ndarray) -> np.ndarray:
+        flat = frames.reshape(*frames.shape[:2], -1)
+        return np.rad2deg(np.abs(wrap(reader(flat) - angles[:, context:])))
+
+    return {name: errors(frames) for name, frames in (predictions | {"reading": truth[:, context:]}).items()}
+
+
+def summary_table(metrics: dict[str, Any]) -> str:
+    """metrics.json as a table for people: one row for each predictor, one column for each of some horizons."""
+    horizon = metrics["horizon"]
+    shown = [h for h in (1, 10, 30, 60, 100, 500) if h < horizon] + [horizon]
+    lines = [f"{metrics['sequences']} sequences, {metrics['context']} frames observed, {horizon} imagined"]
+
+    def block(title: str, rows: dict[str, list[float]], form: str) -> None:
+        lines.append(f"{title:<34}" + "".join(f"{'@' + str(h):>9}" for h in shown))
+        for name, values in rows.items():
+            lines.append(
+                f"  {name.replace('_', ' '):<32}" + "".join(f"{values[h - 1]:>9{form}}" for h in shown)
+            )
+
+    block("frame MSE at imagined step", metrics["mse"], ".4f")
+    if "angle_error_degrees" in metrics:
+        block("median angle error / degrees", metrics["angle_error_degrees"], ".2f")
+    for key, title in (("r2_linear", "R^2, linear probe"), ("r2_polynomial", "R^2, polynomial probe")):
+        if key in metrics:
+            values = "  ".join(f"{name} {value:.3f}" for name, value in metrics[key].items())
+            lines.append(f"{title:<34}{values}")
+    return "\n".join(lines)

@@ -1,0 +1,249 @@
+"""The run folder: config.json, metrics.jsonl, checkpoints, pictures; and how to open one.
+
+R/config.json       everything that reproduces the run: model, options, data card, versions
+R/metrics.jsonl     one JSON object a line, every hundred steps
+R/checkpoints/      step_00001000.npz, ...: flat NumPy archives, written whole or not at all, no pickles
+R/snapshots/        frames that show how far learning was, for models that draw them
+R/curves.png        the metrics, drawn
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from worldmodel.config import from_json, read_options
+from worldmodel.files import UserError, atomic_write, read_json, write_json
+from worldmodel.networks import Model
+from worldmodel.scaling import FrameScale
+from worldmodel.sequences import Sequences
+from worldmodel.training import TrainState
+
+KEPT_CHECKPOINTS = 3
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
+
+Tree = TypeVar("Tree")
+Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataCard:
+    """What a run knows of the data that it was trained on."""
+
+    path: str
+    fingerprint: str
+    """SHA-256 of the frames and the actions"""
+    sequences: int
+    length: int
+    """frames in a sequence"""
+    dt: float | None
+    """seconds between two frames"""
+    scale: FrameScale
+
+    @staticmethod
+    def of(path: Path, data: Sequences) -> "DataCard":
+        scale = FrameScale.of(data, str(path))
+        return DataCard(str(path), data.fingerprint(), len(data), data.length, data.dt, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder that exists."""
+
+    folder: Path
+
+    @staticmethod
+    def create(folder: Path, model: str, options: dict[str, Any], card: DataCard) -> "Run":
+        """Start a run. Raises UserError when the folder holds one already."""
+        refuse_existing_run(folder)
+        versions = {name: importlib.metadata.version(name) for name in VERSIONED}
+        config = {"model": model, "options": options, "data": dataclasses.asdict(card), "versions": versions}
+        write_json(folder / "config.json", config)
+        return Run(folder)
+
+    @staticmethod
+    def open(folder: Path, model: str) -> "Run":
+        """Open a run of the given model. Raises UserError when the folder does not hold one."""
+        if not (folder / "config.json").is_file():
+            raise UserError(f"{folder}: not a run folder (no config.json in it)")
+        run = Run(folder)
+        if run.config.get("model") != model:
+            raise UserError(f"{folder}: holds a run of {run.config.get('model')}, not of {model}")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        config = read_json(self.folder / "config.json")
+        if not isinstance(config, dict):
+            raise UserError(f"{self.folder / 'config.json'}: not the configuration of a run")
+        return config
+
+    @property
+    def card(self) -> DataCard:
+        try:
+            return from_json(DataCard, self.config["data"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{self.folder / 'config.json'}: its data card is not one of this version"
+            ) from None
+
+    def options(self, kind: type[Options]) -> Options:
+        """The options that the run was started with. Raises UserError when they are not those of `kind`."""
+        return read_options(self.folder, kind)
+
+    def model_options(self, kind: type[Options]) -> Options:
+        """The model's part of them."""
+        return read_options(self.folder, kind, "model")
+
+    def change_steps(self, steps: int) -> None:
+        """Make the training longer or shorter; the schedules stretch with it."""
+        config = self.config
+        config["options"]["steps"] = steps
+        write_json(self.folder / "config.json", config)
+
+    def check_fits(self, data: Sequences, path: Path) -> None:
+        """Raise UserError when frames or actions of the data do not fit the run's model."""
+        scale = self.card.scale
+        if data.frame_shape != scale.frame_shape:
+            raise UserError(
+                f"{path}: frames are {list(data.frame_shape)}, but {self.folder} was trained on"
+                f" {list(scale.frame_shape)}"
+            )
+        if data.action_size != scale.action_size:
+            raise UserError(
+                f"{path}: actions have size {data.action_size}, but {self.folder} was trained on size"
+                f" {scale.action_size}"
+            )
+
+    # Metrics
+
+    def append_metrics(self, metrics: dict[str, Any]) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.folder / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget the lines that a killed run wrote after its last checkpoint, and a torn last line."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except ValueError:
+                break
+            kept.append(line + "\n")
+        with atomic_write(path) as file:
+            file.write("".join(kept).encode())
+
+    # Snapshots
+
+    def save_snapshot(self, step: int, frames: np.ndarray) -> None:
+        """Keep frames in [0, 1] that show how far learning was at this step."""
+        with atomic_write(self._snapshot(step)) as file:
+            np.save(file, (np.clip(frames, 0, 1) * 255).round().astype(np.uint8), allow_pickle=False)
+
+    def snapshots(self) -> tuple[list[int], list[np.ndarray]]:
+        """The steps that have a snapshot, in order, and their frames in [0, 1]."""
+        steps = _numbered(self.folder / "snapshots", "npy")
+        return steps, [np.load(self._snapshot(step), allow_pickle=False) / np.float32(255) for step in steps]
+
+    def _snapshot(self, step: int) -> Path:
+        return self.folder / "snapshots" / f"step_{step:08d}.npy"
+
+    # Checkpoints
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        return _numbered(self.folder / "checkpoints", "npz")
+
+    def save_checkpoint(self, state: TrainState) -> None:
+        """Write the state beside the earlier ones, then forget all but the last few."""
+        save_tree(self._checkpoint(int(state.step)), state._replace(key=jax.random.key_data(state.key)))
+        for step in self.checkpoint_steps()[:-KEPT_CHECKPOINTS]:
+            self._checkpoint(step).unlink()
+
+    def restore_checkpoint(self, like: TrainState) -> TrainState | None:
+        """The last state, or None where none was saved yet. `like` gives structure and shapes.
+
+        Raises UserError when the checkpoint is damaged or belongs to another model.
+        """
+        steps = self.checkpoint_steps()
+        if not steps:
+            return None
+        plain = like._replace(key=jax.random.key_data(like.key))
+        state = load_tree(self._checkpoint(steps[-1]), plain)
+        return state._replace(key=jax.random.wrap_key_data(state.key))
+
+    def restore_model(self, build: Callable[[nnx.Rngs], Model]) -> Model:
+        """The trained model: what `build` makes, with the parameters of the last checkpoint.
+
+        Raises UserError when there is no checkpoint, or when it is damaged or of another model.
+        """
+        steps = self.checkpoint_steps()
+        if not steps:
+            raise UserError(f"{self.folder}: has no checkpoint yet")
+        graphdef, params, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
+        return nnx.merge(graphdef, load_tree(self._checkpoint(steps[-1]), {"params": params})["params"])
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step_{step:08d}.npz"
+
+
+def refuse_existing_run(folder: Path) -> None:
+    """Raise UserError when `folder` holds a run or cannot be a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a folder")
+    if (folder / "config.json").exists():
+        raise UserError(f"{folder}: holds a run already; give --resume to continue it, or another --out")
+
+
+def _numbered(folder: Path, suffix: str) -> list[int]:
+    """The steps of the files step_<number>.<suffix> in a folder, in order."""
+    matches = (re.fullmatch(rf"step_(\d+)\.{suffix}", path.name) for path in folder.glob("step_*"))
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def _flat(tree: Any) -> tuple[dict[str, Any], Any]:
+    """Leaves by name, such as "params/decoder/layers/0/kernel/value", and the structure they came from."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}, structure
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Write the arrays of a pytree as a flat .npz, whole or not at all."""
+    flat, _ = _flat(tree)
+    with atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, **{name: np.asarray(leaf) for name, leaf in flat.items()})
+
+
+def load_tree(path: Path, like: Tree) -> Tree:
+    """Read what `save_tree` wrote into the structure of `like`, which may be a part of what was saved.
+
+    Raises UserError when the file is damaged or its arrays have other names or shapes. Runs no code from it.
+    """
+    flat, structure = _flat(like)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            leaves = {name: file[name] for name in flat}
+    except KeyError as error:
+        raise UserError(f"{path}: belongs to another model: {str(error.args[0]).split(' is ')[0]}") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        raise UserError(f"{path}: the checkpoint is damaged") from None
+    for name, leaf in flat.items():
+        if leaves[name].shape != leaf.shape or leaves[name].dtype != leaf.dtype:
+            raise UserError(f"{path}: belongs to another model: '{name}' is {list(leaves[name].shape)}")
+    return jax.tree_util.tree_unflatten(structure, [jax.numpy.asarray(leaves[name]) for name in flat])

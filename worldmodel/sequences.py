@@ -1,0 +1,214 @@
+"""Sequences of frames and actions: the one record, its timeline, its file format.
+
+    frames    x_0 ----- x_1 ----- x_2 -- ... -- x_{T-1}
+    actions        u_0       u_1       ...  u_{T-2}
+    latents   z_0 ----> z_1 ----> z_2 -- ... -> z_{T-1}
+
+`actions[:, t]` acts between frame t and frame t+1: it takes z_t to z_{t+1}. T frames have T-1 actions, and
+latent t belongs to frame t. The paper counts from 1, the arrays from 0.
+
+A transition mask `[B, T-1]` has the same index as the actions: `observed[:, t]` says whether the step from t
+to t+1 uses frame t+1 (a filter step) or not (an imagined step).
+"""
+
+import dataclasses
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.files import UserError, atomic_write
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """N sequences of T frames with the T-1 actions between them."""
+
+    frames: np.ndarray
+    """uint8 `[N, T, H, W]` or `[N, T, H, W, C]`; 0 to 255"""
+    actions: np.ndarray
+    """float32 `[N, T-1, A]`; `actions[:, t]` takes frame t to frame t+1"""
+    states: np.ndarray | None = None
+    """float32 `[N, T, S]` the true states, used to score a model and never to train it"""
+    state_names: tuple[str, ...] = ()
+    """S names; for a pendulum ("angle", "angular_velocity") in rad (0 upright) and rad/s"""
+    dt: float | None = None
+    """seconds between two frames"""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def length(self) -> int:
+        """T, the number of frames in each sequence."""
+        return self.frames.shape[1]
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """(H, W) or (H, W, C)."""
+        return self.frames.shape[2:]
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return self.actions.shape[2]
+
+    def take(self, which: np.ndarray | slice) -> "Sequences":
+        """Some of the sequences, whole."""
+        states = None if self.states is None else self.states[which]
+        return dataclasses.replace(
+            self, frames=self.frames[which], actions=self.actions[which], states=states
+        )
+
+    def first_frames(self, length: int) -> "Sequences":
+        """The first `length` frames of every sequence and the actions between them."""
+        states = None if self.states is None else self.states[:, :length]
+        return dataclasses.replace(
+            self, frames=self.frames[:, :length], actions=self.actions[:, : length - 1], states=states
+        )
+
+    def state(self, name: str) -> np.ndarray | None:
+        """`[N, T]` one component of the true state, or None where the data does not have it."""
+        if self.states is None or name not in self.state_names:
+            return None
+        return self.states[:, :, self.state_names.index(name)]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what a model learns from: the frames and the actions."""
+        digest = hashlib.sha256()
+        for array in (self.frames, self.actions):
+            digest.update(repr((array.shape, array.dtype.str)).encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+
+def as_unit_frames(frames: np.ndarray) -> np.ndarray:
+    """uint8 frames to float32 in [0, 1]; works on NumPy and on JAX arrays."""
+    return frames.astype(np.float32) / np.float32(255)
+
+
+def spread_over(items: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the items along the first axis, evenly spread from the first to the last."""
+    return items[np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
+
+
+def hold_out(data: Sequences, share: float) -> tuple[Sequences, Sequences]:
+    """Training and validation sequences: the last `share` of them (at least one) is held out.
+
+    Raises UserError when there are not enough sequences for both.
+    """
+    held_out = max(1, round(share * len(data)))
+    if held_out >= len(data):
+        raise UserError(f"{len(data)} sequence(s) cannot be split into training and validation: give more")
+    return data.take(slice(None, -held_out)), data.take(slice(-held_out, None))
+
+
+def batches(data: Sequences, size: int) -> Iterator[tuple[Sequences, int]]:
+    """All sequences in order, `size` at a time; the last batch is filled up by repeating sequences, and the
+    number beside it says how many of it count. One shape for all batches means one compilation."""
+    for start in range(0, len(data), size):
+        which = np.arange(start, start + size)
+        yield data.take(which % len(data)), min(size, len(data) - start)
+
+
+def save_sequences(path: Path, data: Sequences) -> None:
+    """Write an .npz, whole or not at all. Raises UserError when the data does not fit the format."""
+    check_sequences(data, str(path))
+    arrays: dict[str, np.ndarray] = {"frames": data.frames, "actions": data.actions}
+    if data.states is not None:
+        arrays |= {"states": data.states, "state_names": np.array(data.state_names, dtype=np.str_)}
+    if data.dt is not None:
+        arrays["dt"] = np.float32(data.dt)
+    with atomic_write(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_sequences(path: Path) -> Sequences:
+    """Read an .npz. Raises UserError, with the file's name and what is wrong with it. Runs no code from it."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: not an .npz file but a single array")
+            names = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in file]
+            arrays = {name: _read(path, file, name) for name in names}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise UserError(f"{path}: not an .npz file") from None
+    for name in ("frames", "actions"):
+        if name not in arrays:
+            raise UserError(f"{path}: has no array '{name}'")
+    if "dt" in arrays and (arrays["dt"].shape != () or arrays["dt"].dtype.kind not in "fiu"):
+        raise UserError(f"{path}: dt must be one number (seconds), not {_describe(arrays['dt'])}")
+    state_names = arrays.get("state_names")
+    if state_names is not None and (state_names.ndim != 1 or state_names.dtype.kind != "U"):
+        raise UserError(f"{path}: state_names must be a list of strings, not {_describe(state_names)}")
+    data = Sequences(
+        frames=arrays["frames"],
+        actions=arrays["actions"],
+        states=arrays.get("states"),
+        state_names=() if state_names is None else tuple(str(name) for name in state_names),
+        dt=float(arrays["dt"]) if "dt" in arrays else None,
+    )
+    check_sequences(data, str(path))
+    return data
+
+
+def _read(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    try:
+        return file[name]
+    except ValueError as error:
+        if "pickle" in str(error).lower():
+            raise UserError(f"{path}: array '{name}' holds pickled objects, which are never loaded") from None
+        raise UserError(f"{path}: array '{name}' is damaged") from None
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise UserError(f"{path}: array '{name}' is damaged") from None
+
+
+def _describe(array: np.ndarray) -> str:
+    return f"{array.dtype} {list(array.shape)}"
+
+
+def check_sequences(data: Sequences, source: str) -> None:
+    """Raise UserError, beginning with `source`, when the arrays do not fit the format or each other."""
+
+    def require(condition: bool, what: str) -> None:
+        if not condition:
+            raise UserError(f"{source}: {what}")
+
+    frames, actions, states = data.frames, data.actions, data.states
+    require(frames.dtype == np.uint8, f"frames must be uint8, not {frames.dtype}")
+    require(
+        frames.ndim in (4, 5) and min(frames.shape) > 0,
+        f"frames must be [N, T, H, W] or [N, T, H, W, C], not {list(frames.shape)}",
+    )
+    require(data.length >= 2, f"frames must have T >= 2, not {data.length}")
+    require(actions.dtype == np.float32, f"actions must be float32, not {actions.dtype}")
+    require(
+        actions.ndim == 3 and min(actions.shape) > 0,
+        f"actions must be [N, T-1, A], not {list(actions.shape)}",
+    )
+    require(
+        actions.shape[0] == len(data), f"{len(data)} sequences of frames but {actions.shape[0]} of actions"
+    )
+    require(
+        actions.shape[1] == data.length - 1,
+        f"{data.length} frames need {data.length - 1} actions (T-1), not {actions.shape[1]}",
+    )
+    require(bool(np.isfinite(actions).all()), "actions hold NaN or infinite numbers")
+    if states is not None:
+        require(states.dtype == np.float32, f"states must be float32, not {states.dtype}")
+        require(
+            states.ndim == 3 and states.shape[:2] == frames.shape[:2] and states.shape[2] > 0,
+            f"states must be [N, T, S] = [{len(data)}, {data.length}, S], not {list(states.shape)}",
+        )
+        require(bool(np.isfinite(states).all()), "states hold NaN or infinite numbers")
+        require(
+            len(data.state_names) == states.shape[2],
+            f"{states.shape[2]} states but {len(data.state_names)} state_names",
+        )
+    if data.dt is not None:
+        require(np.isfinite(data.dt) and data.dt > 0, f"dt must be positive seconds, not {data.dt}")

@@ -1,0 +1,129 @@
+"""Training: one state, one compiled step for every model; only the loss differs.
+
+fitting.py drives it and keeps the run folder.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from worldmodel.sequences import Sequences, as_unit_frames
+
+Loss = Callable[
+    [nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]
+]
+"""(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics)"""
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on."""
+
+    step: jax.Array
+    """int32, updates done"""
+    params: nnx.State
+    optimiser: optax.OptState
+    key: jax.Array
+    """never changes: the key of an update is this one with its step folded in"""
+
+
+class DeviceData(NamedTuple):
+    """A data set on the device."""
+
+    frames: jax.Array
+    """uint8 `[N, T, H, W(, C)]`"""
+    actions: jax.Array
+    """float32 `[N, T-1, A]`"""
+
+
+def to_device(data: Sequences) -> DeviceData:
+    return DeviceData(jnp.asarray(data.frames), jnp.asarray(data.actions))
+
+
+CLIP = 300.0
+"""Largest global norm of a gradient, in nats per frame; ordinary ones are between 20 and 150."""
+
+
+def warm_up_and_cosine(learning_rate: float, steps: int) -> optax.Schedule:
+    """A linear warm-up over 200 steps (at most a tenth of them all), then a cosine down to 1%."""
+    warm_up = min(200, max(1, steps // 10))
+    return optax.warmup_cosine_decay_schedule(
+        0.0, learning_rate, warm_up, max(steps, warm_up + 1), 0.01 * learning_rate
+    )
+
+
+def make_optimiser(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Adam with clipped gradients."""
+    return optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(schedule))
+
+
+def initial_state(params: nnx.State, optimiser: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), key)
+
+
+def sample_windows(
+    data: DeviceData, key: jax.Array, batch_size: int, window: int
+) -> tuple[jax.Array, jax.Array]:
+    """Random windows of `window` frames: `[B, window, H, W(, C)]` in [0, 1] and `[B, window-1, A]`.
+
+    Sequences are drawn with replacement, and starts uniformly; the key is consumed.
+    """
+    which_key, start_key = jax.random.split(key)
+    sequences, length = data.frames.shape[:2]
+    which = jax.random.randint(which_key, (batch_size, 1), 0, sequences)
+    start = jax.random.randint(start_key, (batch_size, 1), 0, length - window + 1)
+    time = start + jnp.arange(window)[None, :]
+    return as_unit_frames(data.frames[which, time]), data.actions[which, time[:, :-1]]
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, loss: Loss, optimiser: optax.GradientTransformation
+) -> Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """The pure update (state, frames, actions, key) -> (state, metrics). The key is consumed."""
+
+    def train_step(
+        state: TrainState, frames: jax.Array, actions: jax.Array, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        def objective(params: nnx.State) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return loss(nnx.merge(graphdef, params), frames, actions, key, state.step)
+
+        gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
+        metrics["gradient_norm"] = optax.global_norm(gradients)
+        updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, optimiser_state, state.key), metrics
+
+    return train_step
+
+
+def make_train_chunk(
+    train_step: Callable, batch_size: int, window: int
+) -> Callable[[TrainState, DeviceData, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """Many updates in one compiled program: (state, data, number of updates) -> (state, mean metrics).
+
+    An update's randomness depends on the state's key and step alone, so that the same updates follow from a
+    state however they are cut into chunks.
+    """
+
+    def update(state: TrainState, data: DeviceData) -> tuple[TrainState, dict[str, jax.Array]]:
+        window_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        frames, actions = sample_windows(data, window_key, batch_size, window)
+        return train_step(state, frames, actions, loss_key)
+
+    def train_chunk(
+        state: TrainState, data: DeviceData, updates: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        def add(_: jax.Array, carry: tuple) -> tuple:
+            state, total = carry
+            state, metrics = update(state, data)
+            return state, jax.tree.map(jnp.add, total, metrics)
+
+        _, shapes = jax.eval_shape(update, state, data)
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        state, total = jax.lax.fori_loop(0, updates, add, (state, zeros))
+        return state, jax.tree.map(lambda x: x / updates, total)
+
+    return train_chunk
