@@ -7,6 +7,7 @@ and to see the balance between reconstruction and KL before any dynamics enter.
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import distrax
@@ -141,9 +142,7 @@ class PosteriorReport:
 def report_posterior(posterior: distrax.Independent) -> PosteriorReport:
     """Average the KL and the standard deviation of every dimension over all frames of a batched posterior."""
     mean, std = posterior.mean(), posterior.stddev()
-    per_dimension = distrax.Normal(mean, std).kl_divergence(
-        distrax.Normal(jnp.zeros_like(mean), jnp.ones_like(std))
-    )
+    per_dimension = distrax.Normal(mean, std).kl_divergence(distrax.Normal(jnp.zeros_like(mean), jnp.ones_like(std)))
     over = tuple(range(mean.ndim - 1))
     return PosteriorReport(
         kl=np.asarray(jnp.mean(per_dimension, over)), std=np.asarray(jnp.exp(jnp.mean(jnp.log(std), over)))
@@ -164,7 +163,7 @@ def latent_walk(means: np.ndarray, stops: int = 24, frames_between: int = 4) -> 
         order.append(left.pop(int(np.argmin(distances))))
     corners = spread[[*order, order[0]]]
     along = np.linspace(0, 1, frames_between, endpoint=False)[:, None]
-    return np.concatenate([a + along * (b - a) for a, b in zip(corners, corners[1:], strict=False)])
+    return np.concatenate([a + along * (b - a) for a, b in itertools.pairwise(corners)])
 
 
 def _spread_out(points: np.ndarray, count: int) -> np.ndarray:

@@ -59,9 +59,7 @@ def main(options: Options) -> None:
         from worldmodel.envs.pendulum import PRESETS
 
         changes = {"max_torque": options.max_torque, "initial_speed": options.initial_speed}
-        params = dataclasses.replace(
-            PRESETS[options.preset], **{k: v for k, v in changes.items() if v is not None}
-        )
+        params = dataclasses.replace(PRESETS[options.preset], **{k: v for k, v in changes.items() if v is not None})
         data = collecting.collect_pendulum(
             options.seed, options.sequences, options.frames, params, options.size, options.noise
         )

@@ -54,9 +54,7 @@ def main(options: Options) -> None:
             f"--context must be at least {model.options.initial_frames} frames, which the initial state needs"
         )
     if data.length <= context:
-        raise UserError(
-            f"{options.data}: {data.length} frames leave nothing to imagine after a context of {context}"
-        )
+        raise UserError(f"{options.data}: {data.length} frames leave nothing to imagine after a context of {context}")
 
     def imagine(data: Sequences) -> Rollouts:
         return roll_out(model, data, context, jax.random.key(options.seed))
@@ -81,9 +79,7 @@ def main(options: Options) -> None:
     errors = np.mean((truth - rollouts.frames)[:, context:] ** 2, axis=tuple(range(1, truth.ndim)))
     median = int(np.argsort(errors)[len(errors) // 2])
     title = f"sequence {median}, the one with the median error of {len(data)}"
-    draw_film_strip(
-        options.out / "film_strip.png", truth[median], rollouts.frames[median], context, data.dt, title
-    )
+    draw_film_strip(options.out / "film_strip.png", truth[median], rollouts.frames[median], context, data.dt, title)
     animate_rollouts(options.out / "rollouts.gif", truth, rollouts.frames, context, data.dt)
     curves = {name.replace("_", " "): np.array(values) for name, values in metrics["mse"].items()}
     draw_horizon(options.out / "horizon.png", curves, "pixel MSE", data.dt, "Error of imagined frames")

@@ -56,7 +56,7 @@ def main(options: Options) -> int:
             build=lambda rngs: DVBF(card.scale, model, rngs),
             loss=lambda *arguments: dvbf_loss(*arguments, steps=options.steps),
             window=window,
-            validate=lambda model, step: open_loop_check(model, validation),
+            validate=lambda model: open_loop_check(model, validation),
         )
 
     if options.overfit_one_batch:
@@ -79,7 +79,9 @@ def verdict(check: dict[str, float]) -> str:
     """The open-loop check in words."""
     share = check["open_loop_mse"] / check["repeat_last_frame_mse"]
     if share < 0.5:
-        return f"Dynamics learnt: frames imagined on validation data have {share:.1%} of the error of repeating the last."
+        return (
+            f"Dynamics learnt: frames imagined on validation data have {share:.1%} of the error of repeating the last."
+        )
     return (
         f"DYNAMICS NOT LEARNT: frames imagined on validation data have {share:.0%} of the error of repeating the last"
         " frame. Train longer (--steps), give the latents more hidden room (--latent-size), or look at the actions:"

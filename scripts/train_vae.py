@@ -16,9 +16,7 @@ class Options(TrainingOptions):
     """Optimiser updates."""
     batch_size: int = 128
     """Single frames in one update."""
-    model: Annotated[StaticVAEOptions, tyro.conf.arg(name="")] = dataclasses.field(
-        default_factory=StaticVAEOptions
-    )
+    model: Annotated[StaticVAEOptions, tyro.conf.arg(name="")] = dataclasses.field(default_factory=StaticVAEOptions)
     """The model."""
 
     def check(self) -> None:
@@ -55,9 +53,7 @@ def main(options: Options) -> int:
             build=lambda rngs: StaticVAE(card.scale, model, rngs),
             loss=vae_loss,
             window=1,
-            validate=lambda model: {
-                "validation_mse": float(np.mean((reconstruct(model, frames) - frames) ** 2))
-            },
+            validate=lambda model: {"validation_mse": float(np.mean((reconstruct(model, frames) - frames) ** 2))},
             snapshot=lambda model: reconstruct(model, shown),
         )
 

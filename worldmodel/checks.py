@@ -123,7 +123,8 @@ def range_test(
     optimiser = optax.adam(schedule)
     train_step = jax.jit(make_train_step(graphdef, loss, optimiser), donate_argnums=0)
     state = initial_state(params, optimiser, key)
-    smoothed, losses = 0.0, []
+    smoothed = 0.0
+    losses: list[float] = []
     for index in tqdm(range(RANGE_TEST_STEPS), unit="step", desc="learning-rate range test"):
         batch_key, loss_key = jax.random.split(jax.random.fold_in(key, index))
         state, metrics = train_step(state, *next_batch(batch_key), loss_key)
@@ -134,9 +135,7 @@ def range_test(
         if not math.isfinite(value) or (index > 30 and corrected > max(losses[0], min(losses)) + fallen):
             break
         losses.append(corrected)
-    return RangeTest(
-        np.array([LOWEST_RATE * math.exp(growth * i) for i in range(len(losses))]), np.array(losses)
-    )
+    return RangeTest(np.array([LOWEST_RATE * math.exp(growth * i) for i in range(len(losses))]), np.array(losses))
 
 
 def sharpened(options: ModelOptions, scale: FrameScale) -> ModelOptions:
@@ -152,9 +151,7 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstru
     parameters_key, _ = split_seed(options.seed)
     device = to_device(data.take(slice(None, OVERFIT_SEQUENCES)).first_frames(task.window))
     frames = as_unit_frames(device.frames)
-    result = overfit_one_batch(
-        task.build, task.loss, frames, device.actions, options.learning_rate, parameters_key
-    )
+    result = overfit_one_batch(task.build, task.loss, frames, device.actions, options.learning_rate, parameters_key)
     picture = options.out / "overfit_one_batch.png"
     rebuilt = np.asarray(reconstruct(result.model, frames[:1], device.actions[:1]))[0]
     draw_overfit(picture, result.share, OVERFIT_SHARE, np.asarray(frames[0]), rebuilt)

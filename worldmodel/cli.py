@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -30,7 +30,7 @@ def run_script(main: Callable[[Options], int | None], options: type[Options], de
     use_compilation_cache()
     arguments = sys.argv[1:]
     try:
-        default = saved_options(options, arguments) if "--resume" in arguments else None
+        default: Any = saved_options(options, arguments) if "--resume" in arguments else None
         parsed = tyro.cli(options, description=description, args=arguments, default=default)
         status = main(parsed) or 0
     except UserError as error:

@@ -35,9 +35,7 @@ def collect_pendulum(
         state_key, torque_key, noise_key = jax.random.split(key, 3)
         high = jnp.array([params.initial_angle, params.initial_speed])
         first = jax.random.uniform(state_key, (CHUNK, 2), minval=-high, maxval=high)
-        torques = params.max_torque * jax.random.uniform(
-            torque_key, (CHUNK, length - 1), minval=-1.0, maxval=1.0
-        )
+        torques = params.max_torque * jax.random.uniform(torque_key, (CHUNK, length - 1), minval=-1.0, maxval=1.0)
         states = simulate(first, torques, params)
         frames = render_pendulum(states[..., 0], size)
         return (
@@ -101,9 +99,7 @@ def _check_environment(env_id: str) -> float | None:
             warnings.simplefilter("ignore")
             env = gymnasium.make(env_id, render_mode="rgb_array")
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{env_id}: cannot be made with rgb_array rendering: {' '.join(str(error).split())}"
-        ) from None
+        raise UserError(f"{env_id}: cannot be made with rgb_array rendering: {' '.join(str(error).split())}") from None
     space, inner = env.action_space, env.unwrapped
     fps = env.metadata.get("render_fps")
     dt = getattr(inner, "dt", None) or (1 / fps if fps else None)
@@ -116,9 +112,7 @@ def _check_environment(env_id: str) -> float | None:
 Record = tuple[int, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def _collect_some(
-    env_id: str, seed: int, which: np.ndarray, length: int, size: int, noise_std: float
-) -> list[Record]:
+def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, size: int, noise_std: float) -> list[Record]:
     """Some of the sequences, in a process of their own."""
     import worldmodel.envs  # noqa: F401
 

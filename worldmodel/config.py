@@ -28,7 +28,10 @@ def _convert(expected: Any, item: Any) -> Any:
 
 
 def read_options(folder: Path, kind: type[T], part: str | None = None) -> T:
-    """The options in the config.json of a run folder, or a named part of them. Raises UserError when they are not those of `kind`."""
+    """The options in the config.json of a run folder, or a named part of them.
+
+    Raises UserError when they are not those of `kind`.
+    """
     path = folder / "config.json"
     try:
         options = read_json(path)["options"]

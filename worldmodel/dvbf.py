@@ -69,7 +69,7 @@ class LocallyLinearTransition(nnx.Module):
         self.weights = MLP((latent_size + action_size, options.mixture_hidden_size, m), rngs)
         self.state_matrices = nnx.Param(0.03 * jax.random.normal(key(), (m, latent_size, latent_size)))
         self.action_matrices = nnx.Param(0.1 * jax.random.normal(key(), (m, action_size, latent_size)))
-        self.raw_noise_std = nnx.Param(jnp.full((m, latent_size), INITIAL_RAW_STD))
+        self.raw_noise_std = nnx.Param(jnp.full((m, latent_size), INITIAL_RAW_STD, jnp.float32))
 
     def mixture(self, latent: jax.Array, action: jax.Array) -> jax.Array:
         """alpha `[B, M]`, the weights of the base matrices."""
@@ -94,7 +94,7 @@ class FusionPosterior(nnx.Module):
         visible = options.visible_size
         self.hidden_part = options.latent_size - visible
         self.measurement = MLP((options.feature_size, 2 * visible), rngs)
-        self.raw_widening = nnx.Param(jnp.full((options.base_matrices, options.latent_size), UNIT_RAW_STD))
+        self.raw_widening = nnx.Param(jnp.full((options.base_matrices, options.latent_size), UNIT_RAW_STD, jnp.float32))
 
     def __call__(
         self, prior: distrax.Independent, mixture: jax.Array, action: jax.Array, features: jax.Array

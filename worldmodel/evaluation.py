@@ -54,9 +54,7 @@ def probe_targets(states: np.ndarray, names: tuple[str, ...]) -> dict[str, np.nd
     return targets
 
 
-def probe_r2(
-    latents: np.ndarray, states: np.ndarray, names: tuple[str, ...], degree: int
-) -> dict[str, float]:
+def probe_r2(latents: np.ndarray, states: np.ndarray, names: tuple[str, ...], degree: int) -> dict[str, float]:
     """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true states `[N, T, S]`."""
     flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
     features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
@@ -88,8 +86,7 @@ class AngleReader:
         match = (frames - self.mean).astype(np.float32) @ self.templates.T
         best = match.argmax(axis=-1)
         below, at, above = (
-            np.take_along_axis(match, ((best + step) % 360)[..., None], axis=-1)[..., 0]
-            for step in (-1, 0, 1)
+            np.take_along_axis(match, ((best + step) % 360)[..., None], axis=-1)[..., 0] for step in (-1, 0, 1)
         )
         curvature = below - 2 * at + above
         shift = np.where(curvature < 0, 0.5 * (below - above) / np.where(curvature < 0, curvature, 1), 0)

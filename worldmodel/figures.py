@@ -83,9 +83,7 @@ def draw_film_strip(
         f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
         fontsize=9,
     )
-    colours = figure.colorbar(
-        colormap_of_errors(), ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, 0.5, 1]
-    )
+    colours = figure.colorbar(colormap_of_errors(), ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, 0.5, 1])
     colours.ax.set_title("|error|", fontsize=7)
     colours.ax.tick_params(labelsize=7)
     save_figure(figure, path)
@@ -105,16 +103,11 @@ def animate_rollouts(
     rows = min(rows, len(truth))
     pictures = []
     for t in range(truth.shape[1]):
-        grid = [
-            [as_rgb(truth[n, t]), as_rgb(model[n, t]), as_error(model[n, t], truth[n, t])]
-            for n in range(rows)
-        ]
+        grid = [[as_rgb(truth[n, t]), as_rgb(model[n, t]), as_error(model[n, t], truth[n, t])] for n in range(rows)]
         imagined = t >= context
         time = f"{t * dt:.1f} s" if dt else f"frame {t}"
         label = f"{time}  {'imagined' if imagined else 'observed'}"
-        pictures.append(
-            labelled_grid(grid, ["truth", "model", "|error|"], label, ORANGE if imagined else BLUE)
-        )
+        pictures.append(labelled_grid(grid, ["truth", "model", "|error|"], label, ORANGE if imagined else BLUE))
     save_animation(path, pictures, milliseconds=max(20, round(1000 * dt)) if dt else 100)
 
 
@@ -187,14 +180,10 @@ def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
     save_figure(figure, path)
 
 
-def draw_curves(
-    path: Path, metrics: list[dict[str, Any]], panels: Sequence[tuple[str, str, dict[str, str]]]
-) -> None:
+def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[tuple[str, str, dict[str, str]]]) -> None:
     """Metrics over steps. A panel is (title, y label, {metric name: legend})."""
     figure = new_figure(4.2 * len(panels), 3.2)
-    for axis, (title, label, lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
+    for axis, (title, label, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         colours = (BLUE, ORANGE, GREEN, VERMILION)
         smallest = []
         for colour, (name, legend) in zip(colours, lines.items(), strict=False):
@@ -230,9 +219,7 @@ def draw_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
     axis = figure.subplots()
     axis.plot(rates, losses, color=BLUE, label="smoothed training loss")
     axis.axvline(suggestion, color=ORANGE, linestyle="--", label=f"suggestion {suggestion:.1e}")
-    axis.set(
-        xscale="log", xlabel="learning rate", ylabel="loss / nats per frame", title="Learning-rate range test"
-    )
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss / nats per frame", title="Learning-rate range test")
     _legend(axis)
     save_figure(figure, path)
 
@@ -240,7 +227,8 @@ def draw_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
 def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray, model: np.ndarray) -> None:
     """How one batch was overfitted: the error over the steps, and frames `[M, H, W(, C)]` beside their truth."""
     figure = new_figure(9, 5)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    top, bottom = parts
     axis = top.subplots()
     axis.plot(np.arange(1, len(share) + 1), share, color=BLUE, label="reconstruction error")
     axis.axhline(limit, color=ORANGE, linestyle="--", label=f"pass: below {limit:.0%}")

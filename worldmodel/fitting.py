@@ -80,9 +80,7 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
         raise UserError(f"{options.data}: not the data that {options.out} was trained on ({run.card.path})")
     saved, given = run.config["options"], json.loads(json.dumps(options.to_json()))
     free = {"data", "out", "steps"}
-    changed = [
-        f"{key} was {saved.get(key)}" for key in given if key not in free and given[key] != saved.get(key)
-    ]
+    changed = [f"{key} was {saved.get(key)}" for key in given if key not in free and given[key] != saved.get(key)]
     if changed:
         raise UserError(f"{options.out}: a resumed run keeps its options, but {', '.join(changed)}")
     if options.steps != saved["steps"]:

@@ -1,5 +1,6 @@
 """Small networks. They are plain pytrees of parameters: no stored keys, no mutable state, no dropout."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ class MLP(nnx.Module):
     """
 
     def __init__(self, sizes: Sequence[int], rngs: nnx.Rngs):
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in zip(sizes, sizes[1:], strict=False)])
+        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers[:-1]:

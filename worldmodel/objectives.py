@@ -41,9 +41,7 @@ def bound_terms(model: DVBF, frames: jax.Array, filtered: Filtered, observed: ja
     terms = BoundTerms(
         reconstruction=reconstruction,
         kl=jnp.concatenate([initial_kl[:, None], jnp.where(observed, step_kl, 0)], axis=1),
-        entropy=jnp.concatenate(
-            [filtered.initial.entropy()[:, None], jnp.where(observed, step_entropy, 0)], axis=1
-        ),
+        entropy=jnp.concatenate([filtered.initial.entropy()[:, None], jnp.where(observed, step_entropy, 0)], axis=1),
     )
     chex.assert_equal_shape(terms)
     return terms
@@ -106,9 +104,7 @@ def dvbf_loss(
     mask_key, noise_key = jax.random.split(key)
     observed = open_loop_tails(mask_key, batch, length - 1, options.open_loop_share)
     noise = jax.random.normal(noise_key, (batch, length, options.latent_size))
-    filtered = model.filter(
-        frames, actions, observed, noise, noise_scale(step, steps, options.final_noise_scale)
-    )
+    filtered = model.filter(frames, actions, observed, noise, noise_scale(step, steps, options.final_noise_scale))
     terms = bound_terms(model, frames, filtered, observed)
 
     c = temperature(step, options.annealing_steps)

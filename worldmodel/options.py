@@ -64,7 +64,7 @@ class DVBFOptions:
     "noise" infers the process noise w from (z, u, next frame), as the paper does."""
     latent_size: int = 4
     """Dimensions of the latent z."""
-    visible_size: int = 2
+    visible_size: int = 3
     """The first dimensions of z, which the decoder and the measurement see. The others can be reached through
     the dynamics only (velocities, for instance)."""
     base_matrices: int = 16
@@ -81,7 +81,7 @@ class DVBFOptions:
     """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
     open_loop_share: float = 0.5
     """Share of the training sequences that run without measurements from a random step on."""
-    transition_kl_weight: float = 1.0
+    transition_kl_weight: float = 5.0
     """Weight of the transition's KL for the first 30% of the steps; it falls to 1 by 70%."""
     final_noise_scale: float = 1.0
     """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -40,31 +41,36 @@ def roll_out(model: DVBF, data: Sequences, context: int, key: jax.Array) -> Roll
             f"context must be at least {model.options.initial_frames} frames (what the initial state needs)"
         )
     if data.length <= context:
-        raise UserError(
-            f"sequences of {data.length} frames leave nothing to imagine after a context of {context}"
-        )
+        raise UserError(f"sequences of {data.length} frames leave nothing to imagine after a context of {context}")
     graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def roll_out_batch(
-        params: nnx.State, frames: jax.Array, actions: jax.Array, noise: jax.Array
-    ) -> Rollouts:
-        model = nnx.merge(graphdef, params)
-        frames = as_unit_frames(frames)
-        all_observed = jnp.ones(actions.shape[:2], bool)
-        context_observed = all_observed & (jnp.arange(actions.shape[1]) < context - 1)
-        # A filter whose measurements are switched off after the context is imagination.
-        latents = model.filter(frames, actions, context_observed, jnp.zeros_like(noise)).latents
-        posterior_latents = model.filter(frames, actions, all_observed, noise).latents
-        return Rollouts(jnp.clip(model.emission(latents).mean(), 0, 1), latents, posterior_latents)
-
     parts = []
     for index, (batch, count) in enumerate(batches(data, min(BATCH, len(data)))):
         shape = (len(batch), data.length, model.options.latent_size)
         noise = jax.random.normal(jax.random.fold_in(key, index), shape)
-        part = roll_out_batch(params, batch.frames, batch.actions, noise)
-        parts.append(jax.tree.map(lambda x, count=count: np.asarray(x[:count]), part))
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+        part = _roll_out_batch(graphdef, params, batch.frames, batch.actions, context, noise)
+        parts.append([np.asarray(array[:count]) for array in part])
+    return Rollouts(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _roll_out_batch(
+    graphdef: nnx.GraphDef,
+    params: nnx.State,
+    frames: jax.Array,
+    actions: jax.Array,
+    context: jax.Array,
+    noise: jax.Array,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The arrays of `roll_out` for uint8 frames `[B, T, H, W(, C)]`; the noise `[B, T, Z]` is that of the posterior samples."""
+    model = nnx.merge(graphdef, params)
+    frames = as_unit_frames(frames)
+    all_observed = jnp.ones(actions.shape[:2], bool)
+    # A filter whose measurements are switched off after the context is imagination.
+    context_observed = all_observed & (jnp.arange(actions.shape[1]) < context - 1)
+    latents = model.filter(frames, actions, context_observed, jnp.zeros_like(noise)).latents
+    posterior_latents = model.filter(frames, actions, all_observed, noise).latents
+    decoded = jnp.clip(model.emission(latents).mean(), 0, 1)
+    return decoded, latents, posterior_latents
 
 
 def reconstruct(model: DVBF, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -165,9 +171,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
     def block(title: str, rows: dict[str, list[float]], form: str) -> None:
         lines.append(f"{title:<34}" + "".join(f"{'@' + str(h):>9}" for h in shown))
         for name, values in rows.items():
-            lines.append(
-                f"  {name.replace('_', ' '):<32}" + "".join(f"{values[h - 1]:>9{form}}" for h in shown)
-            )
+            lines.append(f"  {name.replace('_', ' '):<32}" + "".join(f"{values[h - 1]:>9{form}}" for h in shown))
 
     block("frame MSE at imagined step", metrics["mse"], ".4f")
     if "angle_error_degrees" in metrics:

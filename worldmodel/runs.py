@@ -91,9 +91,7 @@ class Run:
         try:
             return from_json(DataCard, self.config["data"])
         except (KeyError, TypeError, ValueError):
-            raise UserError(
-                f"{self.folder / 'config.json'}: its data card is not one of this version"
-            ) from None
+            raise UserError(f"{self.folder / 'config.json'}: its data card is not one of this version") from None
 
     def options(self, kind: type[Options]) -> Options:
         """The options that the run was started with. Raises UserError when they are not those of `kind`."""

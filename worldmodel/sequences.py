@@ -17,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,9 +60,7 @@ class Sequences:
     def take(self, which: np.ndarray | slice) -> "Sequences":
         """Some of the sequences, whole."""
         states = None if self.states is None else self.states[which]
-        return dataclasses.replace(
-            self, frames=self.frames[which], actions=self.actions[which], states=states
-        )
+        return dataclasses.replace(self, frames=self.frames[which], actions=self.actions[which], states=states)
 
     def first_frames(self, length: int) -> "Sequences":
         """The first `length` frames of every sequence and the actions between them."""
@@ -81,11 +80,11 @@ class Sequences:
         digest = hashlib.sha256()
         for array in (self.frames, self.actions):
             digest.update(repr((array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
-def as_unit_frames(frames: np.ndarray) -> np.ndarray:
+def as_unit_frames(frames: Any) -> Any:
     """uint8 frames to float32 in [0, 1]; works on NumPy and on JAX arrays."""
     return frames.astype(np.float32) / np.float32(255)
 
@@ -121,7 +120,7 @@ def save_sequences(path: Path, data: Sequences) -> None:
     if data.states is not None:
         arrays |= {"states": data.states, "state_names": np.array(data.state_names, dtype=np.str_)}
     if data.dt is not None:
-        arrays["dt"] = np.float32(data.dt)
+        arrays["dt"] = np.array(data.dt, np.float32)
     with atomic_write(path) as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
@@ -191,9 +190,7 @@ def check_sequences(data: Sequences, source: str) -> None:
         actions.ndim == 3 and min(actions.shape) > 0,
         f"actions must be [N, T-1, A], not {list(actions.shape)}",
     )
-    require(
-        actions.shape[0] == len(data), f"{len(data)} sequences of frames but {actions.shape[0]} of actions"
-    )
+    require(actions.shape[0] == len(data), f"{len(data)} sequences of frames but {actions.shape[0]} of actions")
     require(
         actions.shape[1] == data.length - 1,
         f"{data.length} frames need {data.length - 1} actions (T-1), not {actions.shape[1]}",

@@ -13,9 +13,7 @@ from flax import nnx
 
 from worldmodel.sequences import Sequences, as_unit_frames
 
-Loss = Callable[
-    [nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]
-]
+Loss = Callable[[nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 """(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics)"""
 
 
@@ -64,9 +62,7 @@ def initial_state(params: nnx.State, optimiser: optax.GradientTransformation, ke
     return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), key)
 
 
-def sample_windows(
-    data: DeviceData, key: jax.Array, batch_size: int, window: int
-) -> tuple[jax.Array, jax.Array]:
+def sample_windows(data: DeviceData, key: jax.Array, batch_size: int, window: int) -> tuple[jax.Array, jax.Array]:
     """Random windows of `window` frames: `[B, window, H, W(, C)]` in [0, 1] and `[B, window-1, A]`.
 
     Sequences are drawn with replacement, and starts uniformly; the key is consumed.
@@ -113,9 +109,7 @@ def make_train_chunk(
         frames, actions = sample_windows(data, window_key, batch_size, window)
         return train_step(state, frames, actions, loss_key)
 
-    def train_chunk(
-        state: TrainState, data: DeviceData, updates: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_chunk(state: TrainState, data: DeviceData, updates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         def add(_: jax.Array, carry: tuple) -> tuple:
             state, total = carry
             state, metrics = update(state, data)

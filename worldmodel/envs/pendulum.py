@@ -93,9 +93,7 @@ def pendulum_step(state: jax.Array, torque: jax.Array, params: PendulumParams) -
     step = params.dt / params.substeps
     gravity_torque = params.mass * params.gravity * params.centre_of_mass
     for _ in range(params.substeps):
-        acceleration = (
-            gravity_torque * jnp.sin(angle) - params.friction * velocity + torque
-        ) / params.inertia
+        acceleration = (gravity_torque * jnp.sin(angle) - params.friction * velocity + torque) / params.inertia
         velocity = jnp.clip(velocity + acceleration * step, -params.max_speed, params.max_speed)
         angle = angle + velocity * step
     return jnp.stack([angle, velocity], axis=-1)
@@ -155,9 +153,7 @@ class PendulumFunctional(FuncEnv):
     def render_init(self, params: Any = None, **kwargs: Any) -> None:
         return None
 
-    def render_image(
-        self, state: jax.Array, render_state: None, params: Any = None
-    ) -> tuple[None, np.ndarray]:
+    def render_image(self, state: jax.Array, render_state: None, params: Any = None) -> tuple[None, np.ndarray]:
         """`[size, size, 3]` uint8."""
         grey = np.asarray(jnp.round(self.frame(state) * 255), np.uint8)
         return None, np.repeat(grey[..., None], 3, axis=-1)

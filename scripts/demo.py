@@ -1,0 +1,81 @@
+"""The whole main job on Gymnasium's Pendulum-v1: collect, train the static VAE, train the DVBF, imagine.
+
+Every stage is one of the other scripts, called as a person would call it. A stage whose result is there already
+is kept, so that a demo that was stopped goes on where it was; delete the folder to begin anew.
+"""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from worldmodel.cli import run_script
+from worldmodel.files import UserError, read_json
+
+SCRIPTS = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    out: Path = Path("runs/demo")
+    """Folder for everything that the demo writes."""
+
+
+def main(options: Options) -> None:
+    out = options.out
+    train, test = out / "train.npz", out / "test.npz"
+    started = time.monotonic()
+    pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "32")
+    stage("training data", train, *pendulum, "--sequences", "400", "--frames", "40", "--seed", "0", "--out", train)
+    stage("test data", test, *pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
+    train_stage("static VAE", out / "vae", "train_vae.py", "--data", train, "--out", out / "vae", "--steps", "3000")
+    train_stage("DVBF", out / "dvbf", "train_dvbf.py", "--data", train, "--out", out / "dvbf", "--steps", "6000")
+    imagined = out / "imagined"
+    stage(
+        "imagination",
+        imagined / "horizon.png",
+        *("imagine.py", "--run", out / "dvbf", "--data", test, "--out", imagined, "--context", "10"),
+    )
+    print_summary(out, time.monotonic() - started)
+
+
+def stage(name: str, result: Path, *command: str | Path) -> None:
+    """Run one script, unless its result is there already."""
+    if result.exists():
+        print(f"\n== {name}: {result} is there already and is kept")
+        return
+    script, *arguments = map(str, command)
+    print(f"\n== {name}: python scripts/{script} {' '.join(arguments)}", flush=True)
+    status = subprocess.run([sys.executable, SCRIPTS / script, *arguments], check=False).returncode
+    if status != 0:
+        raise UserError(f"the demo stopped at '{name}' (exit status {status}); make demo goes on from there")
+
+
+def train_stage(name: str, run: Path, *command: str | Path) -> None:
+    """Run a training, or go on with the one that is there."""
+    resume = ["--resume"] if (run / "config.json").exists() else []
+    stage(name, run / "curves.png", *command, *resume)
+
+
+def print_summary(out: Path, seconds: float) -> None:
+    from worldmodel.rollouts import summary_table
+
+    print(f"\n== done in {seconds:.0f} s\n")
+    print(summary_table(read_json(out / "imagined" / "metrics.json")))
+    print("\npictures:")
+    for picture, what in (
+        ("imagined/film_strip.png", "true and imagined frames side by side"),
+        ("imagined/rollouts.gif", "the same, moving, in real time"),
+        ("imagined/horizon.png", "the error over the imagined horizon"),
+        ("dvbf/curves.png", "how the DVBF learnt"),
+        ("vae/learning.gif", "how the static VAE learnt"),
+        ("vae/latent_walk.gif", "the VAE's decoder along a walk through its latent space"),
+        ("vae/posterior.png", "how each of its latent dimensions is used"),
+        ("vae/curves.png", "its reconstruction against its KL"),
+    ):
+        print(f"  {out / picture!s:<36} {what}")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)
