@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.cli import require_at_least, require_positive, run_script
+from worldmodel.cli import require_at_least, require_positive, require_share, run_script
 from worldmodel.files import UserError
 
 
@@ -13,8 +13,8 @@ class Options:
     out: Path
     """Data set to write, an .npz; a file that exists is not overwritten."""
     env: str | None = None
-    """Gymnasium id of an environment with rgb_array rendering and continuous actions (for example
-    Pendulum-v1); default: the project's own pendulum, compiled."""
+    """Gymnasium id of an environment with rgb_array rendering (for example Pendulum-v1); default: the project's
+    own pendulum, compiled."""
     preset: Literal["paper", "gymnasium"] = "paper"
     """Constants of the project's own pendulum: Karl et al. 2017, or Gymnasium's Pendulum-v1. Not used with
     --env."""
@@ -32,6 +32,8 @@ class Options:
     """Own pendulum: initial angular velocities are uniform up to this, rad/s; default: the preset's."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on every pixel, in units of full brightness."""
+    crop: float = 1.0
+    """With --env: share of the rendered picture's width and height that is kept, around its centre."""
     workers: int = 2
     """With --env: processes that render."""
 
@@ -42,6 +44,8 @@ def main(options: Options) -> None:
     require_at_least("--size", options.size, 4)
     require_at_least("--seed", options.seed, 0)
     require_at_least("--noise", options.noise, 0)
+    require_positive("--crop", options.crop)
+    require_share("--crop", options.crop)
     require_at_least("--workers", options.workers, 1)
     if options.max_torque is not None:
         require_positive("--max-torque", options.max_torque)
@@ -69,8 +73,7 @@ def main(options: Options) -> None:
             options.seed,
             options.sequences,
             options.frames,
-            options.size,
-            options.noise,
+            collecting.Camera(options.size, options.crop, options.noise),
             options.workers,
         )
     save_sequences(options.out, data)

@@ -1,9 +1,11 @@
 """Collect sequences from the project's own pendulum, compiled, or from any Gymnasium environment's frames."""
 
+import dataclasses
+import os
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
+from typing import Any
 
 import cv2
 import gymnasium
@@ -12,11 +14,28 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from worldmodel.envs.pendulum import STATE_NAMES, PendulumParams, simulate
+from worldmodel.envs.pendulum import PendulumParams, simulate
 from worldmodel.envs.rendering import render_pendulum
 from worldmodel.files import UserError
-from worldmodel.sequences import Sequences
+from worldmodel.sequences import PENDULUM_STATES, Sequences
 
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How an environment's picture becomes a frame."""
+
+    size: int
+    """side of the square frame, pixels"""
+    crop: float = 1.0
+    """share of the picture's width and height that is kept, around its centre"""
+    noise_std: float = 0.0
+    """standard deviation of Gaussian noise on every pixel, in units of full brightness"""
+
+
+ARROW_SHOWS_TORQUE = ("Pendulum-v1",)
+"""environments whose picture would show the action"""
+PENDULUMS = (*ARROW_SHOWS_TORQUE, "worldmodel/Pendulum-v0")
+"""environments whose attribute `state` is (angle, angular velocity)"""
 CHUNK = 500
 """sequences of the compiled pendulum between two looks at the progress bar"""
 
@@ -51,7 +70,7 @@ def collect_pendulum(
             parts.append([np.asarray(array) for array in collect(key)])
             bar.update(min(CHUNK, sequences - bar.n))
     frames, actions, states = (np.concatenate(arrays)[:sequences] for arrays in zip(*parts, strict=True))
-    return Sequences(frames, actions, states.astype(np.float32), STATE_NAMES, params.dt)
+    return Sequences(frames, actions, states.astype(np.float32), PENDULUM_STATES, params.dt)
 
 
 def to_uint8(frames: jax.Array) -> jax.Array:
@@ -60,23 +79,26 @@ def to_uint8(frames: jax.Array) -> jax.Array:
 
 
 def collect_gymnasium(
-    env_id: str, seed: int, sequences: int, length: int, size: int, noise_std: float = 0.0, workers: int = 1
+    env_id: str, seed: int, sequences: int, length: int, camera: Camera, workers: int = 1
 ) -> Sequences:
     """Random actions in any Gymnasium environment that renders: every sequence is one reset and length - 1 steps.
 
-    Frames are resized by area and made grey. For Pendulum-v1 the arrow that shows the torque is removed and the
-    true states are recorded. Sequence n depends on (seed, n) alone, not on the number of workers. Raises
-    UserError when the environment is not known, does not render, has no continuous actions, or ends too early.
+    Frames are cropped, resized by area and made grey; discrete actions become one-hot vectors. For pendulums the
+    true states are recorded, and Pendulum-v1 is drawn without the arrow that shows the torque. Sequence n depends
+    on (seed, n) alone, not on the number of workers. Raises UserError when the environment is not known, does not render, has actions of another kind, or
+    ends too early.
     """
+    # Pictures are drawn into memory: no screen, no sound, no greeting.
+    os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     dt = _check_environment(env_id)
-    frames = np.empty((sequences, length, size, size), np.uint8)
+    frames = np.empty((sequences, length, camera.size, camera.size), np.uint8)
     records: list = [None] * sequences
     with (
         tqdm(total=sequences, unit="sequence", desc=f"collect {env_id}") as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         shares = np.array_split(np.arange(sequences), max(workers, -(-sequences // 10)))
-        jobs = [pool.submit(_collect_some, env_id, seed, share, length, size, noise_std) for share in shares]
+        jobs = [pool.submit(_collect_some, env_id, seed, share, length, camera) for share in shares]
         try:
             for job in as_completed(jobs):
                 for n, pictures, actions, states in job.result():
@@ -87,7 +109,7 @@ def collect_gymnasium(
             raise
     actions = np.stack([record[0] for record in records])
     states = np.stack([record[1] for record in records]) if records[0][1] is not None else None
-    return Sequences(frames, actions, states, STATE_NAMES if states is not None else (), dt)
+    return Sequences(frames, actions, states, PENDULUM_STATES if states is not None else (), dt)
 
 
 def _check_environment(env_id: str) -> float | None:
@@ -104,20 +126,21 @@ def _check_environment(env_id: str) -> float | None:
     fps = env.metadata.get("render_fps")
     dt = getattr(inner, "dt", None) or (1 / fps if fps else None)
     env.close()
-    if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:
-        raise UserError(f"{env_id}: actions must be vectors (a one-dimensional Box), not {space}")
+    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+    if not (vector or isinstance(space, gymnasium.spaces.Discrete)):
+        raise UserError(f"{env_id}: actions must be vectors (a one-dimensional Box) or Discrete, not {space}")
     return None if dt is None else float(dt)
 
 
 Record = tuple[int, np.ndarray, np.ndarray, np.ndarray | None]
 
 
-def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, size: int, noise_std: float) -> list[Record]:
+def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, camera: Camera) -> list[Record]:
     """Some of the sequences, in a process of their own."""
     import worldmodel.envs  # noqa: F401
 
     env = gymnasium.make(env_id, render_mode="rgb_array")
-    true_state, before_render = _pendulum_hooks(env) if env_id.startswith("Pendulum-v") else (None, None)
+    inner = env.unwrapped
     records: list[Record] = []
     for n in which:
         random = np.random.default_rng([seed, int(n)])
@@ -126,16 +149,18 @@ def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, size: 
         actions, pictures, states = [], [], []
         for t in range(length):
             if t > 0:
-                actions.append(env.action_space.sample())
-                _, _, terminated, truncated, _ = env.step(actions[-1])
+                action = env.action_space.sample()
+                actions.append(_as_vector(action, env.action_space))
+                _, _, terminated, truncated, _ = env.step(action)
                 if (terminated or truncated) and t < length - 1:
                     raise UserError(f"{env_id}: an episode ended after {t} steps; ask for fewer --frames")
-            if before_render is not None:
-                before_render()
-            pictures.append(_small_and_grey(env.render(), size))
-            if true_state is not None:
-                states.append(true_state())
-        noisy = np.stack(pictures) / 255 + noise_std * random.standard_normal((length, size, size))
+            if env_id in ARROW_SHOWS_TORQUE:
+                inner.last_u = None
+            pictures.append(_small_and_grey(env.render(), camera))
+            if env_id in PENDULUMS:
+                states.append(np.array(inner.state, np.float32))
+        clean = np.stack(pictures) / 255
+        noisy = clean + camera.noise_std * random.standard_normal(clean.shape)
         frames = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
         records.append(
             (int(n), frames, np.array(actions, np.float32), np.array(states, np.float32) if states else None)
@@ -144,19 +169,17 @@ def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, size: 
     return records
 
 
-def _pendulum_hooks(env: gymnasium.Env) -> tuple[Callable[[], np.ndarray], Callable[[], None]]:
-    """Reads the true state of Gymnasium's Pendulum, and takes away the arrow that would show the action."""
-    inner = env.unwrapped
-
-    def true_state() -> np.ndarray:
-        return np.array(inner.state, np.float32)
-
-    def before_render() -> None:
-        inner.last_u = None
-
-    return true_state, before_render
+def _as_vector(action: Any, space: gymnasium.Space) -> np.ndarray:
+    """An action as the data set keeps it: a vector as it is, one of n choices as a one-hot vector `[n]`."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.eye(int(space.n), dtype=np.float32)[int(action - space.start)]
+    return np.asarray(action, np.float32)
 
 
-def _small_and_grey(picture: np.ndarray, size: int) -> np.ndarray:
+def _small_and_grey(picture: np.ndarray, camera: Camera) -> np.ndarray:
     """`[H, W, 3]` to `[size, size]` uint8; resized first, which is several times faster than last."""
-    return cv2.cvtColor(cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    height, width = picture.shape[:2]
+    top, left = round(height * (1 - camera.crop) / 2), round(width * (1 - camera.crop) / 2)
+    picture = picture[top : height - top, left : width - left]
+    small = cv2.resize(picture, (camera.size, camera.size), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)

@@ -61,7 +61,7 @@ def _roll_out_batch(
     context: jax.Array,
     noise: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The arrays of `roll_out` for uint8 frames `[B, T, H, W(, C)]`; the noise `[B, T, Z]` is that of the posterior samples."""
+    """The arrays of `roll_out` for uint8 frames `[B, T, H, W(, C)]` and the posterior samples' noise `[B, T, Z]`."""
     model = nnx.merge(graphdef, params)
     frames = as_unit_frames(frames)
     all_observed = jnp.ones(actions.shape[:2], bool)

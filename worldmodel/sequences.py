@@ -24,6 +24,10 @@ import numpy as np
 from worldmodel.files import UserError, atomic_write
 
 
+PENDULUM_STATES = ("angle", "angular_velocity")
+"""rad, 0 upright; rad/s"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sequences:
     """N sequences of T frames with the T-1 actions between them."""
@@ -35,7 +39,8 @@ class Sequences:
     states: np.ndarray | None = None
     """float32 `[N, T, S]` the true states, used to score a model and never to train it"""
     state_names: tuple[str, ...] = ()
-    """S names; for a pendulum ("angle", "angular_velocity") in rad (0 upright) and rad/s"""
+    """S names; for a pendulum ("angle", "angular_velocity") in rad (0 upright) and rad/s. A file without names
+    and with two states is read as a pendulum's."""
     dt: float | None = None
     """seconds between two frames"""
 
@@ -133,24 +138,28 @@ def load_sequences(path: Path) -> Sequences:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise UserError(f"{path}: not an .npz file but a single array")
-            names = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in file]
-            arrays = {name: _read(path, file, name) for name in names}
+            known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in file]
+            arrays = {name: _read(path, file, name) for name in known}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path}: not an .npz file") from None
     for name in ("frames", "actions"):
         if name not in arrays:
             raise UserError(f"{path}: has no array '{name}'")
-    if "dt" in arrays and (arrays["dt"].shape != () or arrays["dt"].dtype.kind not in "fiu"):
+    if "dt" in arrays and (arrays["dt"].size != 1 or arrays["dt"].dtype.kind not in "fiu"):
         raise UserError(f"{path}: dt must be one number (seconds), not {_describe(arrays['dt'])}")
     state_names = arrays.get("state_names")
-    if state_names is not None and (state_names.ndim != 1 or state_names.dtype.kind != "U"):
+    if state_names is not None and (state_names.ndim != 1 or state_names.dtype.kind not in "US"):
         raise UserError(f"{path}: state_names must be a list of strings, not {_describe(state_names)}")
+    names = () if state_names is None else tuple(str(name) for name in state_names.astype(np.str_))
+    if "states" in arrays and not names:
+        size = arrays["states"].shape[-1] if arrays["states"].ndim else 0
+        names = PENDULUM_STATES if size == 2 else tuple(f"state_{index}" for index in range(size))
     data = Sequences(
         frames=arrays["frames"],
         actions=arrays["actions"],
         states=arrays.get("states"),
-        state_names=() if state_names is None else tuple(str(name) for name in state_names),
-        dt=float(arrays["dt"]) if "dt" in arrays else None,
+        state_names=names if "states" in arrays else (),
+        dt=float(arrays["dt"].item()) if "dt" in arrays else None,
     )
     check_sequences(data, str(path))
     return data

@@ -20,8 +20,6 @@ from gymnasium.experimental.functional import FuncEnv
 
 from worldmodel.envs.rendering import render_pendulum
 
-STATE_NAMES = ("angle", "angular_velocity")
-
 
 @dataclasses.dataclass(frozen=True)
 class PendulumParams:
