@@ -85,8 +85,8 @@ def collect_gymnasium(
 
     Frames are cropped, resized by area and made grey; discrete actions become one-hot vectors. For pendulums the
     true states are recorded, and Pendulum-v1 is drawn without the arrow that shows the torque. Sequence n depends
-    on (seed, n) alone, not on the number of workers. Raises UserError when the environment is not known, does not render, has actions of another kind, or
-    ends too early.
+    on (seed, n) alone, not on the number of workers. Raises UserError when the environment is not known, does not
+    render, has actions of another kind, or ends too early.
     """
     # Pictures are drawn into memory: no screen, no sound, no greeting.
     os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}

@@ -138,7 +138,7 @@ class DVBF(nnx.Module):
         self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs)
         self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
         self.posterior = posterior(scale.action_size, options, rngs)
-        self.decoder = MLP((options.visible_size, hidden, pixels), rngs)
+        self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs)
 
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""

@@ -109,7 +109,7 @@ def dvbf_loss(
 
     c = temperature(step, options.annealing_steps)
     step_weight = transition_kl_weight(step, steps, options.transition_kl_weight)
-    weight = jnp.concatenate([jnp.ones(1), jnp.full(length - 1, step_weight)])[None, :]
+    weight = jnp.concatenate([jnp.ones((1, 1)), jnp.full((1, length - 1), step_weight)], axis=1)
     regulariser = weight * (c * terms.kl - (1 - c) * terms.entropy)
     penalty = options.latent_penalty * jnp.mean(filtered.latents**2, axis=-1)
     chex.assert_shape([regulariser, penalty], (batch, length))

@@ -23,7 +23,6 @@ import numpy as np
 
 from worldmodel.files import UserError, atomic_write
 
-
 PENDULUM_STATES = ("angle", "angular_velocity")
 """rad, 0 upright; rad/s"""
 
@@ -135,11 +134,12 @@ def load_sequences(path: Path) -> Sequences:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UserError(f"{path}: not an .npz file but a single array")
-            known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in file]
-            arrays = {name: _read(path, file, name) for name in known}
+            known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in archive]
+            arrays = {name: _read(path, archive, name) for name in known}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         raise UserError(f"{path}: not an .npz file") from None
     for name in ("frames", "actions"):

@@ -21,8 +21,9 @@ def render_pendulum(angle: jax.Array, size: int) -> jax.Array:
         taken from the signed distance between the pixel's centre and the rod's edge.
     """
     centres = (jnp.arange(size) + 0.5) * 2 / size - 1
-    x, y = centres[None, :], -centres[:, None]
-    angle = angle[..., None, None]
+    pixels = (*angle.shape, size, size)
+    x, y = jnp.broadcast_to(centres, pixels), jnp.broadcast_to(-centres[:, None], pixels)
+    angle = jnp.broadcast_to(angle[..., None, None], pixels)
     tip_x, tip_y = -jnp.sin(angle), jnp.cos(angle)
     along = jnp.clip(x * tip_x + y * tip_y, 0, ROD_LENGTH)
     distance = jnp.sqrt((x - along * tip_x) ** 2 + (y - along * tip_y) ** 2 + 1e-12)

@@ -1,0 +1,75 @@
+"""Strict JAX settings for all tests, and the small data and runs that several of them share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worldmodel.cli import use_compilation_cache
+
+os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+os.environ.setdefault("TQDM_DISABLE", "1")
+use_compilation_cache()
+
+import jax
+
+from worldmodel.collecting import collect_pendulum
+from worldmodel.dvbf import DVBF
+from worldmodel.envs.pendulum import PAPER
+from worldmodel.networks import initialise
+from worldmodel.options import DVBFOptions
+from worldmodel.scaling import FrameScale
+from worldmodel.sequences import Sequences, save_sequences
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A script as a user calls it."""
+    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def pendulum_data() -> Sequences:
+    """64 paper-like sequences of 15 frames 16 x 16."""
+    return collect_pendulum(seed=0, sequences=64, length=15, params=PAPER, size=16)
+
+
+@pytest.fixture(scope="session")
+def data_file(pendulum_data: Sequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "pendulum.npz"
+    save_sequences(path, pendulum_data)
+    return path
+
+
+TINY = {"base_matrices": 3, "hidden_size": 8, "feature_size": 6, "mixture_hidden_size": 5, "initial_frames": 2}
+
+
+@pytest.fixture(params=["fusion", "noise"])
+def tiny_dvbf(request: pytest.FixtureRequest) -> DVBF:
+    """An untrained DVBF of 4 x 4 frames and two actions, with either inference."""
+    return make_tiny_dvbf(request.param)
+
+
+def make_tiny_dvbf(inference: str, **options: object) -> DVBF:
+    from flax import nnx
+
+    scale = FrameScale(
+        frame_shape=(4, 4), action_size=2, pixel_mean=0.4, pixel_std=0.3, frame_variance=1.2, action_scale=1.5
+    )
+    model_options = DVBFOptions(**(TINY | {"inference": inference} | options))  # type: ignore[arg-type]
+    return nnx.merge(*initialise(lambda rngs: DVBF(scale, model_options, rngs), jax.random.key(3)))
+
+
+@pytest.fixture
+def tiny_batch() -> tuple[np.ndarray, np.ndarray]:
+    """Frames `[3, 7, 4, 4]` in [0, 1] and actions `[3, 6, 2]`, random."""
+    random = np.random.default_rng(0)
+    return random.random((3, 7, 4, 4), np.float32), random.standard_normal((3, 6, 2)).astype(np.float32)

@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import make_tiny_dvbf
+
+from worldmodel.dvbf import DVBF
+from worldmodel.objectives import (
+    bound_terms,
+    dvbf_loss,
+    noise_scale,
+    open_loop_tails,
+    temperature,
+    transition_kl_weight,
+)
+
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def test_a_share_of_the_sequences_ends_in_open_loop():
+    mask = np.asarray(open_loop_tails(jax.random.key(0), 4000, 10, 0.5))
+    # once a sequence is not observed, it stays so
+    assert (np.diff(mask.astype(int), axis=1) <= 0).all()
+    assert (~mask[:, -1]).mean() == pytest.approx(0.5, abs=0.03)
+    starts = 10 - (~mask[~mask[:, -1]]).sum(axis=1)
+    counts = np.bincount(starts, minlength=10)
+    assert len(counts) == 10
+    np.testing.assert_allclose(counts / counts.sum(), np.full(10, 0.1), atol=0.03)
+
+
+def test_no_open_loop_when_the_share_is_zero():
+    assert open_loop_tails(jax.random.key(0), 100, 10, 0.0).all()
+
+
+def test_the_terms_of_the_bound(tiny_dvbf: DVBF, tiny_batch: Batch):
+    frames, actions = map(jnp.asarray, tiny_batch)
+    observed = jnp.asarray(np.random.default_rng(0).random((3, 6)) < 0.5)
+    noise = jax.random.normal(jax.random.key(0), (3, 7, tiny_dvbf.options.latent_size))
+    filtered = tiny_dvbf.filter(frames, actions, observed, noise)
+    terms = bound_terms(tiny_dvbf, frames, filtered, observed)
+
+    mean = np.asarray(tiny_dvbf.emission(filtered.latents).mean(), np.float64)
+    std = tiny_dvbf.observation_std
+    log_density = -0.5 * ((frames - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(terms.reconstruction, log_density.sum(axis=(2, 3)), rtol=1e-4)
+
+    assert (np.asarray(terms.kl)[:, 1:] == 0)[~np.asarray(observed)].all()
+    assert (np.asarray(terms.kl)[:, 1:] > 0)[np.asarray(observed)].all()
+    m, s = np.asarray(filtered.initial.mean()), np.asarray(filtered.initial.stddev())
+    np.testing.assert_allclose(terms.kl[:, 0], np.sum(0.5 * (m**2 + s**2 - 1) - np.log(s), axis=-1), rtol=1e-4)
+
+
+def test_the_annealed_objective_is_the_papers(tiny_batch: Batch):
+    """c ln p(x|z) - ln q(w) + c ln p(w), with ln q and ln p averaged over many samples of w."""
+    frames, actions = map(jnp.asarray, tiny_batch)
+    model = make_tiny_dvbf("noise", annealing_steps=100, transition_kl_weight=1.0, open_loop_share=0.0)
+    noise = jax.random.normal(jax.random.key(0), (3, 7, model.options.latent_size))
+    observed = jnp.ones((3, 6), bool)
+    filtered = model.filter(frames, actions, observed, noise)
+    terms = bound_terms(model, frames, filtered, observed)
+    c = float(temperature(jnp.asarray(40), 100))
+    assert c == pytest.approx(0.41)
+
+    prior_mean, prior_std = filtered.prior.mean(), filtered.prior.stddev()
+    w_mean = np.asarray((filtered.posterior.mean() - prior_mean) / prior_std, np.float64)
+    w_std = np.asarray(filtered.posterior.stddev() / prior_std, np.float64)
+    eps = np.random.default_rng(0).standard_normal((20_000, *w_mean.shape))
+    w = w_mean + w_std * eps
+    log_q = np.sum(-0.5 * eps**2 - np.log(w_std) - 0.5 * np.log(2 * np.pi), axis=-1).mean(axis=0)
+    log_p = np.sum(-0.5 * w**2 - 0.5 * np.log(2 * np.pi), axis=-1).mean(axis=0)
+    closed_form = c * np.asarray(terms.kl) - (1 - c) * np.asarray(terms.entropy)
+    np.testing.assert_allclose(closed_form[:, 1:], log_q - c * log_p, atol=0.05)
+
+
+def test_without_schedules_and_penalty_the_loss_is_the_negative_elbo(tiny_batch: Batch):
+    frames, actions = map(jnp.asarray, tiny_batch)
+    model = make_tiny_dvbf("fusion", transition_kl_weight=1.0, latent_penalty=0.0)
+    loss, metrics = dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
+    assert float(loss) == pytest.approx(-float(metrics["elbo"]), rel=1e-5)
+    penalised = make_tiny_dvbf("fusion", transition_kl_weight=1.0, latent_penalty=2.0)
+    larger, metrics = dvbf_loss(penalised, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
+    assert float(larger - loss) == pytest.approx(2 * float(metrics["latent_rms"]) ** 2, rel=1e-4)
+
+
+def test_schedules():
+    steps = jnp.array([0, 30, 50, 70, 100])
+    weights = jax.vmap(lambda step: transition_kl_weight(step, 100, 5.0))(steps)
+    np.testing.assert_allclose(weights, [5, 5, 3, 1, 1], rtol=1e-5)
+    scales = jax.vmap(lambda step: noise_scale(step, 100, 0.01))(jnp.array([0, 20, 45, 70, 100]))
+    np.testing.assert_allclose(scales, [1, 1, 0.1, 0.01, 0.01], rtol=1e-5)
+    temperatures = jax.vmap(lambda step: temperature(step, 100))(jnp.array([0, 50, 99, 1000]))
+    np.testing.assert_allclose(temperatures, [0.01, 0.51, 1, 1], rtol=1e-5)
+    assert float(temperature(jnp.asarray(0), 0)) == 1
