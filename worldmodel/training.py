@@ -87,7 +87,7 @@ def make_train_step(
             return loss(nnx.merge(graphdef, params), frames, actions, key, state.step)
 
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
-        metrics["gradient_norm"] = optax.global_norm(gradients)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
         updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, optimiser_state, state.key), metrics
