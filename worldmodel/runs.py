@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -235,11 +236,11 @@ def load_tree(path: Path, like: Tree) -> Tree:
     """
     flat, structure = _flat(like)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            leaves = {name: file[name] for name in flat}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            leaves = {name: archive[name] for name in flat}
     except KeyError as error:
         raise UserError(f"{path}: belongs to another model: {str(error.args[0]).split(' is ')[0]}") from None
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
         raise UserError(f"{path}: the checkpoint is damaged") from None
     for name, leaf in flat.items():
         if leaves[name].shape != leaf.shape or leaves[name].dtype != leaf.dtype:

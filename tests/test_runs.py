@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import make_tiny_dvbf
+from flax import nnx
+
+from worldmodel.dvbf import DVBF
+from worldmodel.files import UserError, atomic_write
+from worldmodel.options import DVBFOptions
+from worldmodel.runs import KEPT_CHECKPOINTS, DataCard, Run, load_tree, save_tree
+from worldmodel.sequences import Sequences
+from worldmodel.training import TrainState, initial_state
+
+
+@pytest.fixture
+def run(tmp_path: Path, pendulum_data: Sequences) -> Run:
+    card = DataCard.of(Path("pendulum.npz"), pendulum_data)
+    return Run.create(tmp_path / "run", "dvbf", {"steps": 10, "model": {"latent_size": 5}}, card)
+
+
+def tiny_state(seed: int = 0) -> TrainState:
+    _, params = nnx.split(make_tiny_dvbf("fusion"))
+    params = jax.tree.map(lambda x: x + seed, params)
+    return initial_state(params, optax.adam(1e-3), jax.random.key(seed))
+
+
+def test_a_run_comes_back_from_its_config(run: Run, pendulum_data: Sequences):
+    again = Run.open(run.folder, "dvbf")
+    assert again.card == DataCard.of(Path("pendulum.npz"), pendulum_data)
+    assert again.model_options(DVBFOptions) == DVBFOptions(latent_size=5)
+    assert set(again.config["versions"]) >= {"jax", "flax", "distrax"}
+
+
+def test_the_card_measures_the_data(run: Run, pendulum_data: Sequences):
+    scale, frames = run.card.scale, pendulum_data.frames / 255
+    assert scale.pixel_mean == pytest.approx(frames.mean(), rel=1e-6)
+    assert scale.pixel_std == pytest.approx(frames.std(), rel=1e-6)
+    assert scale.frame_variance == pytest.approx(frames.reshape(-1, 256).var(axis=0).sum(), rel=1e-6)
+    assert scale.action_scale == pytest.approx(np.sqrt((pendulum_data.actions**2).mean()), rel=1e-5)
+
+
+def test_data_that_never_changes_is_refused():
+    still = Sequences(np.full((3, 4, 8, 8), 7, np.uint8), np.zeros((3, 3, 1), np.float32))
+    with pytest.raises(UserError, match=r"still\.npz: all frames are the same"):
+        DataCard.of(Path("still.npz"), still)
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run: Run):
+    before = (run.folder / "config.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run already"):
+        Run.create(run.folder, "dvbf", {}, run.card)
+    assert (run.folder / "config.json").read_bytes() == before
+
+
+def test_only_a_run_of_the_right_model_is_opened(run: Run, tmp_path: Path):
+    with pytest.raises(UserError, match="not a run folder"):
+        Run.open(tmp_path / "nothing", "dvbf")
+    with pytest.raises(UserError, match="holds a run of dvbf, not of static_vae"):
+        Run.open(run.folder, "static_vae")
+
+
+def test_a_damaged_config_is_one_line(run: Run):
+    path = run.folder / "config.json"
+    for damage in ("{", "[]", '{"model": "dvbf"}', '{"model": "dvbf", "options": {"colour": 3}, "data": {"a": 1}}'):
+        path.write_text(damage)
+        with pytest.raises(UserError, match=r"config\.json"):
+            _ = Run(run.folder).card
+        with pytest.raises(UserError, match=r"config\.json"):
+            Run(run.folder).options(DVBFOptions)
+
+
+def test_data_that_does_not_fit_a_run_is_refused(run: Run, pendulum_data: Sequences):
+    larger = Sequences(np.zeros((2, 3, 20, 20), np.uint8), np.zeros((2, 2, 1), np.float32))
+    with pytest.raises(UserError, match=r"frames are \[20, 20\], but .* was trained on \[16, 16\]"):
+        run.check_fits(larger, Path("larger.npz"))
+    pushed = Sequences(pendulum_data.frames, np.zeros((64, 14, 3), np.float32))
+    with pytest.raises(UserError, match=r"actions have size 3, but .* was trained on size 1"):
+        run.check_fits(pushed, Path("pushed.npz"))
+
+
+def test_a_checkpoint_comes_back_bit_for_bit(run: Run):
+    state = tiny_state(seed=3)._replace(step=jnp.asarray(40, jnp.int32))
+    run.save_checkpoint(state)
+    back = run.restore_checkpoint(tiny_state())
+    assert back is not None
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(back.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(back.step) == 40
+    assert (jax.random.key_data(back.key) == jax.random.key_data(state.key)).all()
+    model = run.restore_model(lambda rngs: DVBF(make_tiny_dvbf("fusion").scale, make_tiny_dvbf("fusion").options, rngs))
+    np.testing.assert_array_equal(jax.tree.leaves(nnx.split(model)[1])[0], jax.tree.leaves(state.params)[0])
+
+
+def test_only_the_last_checkpoints_are_kept(run: Run):
+    for step in range(1, 7):
+        run.save_checkpoint(tiny_state()._replace(step=jnp.asarray(step, jnp.int32)))
+    assert run.checkpoint_steps() == [4, 5, 6][-KEPT_CHECKPOINTS:]
+
+
+def test_a_damaged_checkpoint_is_one_line(run: Run):
+    run.save_checkpoint(tiny_state())
+    path = next((run.folder / "checkpoints").iterdir())
+    whole = path.read_bytes()
+    for damage in (b"", whole[: len(whole) // 2], b"x" * 100):
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match="damaged"):
+            run.restore_checkpoint(tiny_state())
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
+    save_tree(tmp_path / "a.npz", {"w": jnp.zeros((2, 3))})
+    with pytest.raises(UserError, match="belongs to another model: 'w' is"):
+        load_tree(tmp_path / "a.npz", {"w": jnp.zeros((3, 2))})
+    with pytest.raises(UserError, match="belongs to another model: v"):
+        load_tree(tmp_path / "a.npz", {"v": jnp.zeros((2, 3))})
+
+
+def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path):
+    class Hostile:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "ran",))
+
+    np.savez(tmp_path / "a.npz", w=np.array([Hostile()], dtype=object))
+    with pytest.raises(UserError, match="damaged"):
+        load_tree(tmp_path / "a.npz", {"w": jnp.zeros(1)})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_metrics_after_the_checkpoint_and_torn_lines_are_dropped(run: Run):
+    for step in (100, 200, 300):
+        run.append_metrics({"step": step, "elbo": 1.0})
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4')
+    run.drop_metrics_after(200)
+    assert [line["step"] for line in run.metrics()] == [100, 200]
+    assert all(json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines())
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def fail() -> None:
+        with atomic_write(path) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+    with atomic_write(path) as file:
+        file.write(b"after")
+    assert path.read_text() == "after"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"), atomic_write(tmp_path / "file" / "inside"):
+        pass
