@@ -26,7 +26,7 @@ def main(options: Options) -> None:
     out = options.out
     train, test = out / "train.npz", out / "test.npz"
     started = time.monotonic()
-    pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "32")
+    pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55")
     stage("training data", train, *pendulum, "--sequences", "400", "--frames", "40", "--seed", "0", "--out", train)
     stage("test data", test, *pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
     train_stage("static VAE", out / "vae", "train_vae.py", "--data", train, "--out", out / "vae", "--steps", "3000")

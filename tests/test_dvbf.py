@@ -165,12 +165,18 @@ def test_the_decoder_sees_the_visible_part_only():
     assert np.abs(model.emission(latents).mean() - model.emission(visible_changed).mean()).max() > 1e-4
 
 
-def test_fusion_leaves_the_hidden_part_to_the_dynamics(tiny_batch: Batch):
+def test_fusion_moves_the_hidden_part_by_a_gain_times_the_innovation(tiny_batch: Batch):
     model = make_tiny_dvbf("fusion", latent_size=5, visible_size=2)
     filtered = filter_all(model, tiny_batch)
-    difference = np.abs(filtered.posterior.mean() - filtered.prior.mean())
-    assert (difference[..., 2:] < 1e-6).all()
-    assert (difference[..., :2] > 0).all()
+    moved = np.asarray(filtered.posterior.mean() - filtered.prior.mean())
+    assert (moved[..., 2:] == 0).all()  # before training the gain is zero
+    assert (moved[..., :2] != 0).all()
+
+    gain = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    model.posterior.gain[...] = jnp.broadcast_to(gain, model.posterior.gain.shape)  # the same in every mixture
+    filtered = filter_all(model, tiny_batch)
+    moved = np.asarray(filtered.posterior.mean() - filtered.prior.mean())
+    np.testing.assert_allclose(moved[..., 2:], moved[..., :2] @ gain, rtol=1e-3, atol=1e-6)
 
 
 def test_a_rollout_of_any_model_stays_in_the_ball(tiny_dvbf: DVBF):

@@ -13,7 +13,7 @@ from flax import nnx
 from tqdm import tqdm
 
 from worldmodel.figures import draw_overfit, draw_range_test
-from worldmodel.fitting import Task, split_seed
+from worldmodel.fitting import Task
 from worldmodel.networks import initialise
 from worldmodel.options import TrainingOptions
 from worldmodel.runs import refuse_existing_run
@@ -72,10 +72,11 @@ def overfit_one_batch(
     A model, a loss and an optimiser that cannot do this will not learn a data set either. The loss must report
     `frame_mse`. The key is consumed.
     """
-    graphdef, params = initialise(build, key)
+    parameters_key, training_key = jax.random.split(key)
+    graphdef, params = initialise(build, parameters_key)
     optimiser = make_optimiser(learning_rate)
     train_step = jax.jit(make_train_step(graphdef, loss, optimiser), donate_argnums=0)
-    state = initial_state(params, optimiser, key)
+    state = initial_state(params, optimiser, training_key)
     variance = float(jnp.mean((frames - jnp.mean(frames, axis=(0, 1))) ** 2))
     share: list[float] = []
     with tqdm(total=OVERFIT_STEPS, unit="step", desc="overfit one batch") as bar:
@@ -113,7 +114,8 @@ def range_test(
 
     `next_batch` draws frames and actions with a key. The key is consumed.
     """
-    graphdef, params = initialise(build, key)
+    parameters_key, training_key = jax.random.split(key)
+    graphdef, params = initialise(build, parameters_key)
     growth = math.log(HIGHEST_RATE / LOWEST_RATE) / (RANGE_TEST_STEPS - 1)
 
     def schedule(step: jax.Array) -> jax.Array:
@@ -122,11 +124,11 @@ def range_test(
     # Plain Adam: clipping would hide the explosion that the test looks for.
     optimiser = optax.adam(schedule)
     train_step = jax.jit(make_train_step(graphdef, loss, optimiser), donate_argnums=0)
-    state = initial_state(params, optimiser, key)
+    state = initial_state(params, optimiser, training_key)
     smoothed = 0.0
     losses: list[float] = []
     for index in tqdm(range(RANGE_TEST_STEPS), unit="step", desc="learning-rate range test"):
-        batch_key, loss_key = jax.random.split(jax.random.fold_in(key, index))
+        batch_key, loss_key = jax.random.split(jax.random.fold_in(state.key, index))
         state, metrics = train_step(state, *next_batch(batch_key), loss_key)
         value = float(metrics["loss"])
         smoothed = 0.95 * smoothed + 0.05 * value
@@ -148,10 +150,11 @@ def sharpened(options: ModelOptions, scale: FrameScale) -> ModelOptions:
 def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstruct: Reconstruct) -> int:
     """Overfit the first batch of `data`, draw the result into the --out folder, print it; 0 if it passed."""
     refuse_existing_run(options.out)
-    parameters_key, _ = split_seed(options.seed)
     device = to_device(data.take(slice(None, OVERFIT_SEQUENCES)).first_frames(task.window))
     frames = as_unit_frames(device.frames)
-    result = overfit_one_batch(task.build, task.loss, frames, device.actions, options.learning_rate, parameters_key)
+    result = overfit_one_batch(
+        task.build, task.loss, frames, device.actions, options.learning_rate, jax.random.key(options.seed)
+    )
     picture = options.out / "overfit_one_batch.png"
     rebuilt = np.asarray(reconstruct(result.model, frames[:1], device.actions[:1]))[0]
     draw_overfit(picture, result.share, OVERFIT_SHARE, np.asarray(frames[0]), rebuilt)
@@ -171,10 +174,9 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstru
 def run_range_test(task: Task, data: Sequences, options: TrainingOptions) -> int:
     """A learning-rate range test on `data`, drawn into the --out folder and printed."""
     refuse_existing_run(options.out)
-    parameters_key, _ = split_seed(options.seed)
     device = to_device(data)
     next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window))
-    result = range_test(task.build, task.loss, next_batch, parameters_key)
+    result = range_test(task.build, task.loss, next_batch, jax.random.key(options.seed))
     picture = options.out / "find_lr.png"
     draw_range_test(picture, result.rates, result.losses, result.suggestion)
     print(f"suggested --learning-rate {result.suggestion:.1e}; picture: {picture}")

@@ -81,31 +81,36 @@ class LocallyLinearTransition(nnx.Module):
         """p(z' | z, u) for latents `[B, Z]`, actions `[B, A]` and their mixture `[B, M]`."""
         stacked = jnp.concatenate([latent, action], axis=-1)
         matrices = jnp.concatenate([self.state_matrices[...], self.action_matrices[...]], axis=1)
-        # sum_i alpha_i M_i s as one matrix product: [B, M * (Z + A)] @ [M * (Z + A), Z]
-        weighted = (mixture[:, :, None] * stacked[:, None, :]).reshape(len(stacked), -1)
-        mean = into_ball(latent + weighted @ matrices.reshape(-1, matrices.shape[-1]))
+        mean = into_ball(latent + mix(mixture, matrices, stacked))
         return diagonal_normal(mean, noise_scale * (mixture @ positive(self.raw_noise_std[...])))
 
 
 class FusionPosterior(nnx.Module):
-    """q(z' | z, u, x') proportional to N(transition mean, s_q^2) x N(measurement of x'), on the visible part."""
+    """q(z' | z, u, x'): N(transition mean, s_q^2) fused with a measurement of x' on the visible part.
+
+    The hidden part follows by a gain, as in a Kalman filter: it moves in proportion to how far the measurement
+    moved the visible part. So a filter that has lost the velocity finds it again from the positions it sees.
+    """
 
     def __init__(self, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
-        visible = options.visible_size
-        self.hidden_part = options.latent_size - visible
+        m, visible, hidden = options.base_matrices, options.visible_size, options.latent_size - options.visible_size
         self.measurement = MLP((options.feature_size, 2 * visible), rngs)
-        self.raw_widening = nnx.Param(jnp.full((options.base_matrices, options.latent_size), UNIT_RAW_STD, jnp.float32))
+        self.raw_widening = nnx.Param(jnp.full((m, options.latent_size), UNIT_RAW_STD, jnp.float32))
+        self.gain = nnx.Param(jnp.zeros((m, visible, hidden), jnp.float32))
 
     def __call__(
         self, prior: distrax.Independent, mixture: jax.Array, action: jax.Array, features: jax.Array
     ) -> distrax.Independent:
-        mean, raw_std = split_in_two(self.measurement(features))
-        precision = positive(raw_std) ** -2
-        unmeasured = jnp.zeros((*mean.shape[:-1], self.hidden_part))
-        mean = jnp.concatenate([mean, unmeasured], axis=-1)
-        precision = jnp.concatenate([precision, unmeasured], axis=-1)
-        std = prior.stddev() * (mixture @ positive(self.raw_widening[...]))
-        return fuse(prior.mean(), std, mean, precision)
+        measured_mean, raw_std = split_in_two(self.measurement(features))
+        visible = measured_mean.shape[-1]
+        mean, std = prior.mean(), prior.stddev() * (mixture @ positive(self.raw_widening[...]))
+        fused = fuse(mean[:, :visible], std[:, :visible], measured_mean, positive(raw_std) ** -2)
+        innovation = fused.mean() - mean[:, :visible]
+        hidden = mean[:, visible:] + mix(mixture, self.gain[...], innovation)
+        return diagonal_normal(
+            jnp.concatenate([fused.mean(), hidden], axis=-1),
+            jnp.concatenate([fused.stddev(), std[:, visible:]], axis=-1),
+        )
 
 
 class ProcessNoisePosterior(nnx.Module):
@@ -213,6 +218,13 @@ class DVBF(nnx.Module):
 
         over_time = jax.tree.map(_swap, (actions / self.scale.action_scale, noise))
         return _swap(jax.lax.scan(step, latent, over_time)[1])
+
+
+def mix(mixture: jax.Array, matrices: jax.Array, x: jax.Array) -> jax.Array:
+    """sum_i alpha_i x M_i for a mixture `[B, M]`, matrices `[M, X, Y]` and x `[B, X]`: `[B, Y]`."""
+    # as one matrix product, [B, M * X] @ [M * X, Y]
+    weighted = (mixture[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    return weighted @ matrices.reshape(-1, matrices.shape[-1])
 
 
 def into_ball(latent: jax.Array) -> jax.Array:

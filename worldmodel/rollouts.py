@@ -66,7 +66,7 @@ def _roll_out_batch(
     frames = as_unit_frames(frames)
     all_observed = jnp.ones(actions.shape[:2], bool)
     # A filter whose measurements are switched off after the context is imagination.
-    context_observed = all_observed & (jnp.arange(actions.shape[1]) < context - 1)
+    context_observed = jnp.broadcast_to(jnp.arange(actions.shape[1]) < context - 1, all_observed.shape)
     latents = model.filter(frames, actions, context_observed, jnp.zeros_like(noise)).latents
     posterior_latents = model.filter(frames, actions, all_observed, noise).latents
     decoded = jnp.clip(model.emission(latents).mean(), 0, 1)

@@ -1,0 +1,101 @@
+"""A short training, and what must be true of the model that comes out of it."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from worldmodel.collecting import collect_pendulum
+from worldmodel.dvbf import DVBF
+from worldmodel.envs.pendulum import PAPER
+from worldmodel.evaluation import probe_r2
+from worldmodel.fitting import Task, fit
+from worldmodel.objectives import dvbf_loss
+from worldmodel.options import DVBFOptions, TrainingOptions
+from worldmodel.rollouts import frame_errors, open_loop_check, roll_out
+from worldmodel.runs import DataCard, Run
+from worldmodel.sequences import Sequences, as_unit_frames
+
+STEPS = 1500
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> DVBF:
+    """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
+    data = collect_pendulum(seed=0, sequences=300, length=15, params=PAPER, size=16)
+    folder = tmp_path_factory.mktemp("learning")
+    card = DataCard.of(Path("data.npz"), data)
+    options = TrainingOptions(data=Path("data.npz"), out=folder, steps=STEPS)
+    task = Task(
+        name="dvbf",
+        build=lambda rngs: DVBF(card.scale, DVBFOptions(), rngs),
+        loss=lambda *arguments: dvbf_loss(*arguments, steps=STEPS),
+        window=15,
+        validate=lambda model: {},
+    )
+    model, finished = fit(Run.create(folder, "dvbf", options.to_json(), card), task, data, options)
+    assert finished
+    return model
+
+
+@pytest.fixture(scope="module")
+def unseen() -> Sequences:
+    return collect_pendulum(seed=1, sequences=100, length=40, params=PAPER, size=16)
+
+
+def test_it_imagines_better_than_the_naive_predictors(trained: DVBF, unseen: Sequences):
+    check = open_loop_check(trained, unseen)
+    assert check["open_loop_mse"] < 0.3 * check["repeat_last_frame_mse"]
+    imagined = roll_out(trained, unseen, 10, jax.random.key(0)).frames[:, 10:]
+    truth = as_unit_frames(unseen.frames)
+    mean_frame = np.broadcast_to(truth.mean(axis=(0, 1)), imagined.shape)
+    assert (frame_errors(truth[:, 10:], imagined) < frame_errors(truth[:, 10:], mean_frame)).all()
+
+
+def test_it_uses_the_actions_where_they_stand(trained: DVBF, unseen: Sequences):
+    """The timeline, end to end: the right actions explain the frames better than the same ones shifted."""
+    truth = as_unit_frames(unseen.frames)[:, 10:]
+
+    def error(shift: int) -> float:
+        actions = np.roll(unseen.actions, shift, axis=1)
+        shifted = Sequences(unseen.frames, actions, unseen.states, unseen.state_names, unseen.dt)
+        return float(frame_errors(truth, roll_out(trained, shifted, 10, jax.random.key(0)).frames[:, 10:]).mean())
+
+    right = error(0)
+    assert right < 0.9 * error(1)
+    assert right < 0.9 * error(-1)
+
+
+def test_it_knows_the_velocity_which_no_single_frame_shows(trained: DVBF, unseen: Sequences):
+    latents = roll_out(trained, unseen, 10, jax.random.key(0)).posterior_latents
+    r2 = probe_r2(latents, unseen.states, unseen.state_names, degree=4)
+    assert min(r2.values()) > 0.9
+
+
+def test_trained_on_15_frames_it_rolls_out_500_without_growing(trained: DVBF, unseen: Sequences):
+    seen = roll_out(trained, unseen, 10, jax.random.key(0)).latents[:, :15]
+    random = np.random.default_rng(0)
+    actions = random.uniform(-2, 2, (len(unseen), 500, 1)).astype(np.float32)
+    noise = jnp.zeros((len(unseen), 500, trained.options.latent_size))
+    imagined = np.asarray(trained.imagine(jnp.asarray(seen[:, -1]), jnp.asarray(actions), noise))
+    largest = np.linalg.norm(imagined, axis=-1).max(axis=0)
+    assert largest.max() < 1.5 * np.linalg.norm(seen, axis=-1).max()
+    assert largest[-100:].max() <= 1.1 * largest[:100].max()
+
+
+def test_filtering_corrects_a_wrong_start(trained: DVBF, unseen: Sequences):
+    """A filter that is told another sequence's beginning finds back to what it sees; imagination cannot."""
+    frames = as_unit_frames(unseen.frames)
+    wrong = np.concatenate([np.roll(frames[:, :5], 1, axis=0), frames[:, 5:]], axis=1)
+    noise = jnp.zeros((len(unseen), unseen.length, trained.options.latent_size))
+    actions = jnp.asarray(unseen.actions)
+
+    def late_error(observed: bool) -> float:
+        mask = jnp.full(actions.shape[:2], observed)
+        latents = trained.filter(jnp.asarray(wrong), actions, mask, noise).latents
+        decoded = np.asarray(trained.emission(latents).mean())
+        return float(np.mean((decoded - frames)[:, -5:] ** 2))
+
+    assert late_error(observed=True) < 0.5 * late_error(observed=False)
