@@ -149,24 +149,19 @@ def report_posterior(posterior: distrax.Independent) -> PosteriorReport:
     )
 
 
-def latent_walk(means: np.ndarray, stops: int = 24, frames_between: int = 4) -> np.ndarray:
-    """A closed walk `[stops * frames_between, Z]` through encoded frames, each time to the nearest one not yet
-    visited, in straight lines: it stays close to where data is, so that the decoder is shown what it knows.
+def latent_walk(means: np.ndarray, stops: int = 64, frames_between: int = 2) -> np.ndarray:
+    """A closed walk `[stops * frames_between, Z]` through encoded frames, in straight lines between neighbours.
 
-    `means` `[M, Z]` are posterior means, M >= 2.
+    It stays close to where data is, so that the decoder is shown what it knows. `means` `[M, Z]` are posterior
+    means, M >= 2.
     """
-    stops = min(stops, len(means))
-    spread = _spread_out(means, stops)
-    order, left = [0], list(range(1, stops))
-    while left:
-        distances = np.linalg.norm(spread[left] - spread[order[-1]], axis=1)
-        order.append(left.pop(int(np.argmin(distances))))
-    corners = spread[[*order, order[0]]]
+    corners = short_tour(spread_out(means, min(stops, len(means))))
+    corners = np.concatenate([corners, corners[:1]])
     along = np.linspace(0, 1, frames_between, endpoint=False)[:, None]
     return np.concatenate([a + along * (b - a) for a, b in itertools.pairwise(corners)])
 
 
-def _spread_out(points: np.ndarray, count: int) -> np.ndarray:
+def spread_out(points: np.ndarray, count: int) -> np.ndarray:
     """`count` of the points, each the farthest from those before it."""
     chosen = [0]
     distance = np.full(len(points), np.inf)
@@ -174,3 +169,19 @@ def _spread_out(points: np.ndarray, count: int) -> np.ndarray:
         distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
         chosen.append(int(np.argmax(distance)))
     return points[chosen]
+
+
+def short_tour(points: np.ndarray) -> np.ndarray:
+    """The points in the order of a short round trip: 2-opt, turning stretches around while that saves way."""
+    tour, shorter = points.copy(), True
+    while shorter:
+        shorter = False
+        for i in range(1, len(tour) - 1):
+            for j in range(i + 1, len(tour)):
+                a, b, c, d = tour[i - 1], tour[i], tour[j], tour[(j + 1) % len(tour)]
+                saved = np.linalg.norm(a - b) + np.linalg.norm(c - d)
+                saved -= np.linalg.norm(a - c) + np.linalg.norm(b - d)
+                if saved > 1e-9:
+                    tour[i : j + 1] = tour[i : j + 1][::-1].copy()
+                    shorter = True
+    return tour

@@ -27,27 +27,25 @@ def main(options: Options) -> None:
     train, test = out / "train.npz", out / "test.npz"
     started = time.monotonic()
     pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55")
-    stage("training data", train, *pendulum, "--sequences", "400", "--frames", "40", "--seed", "0", "--out", train)
+    stage("training data", train, *pendulum, "--sequences", "600", "--frames", "40", "--seed", "0", "--out", train)
     stage("test data", test, *pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
-    train_stage("static VAE", out / "vae", "train_vae.py", "--data", train, "--out", out / "vae", "--steps", "3000")
-    train_stage("DVBF", out / "dvbf", "train_dvbf.py", "--data", train, "--out", out / "dvbf", "--steps", "6000")
+    train_stage("static VAE", out / "vae", "train_vae.py", "--data", train, "--out", out / "vae", "--steps", "4000")
+    train_stage("DVBF", out / "dvbf", "train_dvbf.py", "--data", train, "--out", out / "dvbf", "--steps", "9000")
     imagined = out / "imagined"
-    stage(
-        "imagination",
-        imagined / "horizon.png",
-        *("imagine.py", "--run", out / "dvbf", "--data", test, "--out", imagined, "--context", "10"),
-    )
+    imagine = ("imagine.py", "--run", out / "dvbf", "--data", test, "--out", imagined, "--context", "10")
+    stage("imagination", imagined / "horizon.png", *imagine, quiet=True)
     print_summary(out, time.monotonic() - started)
 
 
-def stage(name: str, result: Path, *command: str | Path) -> None:
-    """Run one script, unless its result is there already."""
+def stage(name: str, result: Path, *command: str | Path, quiet: bool = False) -> None:
+    """Run one script, unless its result is there already; `quiet` keeps what it prints for the summary."""
     if result.exists():
         print(f"\n== {name}: {result} is there already and is kept")
         return
     script, *arguments = map(str, command)
     print(f"\n== {name}: python scripts/{script} {' '.join(arguments)}", flush=True)
-    status = subprocess.run([sys.executable, SCRIPTS / script, *arguments], check=False).returncode
+    output = subprocess.DEVNULL if quiet else None
+    status = subprocess.run([sys.executable, SCRIPTS / script, *arguments], stdout=output, check=False).returncode
     if status != 0:
         raise UserError(f"the demo stopped at '{name}' (exit status {status}); make demo goes on from there")
 

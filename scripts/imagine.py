@@ -75,12 +75,14 @@ def main(options: Options) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     write_json(options.out / "metrics.json", metrics)
 
-    # The sequence shown is the median one, neither the best nor the worst.
-    errors = np.mean((truth - rollouts.frames)[:, context:] ** 2, axis=tuple(range(1, truth.ndim)))
-    median = int(np.argsort(errors)[len(errors) // 2])
+    # The sequences shown are spread over the ranking by error: not the best ones only.
+    ranking = np.argsort(np.mean((truth - rollouts.frames)[:, context:] ** 2, axis=tuple(range(1, truth.ndim))))
+    median = ranking[len(ranking) // 2]
     title = f"sequence {median}, the one with the median error of {len(data)}"
     draw_film_strip(options.out / "film_strip.png", truth[median], rollouts.frames[median], context, data.dt, title)
-    animate_rollouts(options.out / "rollouts.gif", truth, rollouts.frames, context, data.dt)
+    names = {f"rank {share:.0%}": ranking[round(share * (len(ranking) - 1))] for share in (0.1, 0.4, 0.6, 0.9)}
+    shown = list(names.values())
+    animate_rollouts(options.out / "rollouts.gif", truth[shown], rollouts.frames[shown], list(names), context, data.dt)
     curves = {name.replace("_", " "): np.array(values) for name, values in metrics["mse"].items()}
     draw_horizon(options.out / "horizon.png", curves, "pixel MSE", data.dt, "Error of imagined frames")
 

@@ -83,6 +83,5 @@ def test_a_latent_walk_stays_near_the_data():
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     walk = latent_walk(circle, stops=24, frames_between=4)
     assert walk.shape == (96, 2)
-    np.testing.assert_allclose(walk[0], circle[0])
     assert np.linalg.norm(walk, axis=1).min() > 0.9  # along the circle, not across the hole in it
     assert np.linalg.norm(np.diff(walk, axis=0), axis=1).max() < 0.3

@@ -97,43 +97,50 @@ def colormap_of_errors() -> Any:
 
 
 def animate_rollouts(
-    path: Path, truth: np.ndarray, model: np.ndarray, context: int, dt: float | None, rows: int = 4
+    path: Path, truth: np.ndarray, model: np.ndarray, names: Sequence[str], context: int, dt: float | None
 ) -> None:
-    """A GIF in real time: for each of some sequences `[N, T, H, W(, C)]` truth, model and error side by side."""
-    rows = min(rows, len(truth))
+    """A GIF in real time: truth, model and error side by side, a named row for each sequence `[N, T, H, W(, C)]`."""
     pictures = []
     for t in range(truth.shape[1]):
-        grid = [[as_rgb(truth[n, t]), as_rgb(model[n, t]), as_error(model[n, t], truth[n, t])] for n in range(rows)]
-        imagined = t >= context
+        rows = [
+            [as_rgb(true[t]), as_rgb(imagined[t]), as_error(imagined[t], true[t])]
+            for true, imagined in zip(truth, model, strict=True)
+        ]
         time = f"{t * dt:.1f} s" if dt else f"frame {t}"
-        label = f"{time}  {'imagined' if imagined else 'observed'}"
-        pictures.append(labelled_grid(grid, ["truth", "model", "|error|"], label, ORANGE if imagined else BLUE))
+        now, border = ("imagined", ORANGE) if t >= context else ("observed", BLUE)
+        pictures.append(labelled_grid(rows, ["truth", "model", "|error|"], f"{time}  {now}", border, names))
     save_animation(path, pictures, milliseconds=max(20, round(1000 * dt)) if dt else 100)
 
 
 def labelled_grid(
-    grid: Sequence[Sequence[np.ndarray]], headings: Sequence[str], footer: str, border: str
+    grid: Sequence[Sequence[np.ndarray]],
+    headings: Sequence[str],
+    footer: str,
+    border: str,
+    names: Sequence[str] = (),
 ) -> np.ndarray:
-    """Frames in rows and columns, enlarged, under column headings; uint8 RGB."""
+    """Frames in rows and columns, enlarged, with column headings, row names and a footer; uint8 RGB."""
     height, width = grid[0][0].shape[:2]
     factor = max(1, round(CELL / max(height, width)))
-    cell_width, cell_height, gap, bar = width * factor, height * factor, 6, 18
-    canvas = Image.new(
-        "RGB",
-        (gap + len(headings) * (cell_width + gap), 2 * bar + gap + len(grid) * (cell_height + gap)),
-        "white",
-    )
-    draw = ImageDraw.Draw(canvas)
+    cell_width, cell_height, gap, bar = width * factor, height * factor, 6, 20
     font = ImageFont.load_default(12)
+    left = gap + (max(round(font.getlength(name)) for name in names) + gap if names else 0)
+    size = (left + len(headings) * (cell_width + gap), 2 * bar + gap + len(grid) * (cell_height + gap))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
     for column, heading in enumerate(headings):
-        x = gap + column * (cell_width + gap)
-        draw.text((x + cell_width / 2, bar / 2 + 1), heading, fill="black", font=font, anchor="mm")
-        for row, frames in enumerate(grid):
-            y = bar + gap + row * (cell_height + gap)
-            picture = Image.fromarray((as_rgb(frames[column]) * 255).round().astype(np.uint8))
+        x = left + column * (cell_width + gap) + cell_width / 2
+        draw.text((x, bar / 2 + 1), heading, fill="black", font=font, anchor="mm")
+    for row, frames in enumerate(grid):
+        y = bar + gap + row * (cell_height + gap)
+        if names:
+            draw.text((left - gap, y + cell_height / 2), names[row], fill="black", font=font, anchor="rm")
+        for column, frame in enumerate(frames):
+            x = left + column * (cell_width + gap)
+            picture = Image.fromarray((as_rgb(frame) * 255).round().astype(np.uint8))
             draw.rectangle((x - 3, y - 3, x + cell_width + 2, y + cell_height + 2), fill=border)
             canvas.paste(picture.resize((cell_width, cell_height), Image.Resampling.NEAREST), (x, y))
-    draw.text((gap, canvas.height - bar / 2 - 1), footer, fill=border, font=font, anchor="lm")
+    draw.text((left, canvas.height - bar / 2 - 1), footer, fill=border, font=font, anchor="lm")
     return np.asarray(canvas)
 
 
@@ -141,10 +148,8 @@ def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray
     """A GIF of learning: frames `[N, H, W(, C)]` at every step beneath the true ones."""
     drawn = []
     for step, frames in zip(steps, pictures, strict=True):
-        columns = [[as_rgb(true), as_rgb(frame)] for true, frame in zip(truth, frames, strict=True)]
-        grid = [list(row) for row in zip(*columns, strict=True)]
-        headings = ["truth, model" if n == 0 else "" for n in range(len(truth))]
-        drawn.append(labelled_grid(grid, headings, f"optimiser step {step}", GREY))
+        headings = [""] * len(truth)
+        drawn.append(labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, ["truth", "model"]))
     # The last picture stays a while: an eye needs it to see where learning ended.
     save_animation(path, [*drawn, *drawn[-1:] * 6], milliseconds=300)
 
@@ -152,8 +157,7 @@ def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray
 def animate_walk(path: Path, frames: np.ndarray) -> None:
     """A GIF of decoded frames `[S, H, W(, C)]` along a walk through the latent space."""
     drawn = [
-        labelled_grid([[as_rgb(frame)]], ["decoder"], f"{index + 1}/{len(frames)}", GREY)
-        for index, frame in enumerate(frames)
+        labelled_grid([[frame]], ["decoder"], f"{index + 1}/{len(frames)}", GREY) for index, frame in enumerate(frames)
     ]
     save_animation(path, drawn, milliseconds=80)
 
