@@ -84,8 +84,8 @@ def verdict(check: dict[str, float]) -> str:
         )
     return (
         f"DYNAMICS NOT LEARNT: frames imagined on validation data have {share:.0%} of the error of repeating the last"
-        " frame. Train longer (--steps), give the latents more hidden room (--latent-size), or look at the actions:"
-        " do they move what the frames show?"
+        " frame. Train longer (--steps), give the latents more room (--visible-size, --latent-size), or look at the"
+        " data: do the actions move what the frames show, or is most of every frame noise?"
     )
 
 

@@ -34,7 +34,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
     """A looping GIF of uint8 RGB pictures, each shown for so long."""
-    images = [Image.fromarray(picture) for picture in pictures]
+    images = [Image.fromarray(picture).quantize(64, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_write(path) as file:
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
 
@@ -149,7 +149,9 @@ def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray
     drawn = []
     for step, frames in zip(steps, pictures, strict=True):
         headings = [""] * len(truth)
-        drawn.append(labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, ["truth", "model"]))
+        drawn.append(
+            labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, ["truth", "model"])
+        )
     # The last picture stays a while: an eye needs it to see where learning ended.
     save_animation(path, [*drawn, *drawn[-1:] * 6], milliseconds=300)
 

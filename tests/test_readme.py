@@ -1,0 +1,64 @@
+"""The README's commands and its Python, run in its order on less data and for fewer steps."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import SCRIPTS
+
+README = (SCRIPTS.parent / "README.md").read_text()
+SMALLER = {"collect.py": "--sequences 12", "train_vae.py": "--steps 20", "train_dvbf.py": "--steps 20"}
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_commands_of_the_readme_work(tmp_path: Path):
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("python ")]
+    assert len(commands) >= 8
+    for command in commands:
+        _, script, *arguments = shlex.split(command, comments=True)
+        name = Path(script).name
+        smaller = shlex.split(SMALLER.get(name, ""))
+        if smaller and smaller[0] in arguments:
+            arguments[arguments.index(smaller[0]) + 1] = smaller[1]
+        else:
+            arguments += smaller
+        result = subprocess.run(
+            [sys.executable, str(SCRIPTS / name), *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"TQDM_DISABLE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{command}\n{result.stderr}"
+    assert (tmp_path / "runs" / "imagined" / "film_strip.png").exists()
+
+
+def test_the_data_that_the_readme_makes_can_be_learnt_from(tmp_path: Path):
+    (code,) = blocks("python")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    for script in ("train_vae.py", "train_dvbf.py"):
+        command = [sys.executable, str(SCRIPTS / script), "--data", "my_data.npz", "--out", script, "--steps", "5"]
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+
+
+def test_every_make_target_of_the_readme_exists():
+    makefile = (SCRIPTS.parent / "Makefile").read_text()
+    targets = set(re.findall(r"make ([a-z-]+)", README))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_picture_of_the_readme_exists():
+    pictures = re.findall(r"\]\((docs/[^)]+)\)", README)
+    assert pictures
+    for picture in pictures:
+        assert (SCRIPTS.parent / picture).is_file(), picture

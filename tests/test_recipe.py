@@ -1,0 +1,39 @@
+"""The recipe at its full length: what the project promises of every seed. Minutes of training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run_script
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    assert run_script("collect.py", "--out", folder / "train.npz").returncode == 0
+    collect_test = ("collect.py", "--out", folder / "test.npz", "--seed", 1, "--frames", 115)
+    assert run_script(*collect_test).returncode == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("inference", ["fusion", "noise"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_defaults_learn_the_papers_pendulum(folder: Path, inference: str, seed: int):
+    run, out = folder / f"{inference}-{seed}", folder / f"{inference}-{seed}-imagined"
+    train = ("train_dvbf.py", "--data", folder / "train.npz", "--out", run, "--seed", seed, "--inference", inference)
+    result = run_script(*train)
+    assert result.returncode == 0, result.stderr
+    assert "Dynamics learnt" in result.stdout
+    imagine = ("imagine.py", "--run", run, "--data", folder / "test.npz", "--context", 15, "--out", out)
+    assert run_script(*imagine).returncode == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert min(metrics["r2_linear"].values()) >= 0.95
+    assert min(metrics["r2_polynomial"].values()) >= 0.995
+    error = np.array(metrics["angle_error_degrees"]["model"])
+    assert (error[[9, 29]] <= 2.5).all()
+    assert (error[[59, 99]] <= 4).all()
+    mse = {name: np.array(values) for name, values in metrics["mse"].items()}
+    for baseline in ("repeat_last_frame", "mean_frame", "shuffled_actions"):
+        assert (mse["model"] < mse[baseline]).all()
