@@ -34,7 +34,10 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
     """A looping GIF of uint8 RGB pictures, each shown for so long."""
-    images = [Image.fromarray(picture).quantize(64, dither=Image.Dither.NONE) for picture in pictures]
+    # One palette for all pictures: what does not change from one to the next is then not stored again.
+    sample = np.concatenate([pictures[i] for i in np.linspace(0, len(pictures) - 1, 8).round().astype(int)])
+    palette = Image.fromarray(sample).quantize(64, dither=Image.Dither.NONE)
+    images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_write(path) as file:
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
 
