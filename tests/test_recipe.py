@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("inference", ["fusion", "noise"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_defaults_learn_the_papers_pendulum(folder: Path, inference: str, seed: int):
+def test_the_defaults_learn_the_papers_pendulum(folder: Path, seed: int):
+    metrics = train_and_imagine(folder, "fusion", seed)
+    assert min(metrics["r2_linear"].values()) >= 0.95
+    assert min(metrics["r2_polynomial"].values()) >= 0.995
+    error = np.array(metrics["angle_error_degrees"]["model"])
+    assert (error[[9, 29]] <= 2.5).all()
+    assert (error[[59, 99]] <= 4).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_papers_inference_learns_it_too_a_little_less_well(folder: Path, seed: int):
+    metrics = train_and_imagine(folder, "noise", seed)
+    assert min(metrics["r2_linear"].values()) >= 0.92
+    assert min(metrics["r2_polynomial"].values()) >= 0.99
+    error = np.array(metrics["angle_error_degrees"]["model"])
+    assert (error[[9, 29, 59, 99]] <= 5).all()
+
+
+def train_and_imagine(folder: Path, inference: str, seed: int) -> dict[str, Any]:
     run, out = folder / f"{inference}-{seed}", folder / f"{inference}-{seed}-imagined"
     train = ("train_dvbf.py", "--data", folder / "train.npz", "--out", run, "--seed", seed, "--inference", inference)
     result = run_script(*train)
@@ -29,11 +48,7 @@ def test_the_defaults_learn_the_papers_pendulum(folder: Path, inference: str, se
     imagine = ("imagine.py", "--run", run, "--data", folder / "test.npz", "--context", 15, "--out", out)
     assert run_script(*imagine).returncode == 0
     metrics = json.loads((out / "metrics.json").read_text())
-    assert min(metrics["r2_linear"].values()) >= 0.95
-    assert min(metrics["r2_polynomial"].values()) >= 0.995
-    error = np.array(metrics["angle_error_degrees"]["model"])
-    assert (error[[9, 29]] <= 2.5).all()
-    assert (error[[59, 99]] <= 4).all()
     mse = {name: np.array(values) for name, values in metrics["mse"].items()}
     for baseline in ("repeat_last_frame", "mean_frame", "shuffled_actions"):
         assert (mse["model"] < mse[baseline]).all()
+    return metrics
