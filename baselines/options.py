@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from worldmodel.cli import require_at_least, require_positive
+from worldmodel.config import require_at_least, require_positive
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ from worldmodel.scaling import FrameScale
 
 UNUSED_KL = 0.05
 """nats; a dimension that says less than this about a frame is unused"""
-NEAR_ZERO_STD = 0.02
+NEAR_ZERO_STD = 0.05
 """a dimension whose posterior is narrower than this (the prior has 1) is not sampled but copied"""
 
 

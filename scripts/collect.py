@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.cli import require_at_least, require_positive, require_share, run_script
-from worldmodel.files import UserError
+from worldmodel.cli import run_script
+from worldmodel.config import require_at_least, require_positive, require_share
+from worldmodel.files import UserError, require_writable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,23 +39,31 @@ class Options:
     """With --env: processes that render."""
 
 
+SMALLEST_CROP = 0.05
+
+
 def main(options: Options) -> None:
     require_at_least("--sequences", options.sequences, 1)
     require_at_least("--frames", options.frames, 2)
     require_at_least("--size", options.size, 4)
     require_at_least("--seed", options.seed, 0)
     require_at_least("--noise", options.noise, 0)
-    require_positive("--crop", options.crop)
     require_share("--crop", options.crop)
     require_at_least("--workers", options.workers, 1)
     if options.max_torque is not None:
         require_positive("--max-torque", options.max_torque)
     if options.initial_speed is not None:
         require_at_least("--initial-speed", options.initial_speed, 0)
+    if options.crop < SMALLEST_CROP:
+        raise UserError(f"--crop must be at least {SMALLEST_CROP}, not {options.crop}")
+    if options.env is None and options.crop != 1:
+        raise UserError("--crop belongs to --env")
     if options.out.exists():
         raise UserError(f"{options.out}: exists already; it is not overwritten")
     if options.env is not None and (options.max_torque is not None or options.initial_speed is not None):
         raise UserError("--max-torque and --initial-speed belong to the project's own pendulum, not to --env")
+
+    require_writable(options.out)  # say it now, not after the work
 
     from worldmodel import collecting
     from worldmodel.sequences import save_sequences
@@ -62,8 +71,11 @@ def main(options: Options) -> None:
     if options.env is None:
         from worldmodel.envs.pendulum import PRESETS
 
-        changes = {"max_torque": options.max_torque, "initial_speed": options.initial_speed}
-        params = dataclasses.replace(PRESETS[options.preset], **{k: v for k, v in changes.items() if v is not None})
+        params = PRESETS[options.preset]
+        if options.max_torque is not None:
+            params = dataclasses.replace(params, max_torque=options.max_torque)
+        if options.initial_speed is not None:
+            params = dataclasses.replace(params, initial_speed=options.initial_speed)
         data = collecting.collect_pendulum(
             options.seed, options.sequences, options.frames, params, options.size, options.noise
         )
@@ -81,8 +93,9 @@ def main(options: Options) -> None:
         f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}, actions of size"
         f" {data.action_size}"
     )
-    for index, name in enumerate(data.state_names):
-        print(f"  standard deviation of {name}: {data.states[..., index].std():.3f}")
+    velocity = data.state("angular_velocity")
+    if velocity is not None:
+        print(f"standard deviation of the angular velocity: {velocity.std():.2f} rad/s")
 
 
 if __name__ == "__main__":

@@ -29,10 +29,13 @@ def main(options: Options) -> None:
     pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55")
     stage("training data", train, *pendulum, "--sequences", "600", "--frames", "40", "--seed", "0", "--out", train)
     stage("test data", test, *pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
-    train_stage("static VAE", out / "vae", "train_vae.py", "--data", train, "--out", out / "vae", "--steps", "4000")
-    train_stage("DVBF", out / "dvbf", "train_dvbf.py", "--data", train, "--out", out / "dvbf", "--steps", "9000")
+    vae, dvbf = out / "vae", out / "dvbf"
+    train_vae = ("train_vae.py", "--data", train, "--out", vae, "--steps", "4000")
+    train_stage("static VAE", vae, "latent_walk.gif", *train_vae)
+    train_dvbf = ("train_dvbf.py", "--data", train, "--out", dvbf, "--steps", "9000")
+    train_stage("DVBF", dvbf, "open_loop.json", *train_dvbf)
     imagined = out / "imagined"
-    imagine = ("imagine.py", "--run", out / "dvbf", "--data", test, "--out", imagined, "--context", "10")
+    imagine = ("imagine.py", "--run", dvbf, "--data", test, "--out", imagined, "--context", "10")
     stage("imagination", imagined / "horizon.png", *imagine, quiet=True)
     print_summary(out, time.monotonic() - started)
 
@@ -45,15 +48,20 @@ def stage(name: str, result: Path, *command: str | Path, quiet: bool = False) ->
     script, *arguments = map(str, command)
     print(f"\n== {name}: python scripts/{script} {' '.join(arguments)}", flush=True)
     output = subprocess.DEVNULL if quiet else None
-    status = subprocess.run([sys.executable, SCRIPTS / script, *arguments], stdout=output, check=False).returncode
+    with subprocess.Popen([sys.executable, SCRIPTS / script, *arguments], stdout=output) as process:
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # Ctrl-C has reached the script too: it is saving its last state
+            raise
     if status != 0:
         raise UserError(f"the demo stopped at '{name}' (exit status {status}); make demo goes on from there")
 
 
-def train_stage(name: str, run: Path, *command: str | Path) -> None:
-    """Run a training, or go on with the one that is there."""
+def train_stage(name: str, run: Path, written_last: str, *command: str | Path) -> None:
+    """Run a training, or go on with the one that is there and is not finished."""
     resume = ["--resume"] if (run / "config.json").exists() else []
-    stage(name, run / "curves.png", *command, *resume)
+    stage(name, run / written_last, *command, *resume)
 
 
 def print_summary(out: Path, seconds: float) -> None:

@@ -3,7 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from worldmodel.cli import require_at_least, run_script
+from worldmodel.cli import run_script
+from worldmodel.config import require_at_least
 from worldmodel.files import UserError
 
 
@@ -37,7 +38,7 @@ def main(options: Options) -> None:
 
     from worldmodel.dvbf import DVBF
     from worldmodel.figures import animate_rollouts, draw_film_strip, draw_horizon
-    from worldmodel.files import atomic_write, write_json
+    from worldmodel.files import atomic_folder, write_json
     from worldmodel.options import DVBFOptions
     from worldmodel.rollouts import Rollouts, roll_out, score_rollouts, summary_table
     from worldmodel.runs import Run
@@ -71,20 +72,21 @@ def main(options: Options) -> None:
     }
     if data.states is not None:
         arrays |= {"states": data.states, "state_names": np.array(data.state_names)}
-    with atomic_write(options.out / "imagined.npz") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-    write_json(options.out / "metrics.json", metrics)
+    with atomic_folder(options.out) as out:
+        np.savez_compressed(out / "imagined.npz", allow_pickle=False, **arrays)
+        write_json(out / "metrics.json", metrics)
 
-    # The sequences shown are spread over the ranking by error: not the best ones only.
-    ranking = np.argsort(np.mean((truth - rollouts.frames)[:, context:] ** 2, axis=tuple(range(1, truth.ndim))))
-    median = ranking[len(ranking) // 2]
-    title = f"sequence {median}, the one with the median error of {len(data)}"
-    draw_film_strip(options.out / "film_strip.png", truth[median], rollouts.frames[median], context, data.dt, title)
-    names = {f"rank {share:.0%}": ranking[round(share * (len(ranking) - 1))] for share in (0.1, 0.4, 0.6, 0.9)}
-    shown = list(names.values())
-    animate_rollouts(options.out / "rollouts.gif", truth[shown], rollouts.frames[shown], list(names), context, data.dt)
-    curves = {name.replace("_", " "): np.array(values) for name, values in metrics["mse"].items()}
-    draw_horizon(options.out / "horizon.png", curves, "pixel MSE", data.dt, "Error of imagined frames")
+        # The sequences shown are spread over the ranking by error: not the best ones only.
+        ranking = np.argsort(np.mean((truth - rollouts.frames)[:, context:] ** 2, axis=tuple(range(1, truth.ndim))))
+        median = ranking[len(ranking) // 2]
+        title = f"sequence {median}, the one with the median error of {len(data)}"
+        draw_film_strip(out / "film_strip.png", truth[median], rollouts.frames[median], context, data.dt, title)
+        ranks = (0.1, 0.4, 0.6, 0.9)
+        names = [f"better than {1 - rank:.0%}" for rank in ranks]
+        shown = ranking[[round(rank * (len(ranking) - 1)) for rank in ranks]]
+        animate_rollouts(out / "rollouts.gif", truth[shown], rollouts.frames[shown], names, context, data.dt)
+        curves = {name.replace("_", " "): np.array(values) for name, values in metrics["mse"].items()}
+        draw_horizon(out / "horizon.png", curves, "pixel MSE", data.dt, "Error of imagined frames")
 
     print(summary_table(metrics))
     print(f"{options.out}: imagined.npz, metrics.json; pictures: film_strip.png, rollouts.gif, horizon.png")

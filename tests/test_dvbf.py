@@ -10,7 +10,7 @@ from conftest import make_tiny_dvbf
 from flax import nnx
 
 from worldmodel.distributions import from_noise
-from worldmodel.dvbf import BALL_RADIUS, DVBF, into_ball
+from worldmodel.dvbf import BALL_RADIUS, DVBF, FusionPosterior, ProcessNoisePosterior, into_ball
 from worldmodel.objectives import dvbf_loss
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -28,6 +28,9 @@ def filter_all(model: DVBF, batch: Batch, noise: jax.Array | None = None):
 
 def test_the_compiled_scan_equals_a_plain_loop(tiny_dvbf: DVBF, tiny_batch: Batch):
     model, (frames, actions) = tiny_dvbf, tiny_batch
+    if isinstance(model.posterior, FusionPosterior):
+        gain = model.posterior.gain
+        gain[...] = jax.random.normal(jax.random.key(4), gain.shape)  # zero before training
     noise = standard_noise(model, 3, 7)
     observed = np.random.default_rng(1).random((3, 6)) < 0.5
     graphdef, params = nnx.split(model)
@@ -51,13 +54,41 @@ def test_the_compiled_scan_equals_a_plain_loop(tiny_dvbf: DVBF, tiny_batch: Batc
             mean, std = slow_transition(model, np.asarray(z[0]), u[0], np.asarray(mixture[0]))
             np.testing.assert_allclose(result.prior.mean()[b, t], mean, rtol=2e-4, atol=2e-5)
             np.testing.assert_allclose(result.prior.stddev()[b, t], scale * std, rtol=2e-4)
-            prior = model.transition.distribution(z, u, mixture, scale)
-            posterior = model.posterior(prior, mixture, u, features[b : b + 1, t + 1])
-            np.testing.assert_allclose(result.posterior.mean()[b, t], posterior.mean()[0], rtol=2e-3, atol=2e-5)
-            used = posterior if observed[b, t] else prior
-            rows.append(used.mean()[0] + used.stddev()[0] * noise[b, t + 1])
-        latent = jnp.stack(rows)
+            q_mean, q_std = slow_posterior(
+                model, mean, scale * std, u[0], np.asarray(mixture[0]), np.asarray(features[b, t + 1])
+            )
+            np.testing.assert_allclose(result.posterior.mean()[b, t], q_mean, rtol=2e-3, atol=2e-5)
+            np.testing.assert_allclose(result.posterior.stddev()[b, t], q_std, rtol=2e-3)
+            used_mean, used_std = (q_mean, q_std) if observed[b, t] else (mean, scale * std)
+            rows.append(used_mean + used_std * np.asarray(noise[b, t + 1]))
+        latent = jnp.asarray(np.stack(rows), jnp.float32)
     np.testing.assert_allclose(result.latents[:, 6], latent, rtol=2e-4, atol=2e-5)
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.log1p(np.exp(np.asarray(x, np.float64)))
+
+
+def slow_posterior(
+    model: DVBF, mean: np.ndarray, std: np.ndarray, u: np.ndarray, alpha: np.ndarray, features: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of q(z' | z, u, x') for one sequence, dimension by dimension."""
+    posterior, size = model.posterior, len(mean)
+    if isinstance(posterior, ProcessNoisePosterior):
+        out = np.asarray(posterior.noise(jnp.asarray(np.concatenate([features, mean, u]), jnp.float32)))
+        return mean + std * out[:size], std * (softplus(out[size:] + np.log(np.e - 1)) + 1e-3)
+    visible = model.options.visible_size
+    out = np.asarray(posterior.measurement(jnp.asarray(features)))
+    mean, std = mean.copy(), std * (alpha @ (softplus(posterior.raw_widening[...]) + 1e-3))
+    before = mean[:visible].copy()
+    for i in range(visible):
+        measured_variance = (softplus(out[visible + i]) + 1e-3) ** 2
+        weight = std[i] ** 2 / (std[i] ** 2 + measured_variance)  # the scalar Kalman gain
+        mean[i] += weight * (out[i] - mean[i])
+        std[i] = np.sqrt((1 - weight) * std[i] ** 2)
+    for i, weight in enumerate(alpha):
+        mean[visible:] += weight * ((mean[:visible] - before) @ np.asarray(posterior.gain[i]))
+    return mean, std
 
 
 def slow_transition(model: DVBF, z: np.ndarray, u: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +97,7 @@ def slow_transition(model: DVBF, z: np.ndarray, u: np.ndarray, alpha: np.ndarray
     mean, std = z.astype(np.float64).copy(), np.zeros_like(z, np.float64)
     for i, weight in enumerate(alpha):
         mean += weight * (z @ np.asarray(transition.state_matrices[i]) + u @ np.asarray(transition.action_matrices[i]))
-        std += weight * (np.log1p(np.exp(np.asarray(transition.raw_noise_std[i]))) + 1e-3)
+        std += weight * (softplus(transition.raw_noise_std[i]) + 1e-3)
     return mean, std
 
 

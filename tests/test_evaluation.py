@@ -3,8 +3,16 @@ import numpy as np
 import pytest
 
 from worldmodel.envs.rendering import render_pendulum
-from worldmodel.evaluation import AngleReader, polynomial_features, probe_r2, r_squared, wrap
-from worldmodel.rollouts import angle_errors, frame_errors, summary_table
+from worldmodel.evaluation import (
+    AngleReader,
+    affordable_degree,
+    polynomial_features,
+    probe_r2,
+    r_squared,
+    wrap,
+)
+from worldmodel.rollouts import angle_errors, frame_errors, shuffle_actions, summary_table
+from worldmodel.sequences import Sequences
 
 NAMES = ("angle", "angular_velocity")
 
@@ -46,6 +54,26 @@ def test_a_probe_is_scored_on_sequences_it_was_not_fitted_on():
 
 def test_polynomial_features_are_all_monomials():
     assert polynomial_features(np.random.default_rng(0).random((10, 3)), 4).shape == (10, 35)  # C(3 + 4, 4)
+
+
+def test_the_degree_of_a_probe_is_what_the_data_can_pay():
+    assert affordable_degree(500, 15, 4) == 4  # 70 monomials, 3750 frames to fit them on
+    assert affordable_degree(100, 30, 8) == 2  # 45 monomials and 1500 frames; degree 3 has 165
+    assert affordable_degree(3, 5, 8) == 1
+
+
+def test_an_angle_is_never_read_where_none_was_seen():
+    random = np.random.default_rng(0)
+    angles = random.uniform(np.pi - 0.5, np.pi + 0.5, 600)
+    frames = np.asarray(render_pendulum(jnp.asarray(angles, jnp.float32), 16)).reshape(600, -1)
+    read = AngleReader(frames[:300], wrap(angles[:300]))(frames[300:])
+    assert np.rad2deg(np.abs(wrap(read - angles[300:]))).max() < 4
+
+
+def test_shuffling_leaves_the_context_as_it_is(pendulum_data: Sequences):
+    shuffled = shuffle_actions(pendulum_data, context=6)
+    np.testing.assert_array_equal(shuffled.actions[:, :5], pendulum_data.actions[:, :5])
+    np.testing.assert_array_equal(shuffled.actions[1:, 5:], pendulum_data.actions[:-1, 5:])
 
 
 def test_angles_are_wrapped():

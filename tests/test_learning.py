@@ -47,7 +47,7 @@ def unseen() -> Sequences:
 
 def test_it_imagines_better_than_the_naive_predictors(trained: DVBF, unseen: Sequences):
     check = open_loop_check(trained, unseen)
-    assert check["open_loop_mse"] < 0.3 * check["repeat_last_frame_mse"]
+    assert check["open_loop_mse"] < 0.3 * min(check["repeat_last_frame_mse"], check["mean_frame_mse"])
     imagined = roll_out(trained, unseen, 10, jax.random.key(0)).frames[:, 10:]
     truth = as_unit_frames(unseen.frames)
     mean_frame = np.broadcast_to(truth.mean(axis=(0, 1)), imagined.shape)
@@ -59,7 +59,8 @@ def test_it_uses_the_actions_where_they_stand(trained: DVBF, unseen: Sequences):
     truth = as_unit_frames(unseen.frames)[:, 10:]
 
     def error(shift: int) -> float:
-        actions = np.roll(unseen.actions, shift, axis=1)
+        actions = unseen.actions.copy()
+        actions[:, 9:] = np.roll(actions[:, 9:], shift, axis=1)  # what the filter sees stays as it is
         shifted = Sequences(unseen.frames, actions, unseen.states, unseen.state_names, unseen.dt)
         return float(frame_errors(truth, roll_out(trained, shifted, 10, jax.random.key(0)).frames[:, 10:]).mean())
 

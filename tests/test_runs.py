@@ -10,7 +10,7 @@ from conftest import make_tiny_dvbf
 from flax import nnx
 
 from worldmodel.dvbf import DVBF
-from worldmodel.files import UserError, atomic_write
+from worldmodel.files import UserError, atomic_folder, atomic_write, read_json, write_json
 from worldmodel.options import DVBFOptions
 from worldmodel.runs import KEPT_CHECKPOINTS, DataCard, Run, load_tree, save_tree
 from worldmodel.sequences import Sequences
@@ -66,12 +66,17 @@ def test_only_a_run_of_the_right_model_is_opened(run: Run, tmp_path: Path):
 
 def test_a_damaged_config_is_one_line(run: Run):
     path = run.folder / "config.json"
-    for damage in ("{", "[]", '{"model": "dvbf"}', '{"model": "dvbf", "options": {"colour": 3}, "data": {"a": 1}}'):
+    for damage in (
+        "{",
+        "[]",
+        '{"model": "dvbf"}',
+        '{"model": "dvbf", "options": {"model": {"latent_size": "4"}}, "data": {"a": 1}}',
+    ):
         path.write_text(damage)
         with pytest.raises(UserError, match=r"config\.json"):
             _ = Run(run.folder).card
         with pytest.raises(UserError, match=r"config\.json"):
-            Run(run.folder).options(DVBFOptions)
+            Run(run.folder).model_options(DVBFOptions)
 
 
 def test_data_that_does_not_fit_a_run_is_refused(run: Run, pendulum_data: Sequences):
@@ -157,6 +162,25 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
     with atomic_write(path) as file:
         file.write(b"after")
     assert path.read_text() == "after"
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path):
+    def fail() -> None:
+        with atomic_folder(tmp_path / "out") as out:
+            (out / "half").write_text("")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    with atomic_folder(tmp_path / "out") as out:
+        (out / "whole").write_text("")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+
+
+def test_what_is_no_number_is_null_in_json(tmp_path: Path):
+    write_json(tmp_path / "a.json", {"r2": float("nan"), "list": [1.5, float("inf")]})
+    assert read_json(tmp_path / "a.json") == {"r2": None, "list": [1.5, None]}
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path):

@@ -117,11 +117,17 @@ def test_imagination_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp
     assert width(out / "film_strip.png") > 800
 
 
-def test_a_resumed_run_equals_one_that_was_never_stopped(data_file: Path, tmp_path: Path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    steps = ("--hidden-size", 16, "--steps", 4000)
-    assert_ok(run_script("train_vae.py", "--data", data_file, "--out", whole, *steps))
-    command = [sys.executable, str(SCRIPTS / "train_vae.py"), "--data", str(data_file), "--out", str(parts)]
+@pytest.mark.parametrize(
+    ("script", "steps"),
+    [
+        ("train_vae.py", ("--hidden-size", 16, "--steps", 4000)),
+        ("train_dvbf.py", ("--hidden-size", 16, "--base-matrices", 4, "--batch-size", 8, "--steps", 1500)),
+    ],
+)
+def test_a_resumed_run_equals_one_that_was_never_stopped(script: str, steps: tuple, data_file: Path, tmp_path: Path):
+    whole, parts, total = tmp_path / "whole", tmp_path / "parts", steps[-1]
+    assert_ok(run_script(script, "--data", data_file, "--out", whole, *steps))
+    command = [sys.executable, str(SCRIPTS / script), "--data", str(data_file), "--out", str(parts)]
     process = subprocess.Popen([*command, *map(str, steps)], stderr=subprocess.PIPE, text=True)
     while not (parts / "checkpoints").exists() or not list((parts / "checkpoints").glob("step_*.npz")):
         assert process.poll() is None, "the training ended before it could be interrupted"
@@ -130,19 +136,26 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(data_file: Path, tmp_pa
     process.communicate()
     assert process.returncode == 130
     stopped_at = max(int(path.stem[5:]) for path in (parts / "checkpoints").glob("step_*.npz"))
-    assert 0 < stopped_at < 4000
+    assert 0 < stopped_at < total
     assert [line["step"] for line in metrics(parts)][-1] == stopped_at  # the last state is saved
 
-    assert_ok(run_script("train_vae.py", "--data", data_file, "--out", parts, "--resume"))
-    for name, value in parameters(whole, 4000).items():
-        np.testing.assert_array_equal(value, parameters(parts, 4000)[name], err_msg=name)
+    assert_ok(run_script(script, "--data", data_file, "--out", parts, "--resume"))
+    for name, value in parameters(whole, total).items():
+        np.testing.assert_array_equal(value, parameters(parts, total)[name], err_msg=name)
     varying = "steps_per_second"
     strip = [[{k: v for k, v in line.items() if k != varying} for line in metrics(run)] for run in (whole, parts)]
     assert strip[0] == strip[1]
-    posterior = json.loads((parts / "posterior.json").read_text())
+
+
+def test_a_trained_vae_reports_its_posterior_and_moves(data_file: Path, tmp_path: Path):
+    result = run_script("train_vae.py", "--data", data_file, "--out", tmp_path / "run", *SMALL)
+    assert_ok(result)
+    assert "posterior std" in result.stdout
+    posterior = json.loads((tmp_path / "run" / "posterior.json").read_text())
     assert len(posterior["kl_nats"]) == len(posterior["std"]) == 4
-    for animation in ("learning.gif", "latent_walk.gif"):
-        assert len(frame_times(parts / animation)) > 3
+    assert posterior["in_words"][0] in result.stdout
+    assert len(frame_times(tmp_path / "run" / "learning.gif")) >= 2
+    assert len(frame_times(tmp_path / "run" / "latent_walk.gif")) > 50
 
 
 def test_a_resumed_run_may_be_made_longer_but_not_changed(dvbf_run: Path, data_file: Path, tmp_path: Path):
@@ -178,6 +191,14 @@ BAD_INPUT = {
     ),
     "out holds a run": ("train_dvbf.py --data {data} --out {run}", "holds a run already"),
     "out holds a run, check": ("train_vae.py --data {data} --out {run} --find-lr", "holds a run already"),
+    "no noise": ("train_dvbf.py --data {data} --out new --final-noise-scale 0", "--final-noise-scale must be above 0"),
+    "two modes": ("train_vae.py --data {data} --out new --find-lr --overfit-one-batch", "give only one of"),
+    "fewer steps than done": ("train_dvbf.py --data {data} --out {run} --resume --steps 50", "has 120 steps already"),
+    "data is a folder": ("train_dvbf.py --data . --out new", ".: is a folder, not a file"),
+    "one sequence": ("train_vae.py --data one.npz --out new", "one.npz: 1 sequence(s)"),
+    "imagine into a file": ("imagine.py --run {run} --data {data} --out text.npz", "not an empty folder"),
+    "collect into a file": ("collect.py --out text.npz/new.npz", "cannot be written"),
+    "crop to nothing": ("collect.py --out new.npz --env Pendulum-v1 --crop 0.001", "--crop must be at least"),
     "out is a file": ("train_dvbf.py --data {data} --out text.npz", "text.npz: is a file, not a folder"),
     "resume of nothing": ("train_dvbf.py --data {data} --out new --resume", "new: not a run folder"),
     "resume of another model": ("train_vae.py --data {data} --out {run} --resume", "config.json"),
@@ -210,6 +231,8 @@ def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez(folder / name, frames=random.integers(0, 256, (4, 15, *frames)).astype(np.uint8), actions=actions)
 
     save("small.npz")
+    with np.load(folder / "small.npz") as small:
+        np.savez(folder / "one.npz", **{name: small[name][:1] for name in small})
     save("large.npz", frames=(20, 20))
     save("pushed.npz", actions=np.zeros((4, 14, 3), np.float32))
     save("nan.npz", actions=np.full((4, 14, 1), np.nan, np.float32))

@@ -103,7 +103,7 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=message):
             load_sequences(tmp_path / name)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="is a folder, not a file"):
         load_sequences(tmp_path)
 
 
@@ -116,6 +116,33 @@ def test_a_damaged_array_is_named(tmp_path: Path):
     raw[offset + 500] ^= 0xFF
     path.write_bytes(raw)
     with pytest.raises(UserError, match="array 'frames' is damaged"):
+        load_sequences(path)
+
+
+def test_no_corrupted_byte_escapes_as_a_traceback(tmp_path: Path):
+    path, random = tmp_path / "data.npz", np.random.default_rng(0)
+    frames = random.integers(0, 256, (2, 3, 2, 2)).astype(np.uint8)
+    np.savez(path, **arrays(frames=frames, actions=np.zeros((2, 2, 1), np.float32), states=None, state_names=None))
+    whole = path.read_bytes()
+    messages = []
+    for position in random.integers(0, len(whole), 500):
+        raw = bytearray(whole)
+        raw[position] ^= 1 << int(random.integers(8))
+        path.write_bytes(raw)
+        try:
+            load_sequences(path)  # a flipped bit in a date, say, does no harm
+        except UserError as error:
+            messages.append(str(error))
+    assert len(messages) > 100
+    assert all(message.startswith(str(path)) for message in messages)
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path):
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays(frames=None))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("frames", b"these are not frames")
+    with pytest.raises(UserError, match="'frames' is not an array"):
         load_sequences(path)
 
 
@@ -157,11 +184,11 @@ def test_the_timeline_true_physics_explain_collected_data_with_the_right_actions
 
 
 def test_held_out_sequences_are_the_last_ones(pendulum_data: Sequences):
-    training, validation = hold_out(pendulum_data, 0.25)
+    training, validation = hold_out(pendulum_data, 0.25, "data.npz")
     assert (len(training), len(validation)) == (48, 16)
     np.testing.assert_array_equal(validation.frames, pendulum_data.frames[48:])
-    with pytest.raises(UserError, match="cannot be split"):
-        hold_out(pendulum_data.take(slice(0, 1)), 0.1)
+    with pytest.raises(UserError, match=r"data\.npz: 1 sequence\(s\), of which 1 would be held out"):
+        hold_out(pendulum_data.take(slice(0, 1)), 0.1, "data.npz")
 
 
 def test_batches_cover_every_sequence_once(pendulum_data: Sequences):

@@ -38,8 +38,9 @@ def test_a_whole_collapse_is_called_one():
     assert any("Posterior collapse" in sentence for sentence in report.in_words())
 
 
-def test_an_autoencoder_in_disguise_is_called_one():
-    report = planted([0.3, 0.001], [1.0, 1.0])
+@pytest.mark.parametrize("std", [0.001, 0.03])
+def test_an_autoencoder_in_disguise_is_called_one(std: float):
+    report = planted([0.3, std], [1.0, 1.0])
     assert report.near_zero == [1]
     assert any("autoencoder in disguise" in sentence for sentence in report.in_words())
 

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from tqdm import tqdm
 
 from worldmodel.figures import draw_overfit, draw_range_test
+from worldmodel.files import UserError
 from worldmodel.fitting import Task
 from worldmodel.networks import initialise
 from worldmodel.options import TrainingOptions
+from worldmodel.progress import progress_bar
 from worldmodel.runs import refuse_existing_run
 from worldmodel.scaling import FrameScale
-from worldmodel.sequences import Sequences, as_unit_frames
+from worldmodel.sequences import Sequences, spread_over
 from worldmodel.training import (
     Loss,
     initial_state,
@@ -30,6 +31,8 @@ from worldmodel.training import (
 
 OVERFIT_STEPS = 2000
 OVERFIT_SEQUENCES = 8
+SHOWN = 12
+"""frames in the picture of the check"""
 OVERFIT_SHARE = 0.02
 """The check passes when the reconstruction leaves less than this share of the batch's pixel variance."""
 
@@ -42,7 +45,7 @@ SHARPENING = 10.0
 
 ModelOptions = TypeVar("ModelOptions", bound=Any)
 
-Reconstruct = Callable[[Any, jax.Array, jax.Array], jax.Array]
+Reconstruct = Callable[[Any, Any, Any], np.ndarray]
 """(model, frames, actions) -> reconstructed frames, of the same shape"""
 
 
@@ -77,15 +80,17 @@ def overfit_one_batch(
     optimiser = make_optimiser(learning_rate)
     train_step = jax.jit(make_train_step(graphdef, loss, optimiser), donate_argnums=0)
     state = initial_state(params, optimiser, training_key)
-    variance = float(jnp.mean((frames - jnp.mean(frames, axis=(0, 1))) ** 2))
+    variance = float(jnp.mean((frames - jnp.mean(frames, axis=(0, 1), keepdims=True)) ** 2))
+    if variance < 1e-10:
+        raise UserError("all frames of the batch are the same: there is nothing to fit")
     share: list[float] = []
-    with tqdm(total=OVERFIT_STEPS, unit="step", desc="overfit one batch") as bar:
+    with progress_bar("overfit one batch", OVERFIT_STEPS, "step") as bar:
         while len(share) < OVERFIT_STEPS and not (share and share[-1] < OVERFIT_SHARE / 2):
             state, metrics = train_step(state, frames, actions, jax.random.fold_in(state.key, state.step))
             share.append(float(metrics["frame_mse"]) / variance)
             bar.update()
             if len(share) % 50 == 0:
-                bar.set_postfix_str(f"{share[-1]:.1%} of the variance left")
+                bar.set_postfix_str(f"{share[-1]:.1%} of the variance left", refresh=False)
     return Overfit(np.array(share), nnx.merge(graphdef, state.params))
 
 
@@ -127,16 +132,20 @@ def range_test(
     state = initial_state(params, optimiser, training_key)
     smoothed = 0.0
     losses: list[float] = []
-    for index in tqdm(range(RANGE_TEST_STEPS), unit="step", desc="learning-rate range test"):
-        batch_key, loss_key = jax.random.split(jax.random.fold_in(state.key, index))
-        state, metrics = train_step(state, *next_batch(batch_key), loss_key)
-        value = float(metrics["loss"])
-        smoothed = 0.95 * smoothed + 0.05 * value
-        corrected = smoothed / (1 - 0.95 ** (index + 1))
-        fallen = max(losses) - min(losses) if losses else 0.0
-        if not math.isfinite(value) or (index > 30 and corrected > max(losses[0], min(losses)) + fallen):
-            break
-        losses.append(corrected)
+    with progress_bar("learning-rate range test", RANGE_TEST_STEPS, "step") as bar:
+        for index in range(RANGE_TEST_STEPS):
+            batch_key, loss_key = jax.random.split(jax.random.fold_in(state.key, index))
+            state, metrics = train_step(state, *next_batch(batch_key), loss_key)
+            value = float(metrics["loss"])
+            smoothed = 0.95 * smoothed + 0.05 * value
+            corrected = smoothed / (1 - 0.95 ** (index + 1))
+            fallen = max(losses) - min(losses) if losses else 0.0
+            if not math.isfinite(value) or (index > 30 and corrected > max(losses[0], min(losses)) + fallen):
+                break
+            losses.append(corrected)
+            bar.update()
+    if not losses:
+        raise UserError("the loss is not a finite number even before training: no learning rate can mend that")
     return RangeTest(np.array([LOWEST_RATE * math.exp(growth * i) for i in range(len(losses))]), np.array(losses))
 
 
@@ -148,16 +157,15 @@ def sharpened(options: ModelOptions, scale: FrameScale) -> ModelOptions:
 
 
 def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstruct: Reconstruct) -> int:
-    """Overfit the first batch of `data`, draw the result into the --out folder, print it; 0 if it passed."""
+    """Overfit one batch of `data`, draw the result into the --out folder, print it; 0 if it passed."""
     refuse_existing_run(options.out)
-    device = to_device(data.take(slice(None, OVERFIT_SEQUENCES)).first_frames(task.window))
-    frames = as_unit_frames(device.frames)
-    result = overfit_one_batch(
-        task.build, task.loss, frames, device.actions, options.learning_rate, jax.random.key(options.seed)
-    )
+    batch_key, key = jax.random.split(jax.random.key(options.seed))
+    frames, actions = sample_windows(to_device(data), batch_key, OVERFIT_SEQUENCES, task.window)
+    result = overfit_one_batch(task.build, task.loss, frames, actions, options.learning_rate, key)
     picture = options.out / "overfit_one_batch.png"
-    rebuilt = np.asarray(reconstruct(result.model, frames[:1], device.actions[:1]))[0]
-    draw_overfit(picture, result.share, OVERFIT_SHARE, np.asarray(frames[0]), rebuilt)
+    rebuilt = reconstruct(result.model, frames, actions)
+    pairs = [spread_over(np.asarray(x).reshape(-1, *data.frame_shape), SHOWN) for x in (frames, rebuilt)]
+    draw_overfit(picture, result.share, OVERFIT_SHARE, *pairs)
     verdict = "pass" if result.passed else "FAIL"
     print(
         f"{verdict}: {result.share[-1]:.2%} of the pixel variance of one batch is left after {len(result.share)}"

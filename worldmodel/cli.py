@@ -3,7 +3,6 @@
 Nothing heavy is imported here, and scripts import JAX inside their main, so that --help answers at once.
 """
 
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -59,21 +58,3 @@ def use_compilation_cache() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-
-
-def require_at_least(name: str, value: float, least: float) -> None:
-    """Raise UserError unless `value` is finite and at least `least`."""
-    if not (math.isfinite(value) and value >= least):
-        raise UserError(f"{name} must be at least {least}, not {value}")
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise UserError unless `value` is finite and above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise UserError(f"{name} must be above 0, not {value}")
-
-
-def require_share(name: str, value: float) -> None:
-    """Raise UserError unless `value` is in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise UserError(f"{name} must be between 0 and 1, not {value}")

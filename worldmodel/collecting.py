@@ -12,11 +12,11 @@ import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from worldmodel.envs.pendulum import PendulumParams, simulate
 from worldmodel.envs.rendering import render_pendulum
 from worldmodel.files import UserError
+from worldmodel.progress import progress_bar
 from worldmodel.sequences import PENDULUM_STATES, Sequences
 
 
@@ -36,8 +36,8 @@ ARROW_SHOWS_TORQUE = ("Pendulum-v1",)
 """environments whose picture would show the action"""
 PENDULUMS = (*ARROW_SHOWS_TORQUE, "worldmodel/Pendulum-v0")
 """environments whose attribute `state` is (angle, angular velocity)"""
-CHUNK = 500
-"""sequences of the compiled pendulum between two looks at the progress bar"""
+CHUNK_PIXELS = 4_000_000
+"""pixels that the compiled pendulum draws at once: what bounds its memory"""
 
 
 def collect_pendulum(
@@ -45,30 +45,37 @@ def collect_pendulum(
 ) -> Sequences:
     """Random torques on the project's own pendulum: `sequences` x `length` frames of side `size`, grey.
 
-    Torques are uniform and independent from frame to frame; initial states are uniform. `noise_std` is the
+    Torques are uniform and independent from frame to frame; initial states are uniform. Sequence n depends on
+    (seed, n) alone. `noise_std` is the
     standard deviation of Gaussian noise on every pixel, in units of full brightness.
     """
 
-    @jax.jit
-    def collect(key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def draw(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Initial state, torques and pixel noise of one sequence, each in units of its largest or its std."""
+        key = jax.random.fold_in(jax.random.key(seed), number)
         state_key, torque_key, noise_key = jax.random.split(key, 3)
-        high = jnp.array([params.initial_angle, params.initial_speed])
-        first = jax.random.uniform(state_key, (CHUNK, 2), minval=-high, maxval=high)
-        torques = params.max_torque * jax.random.uniform(torque_key, (CHUNK, length - 1), minval=-1.0, maxval=1.0)
-        states = simulate(first, torques, params)
-        frames = render_pendulum(states[..., 0], size)
-        return (
-            to_uint8(frames + noise_std * jax.random.normal(noise_key, frames.shape)),
-            torques[..., None],
-            states,
-        )
+        first = jax.random.uniform(state_key, (2,), minval=-1.0)
+        torques = jax.random.uniform(torque_key, (length - 1,), minval=-1.0)
+        noise = jax.random.normal(noise_key, (length, size, size)) if noise_std > 0 else jnp.zeros(())
+        return first, torques, noise
 
-    keys = jax.random.split(jax.random.key(seed), -(-sequences // CHUNK))
+    @jax.jit
+    def collect(numbers: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        first, torques, noise = jax.vmap(draw)(numbers)
+        states = simulate(high * first, params.max_torque * torques, params)
+        frames = render_pendulum(states[..., 0], size)
+        if noise_std > 0:
+            frames += noise_std * noise
+        return to_uint8(frames), params.max_torque * torques[..., None], states
+
+    high = jnp.array([[params.initial_angle, params.initial_speed]])
+    chunk = max(1, min(sequences, CHUNK_PIXELS // (length * size**2)))
     parts = []
-    with tqdm(total=sequences, unit="sequence", desc="collect") as bar:
-        for key in keys:
-            parts.append([np.asarray(array) for array in collect(key)])
-            bar.update(min(CHUNK, sequences - bar.n))
+    with progress_bar("collect", sequences, "sequence") as bar:
+        for start in range(0, sequences, chunk):
+            # The last chunk is as long as the others, for one compilation, and what is too much is cut off.
+            parts.append([np.asarray(array) for array in collect(jnp.arange(start, start + chunk))])
+            bar.update(min(chunk, sequences - start))
     frames, actions, states = (np.concatenate(arrays)[:sequences] for arrays in zip(*parts, strict=True))
     return Sequences(frames, actions, states.astype(np.float32), PENDULUM_STATES, params.dt)
 
@@ -94,7 +101,7 @@ def collect_gymnasium(
     frames = np.empty((sequences, length, camera.size, camera.size), np.uint8)
     records: list = [None] * sequences
     with (
-        tqdm(total=sequences, unit="sequence", desc=f"collect {env_id}") as bar,
+        progress_bar(f"collect {env_id}", sequences, "sequence") as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
         shares = np.array_split(np.arange(sequences), max(workers, -(-sequences // 10)))
@@ -140,7 +147,7 @@ def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, camera
     import worldmodel.envs  # noqa: F401
 
     env = gymnasium.make(env_id, render_mode="rgb_array")
-    inner = env.unwrapped
+    inner, name = env.unwrapped, env.spec.id if env.spec else env_id
     records: list[Record] = []
     for n in which:
         random = np.random.default_rng([seed, int(n)])
@@ -154,10 +161,10 @@ def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, camera
                 _, _, terminated, truncated, _ = env.step(action)
                 if (terminated or truncated) and t < length - 1:
                     raise UserError(f"{env_id}: an episode ended after {t} steps; ask for fewer --frames")
-            if env_id in ARROW_SHOWS_TORQUE:
+            if name in ARROW_SHOWS_TORQUE:
                 inner.last_u = None
             pictures.append(_small_and_grey(env.render(), camera))
-            if env_id in PENDULUMS:
+            if name in PENDULUMS:
                 states.append(np.array(inner.state, np.float32))
         clean = np.stack(pictures) / 255
         noisy = clean + camera.noise_std * random.standard_normal(clean.shape)

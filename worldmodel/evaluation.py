@@ -4,6 +4,7 @@ NumPy in and out; true states score a model here and are seen nowhere else.
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -24,6 +25,13 @@ def polynomial_features(latents: np.ndarray, degree: int = 4) -> np.ndarray:
         for which in itertools.combinations_with_replacement(range(x.shape[1]), order):
             columns.append(np.prod(x[:, which], axis=1))
     return np.stack(columns, axis=1)
+
+
+def affordable_degree(sequences: int, length: int, latent_size: int, largest: int = 4) -> int:
+    """The highest degree, up to `largest`, whose monomials have at least 20 frames each to be fitted on; else 1."""
+    frames = sequences * length / 2
+    degrees = [d for d in range(1, largest + 1) if 20 * math.comb(latent_size + d, d) <= frames]
+    return max(degrees, default=1)
 
 
 def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> float:
@@ -72,8 +80,11 @@ class AngleReader:
 
     def __init__(self, frames: np.ndarray, angles: np.ndarray, width_degrees: float = 1.5):
         """`frames` `[M, P]` in [0, 1] and their `angles` `[M]` in rad."""
-        self.grid = np.deg2rad(np.arange(360.0))
-        apart = np.rad2deg(np.abs(wrap(self.grid[:, None] - angles[None, :])))
+        grid = np.deg2rad(np.arange(360.0))
+        apart = np.rad2deg(np.abs(wrap(grid[:, None] - angles[None, :])))
+        # Where no true frame is near, there is no template: an angle is never read where none was seen.
+        seen = apart.min(axis=1) < max(2 * width_degrees, 1.01 * np.sort(apart.min(axis=1))[0])
+        self.grid, apart = grid[seen], apart[seen]
         nearest = apart.min(axis=1, keepdims=True)
         weights = np.exp(-(apart**2 - nearest**2) / (2 * width_degrees**2))
         templates = weights @ frames / weights.sum(axis=1, keepdims=True)
@@ -86,7 +97,8 @@ class AngleReader:
         match = (frames - self.mean).astype(np.float32) @ self.templates.T
         best = match.argmax(axis=-1)
         below, at, above = (
-            np.take_along_axis(match, ((best + step) % 360)[..., None], axis=-1)[..., 0] for step in (-1, 0, 1)
+            np.take_along_axis(match, ((best + step) % len(self.grid))[..., None], axis=-1)[..., 0]
+            for step in (-1, 0, 1)
         )
         curvature = below - 2 * at + above
         shift = np.where(curvature < 0, 0.5 * (below - above) / np.where(curvature < 0, curvature, 1), 0)

@@ -3,6 +3,7 @@
 Frames are arrays in [0, 1], `[H, W]` grey or `[H, W, C]`; small ones are enlarged without smoothing.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -18,6 +21,10 @@ from worldmodel.files import atomic_write
 BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#888888"
 """from the palette of Okabe and Ito (2008)"""
 ERROR_COLOURS = "magma"
+LARGEST_ERROR = 0.5
+"""brightness difference that has the last colour"""
+FASTEST, SLOWEST = 20, 10_000
+"""milliseconds that a picture of an animation can be shown; quicker ones are left out, to stay in real time"""
 CELL = 96
 """side of an enlarged frame in an animation, pixels"""
 
@@ -52,9 +59,11 @@ def as_rgb(frame: np.ndarray) -> np.ndarray:
 
 
 def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The absolute difference of two frames, averaged over channels, as `[H, W, 3]` colours; black is none."""
+    """The absolute difference of two frames, averaged over channels, as `[H, W, 3]` colours; black is none, and
+    what is larger than LARGEST_ERROR has the last colour."""
     difference = np.abs(np.clip(frame, 0, 1) - other)
-    return colormaps[ERROR_COLOURS](difference.mean(axis=-1) if difference.ndim == 3 else difference)[..., :3]
+    difference = difference.mean(axis=-1) if difference.ndim == 3 else difference
+    return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
 
 
 def draw_film_strip(
@@ -79,24 +88,18 @@ def draw_film_strip(
             axis.set(xticks=[], yticks=[])
             for spine in axis.spines.values():
                 spine.set(color=colour, linewidth=2)
-        axes[0, column].set_title(f"{t * dt:.2g} s" if dt else f"{t}", fontsize=8)
+        axes[0, column].set_title(f"{t * dt:.2f} s" if dt else f"{t}", fontsize=8)
     for row, name in enumerate(("truth", "model", "error")):
         axes[row, 0].set_ylabel(name, fontsize=10)
     figure.suptitle(
         f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
         fontsize=9,
     )
-    colours = figure.colorbar(colormap_of_errors(), ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, 0.5, 1])
+    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
+    colours = figure.colorbar(scale, ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
     colours.ax.set_title("|error|", fontsize=7)
     colours.ax.tick_params(labelsize=7)
     save_figure(figure, path)
-
-
-def colormap_of_errors() -> Any:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    return ScalarMappable(Normalize(0, 1), ERROR_COLOURS)
 
 
 def animate_rollouts(
@@ -104,15 +107,17 @@ def animate_rollouts(
 ) -> None:
     """A GIF in real time: truth, model and error side by side, a named row for each sequence `[N, T, H, W(, C)]`."""
     pictures = []
-    for t in range(truth.shape[1]):
+    milliseconds = 1000 * dt if dt else 100
+    stride = max(1, math.ceil(FASTEST / milliseconds))
+    for t in range(0, truth.shape[1], stride):
         rows = [
             [as_rgb(true[t]), as_rgb(imagined[t]), as_error(imagined[t], true[t])]
             for true, imagined in zip(truth, model, strict=True)
         ]
-        time = f"{t * dt:.1f} s" if dt else f"frame {t}"
+        time = f"{t * dt:.2f} s" if dt else f"frame {t}"
         now, border = ("imagined", ORANGE) if t >= context else ("observed", BLUE)
         pictures.append(labelled_grid(rows, ["truth", "model", "|error|"], f"{time}  {now}", border, names))
-    save_animation(path, pictures, milliseconds=max(20, round(1000 * dt)) if dt else 100)
+    save_animation(path, pictures, min(SLOWEST, round(stride * milliseconds)))
 
 
 def labelled_grid(
@@ -174,8 +179,8 @@ def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
     dimensions = np.arange(len(kl))
     left.bar(dimensions, kl, color=BLUE)
     left.set(title="How much each dimension says", xlabel="latent dimension", ylabel="KL / nats per frame")
-    right.bar(dimensions, std, color=ORANGE)
-    right.axhline(1, color=GREY, linestyle="--", label="the prior's: unused")
+    right.plot(dimensions, std, "o", color=ORANGE, label="posterior")
+    right.axhline(1, color=GREY, linestyle="--", label="prior: a dimension here is unused")
     right.set(
         title="How sure the encoder is",
         xlabel="latent dimension",
@@ -203,6 +208,8 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[tupl
                 smallest.append(y[len(y) // 20 :].min())
         axis.set(title=title, xlabel="optimiser step", ylabel=label)
         _legend(axis)
+        if "MSE" in label:
+            axis.set_yscale("log")
         if smallest and title.startswith("ELBO"):
             # The first steps are so far down that they would hide the rest.
             axis.set_ylim(bottom=min(smallest))
@@ -248,7 +255,7 @@ def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray,
         title="Overfitting one batch",
     )
     _legend(axis)
-    shown = min(12, len(truth))
+    shown = len(truth)
     axes = bottom.subplots(2, shown, squeeze=False)
     for column in range(shown):
         for row, frame in enumerate((truth[column], model[column])):

@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,10 +41,46 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def require_writable(path: Path) -> None:
+    """Raise UserError when a file at `path` could not be written. Leaves nothing behind but its parent folders."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder that takes the place of `path` when the block ends well, and leaves no trace if it fails.
+
+    `path` must not be there, or be empty. Raises UserError when the place cannot be written.
+    """
+    require_writable(path)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people, whole or not at all."""
+    """Write JSON for people, whole or not at all; what is not a finite number becomes null."""
+    text = json.dumps(_without_nan(value), indent=2, allow_nan=False)
     with atomic_write(path) as file:
-        file.write((json.dumps(value, indent=2) + "\n").encode())
+        file.write((text + "\n").encode())
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:
@@ -51,5 +89,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
+    except ValueError:  # not JSON, or not text
         raise UserError(f"{path}: not JSON") from None

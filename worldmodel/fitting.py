@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from tqdm import tqdm
 
 from worldmodel.files import UserError
 from worldmodel.networks import initialise
 from worldmodel.options import TrainingOptions
+from worldmodel.progress import progress_bar
 from worldmodel.runs import DataCard, Run
 from worldmodel.sequences import Sequences, hold_out, load_sequences
 from worldmodel.training import (
@@ -59,7 +59,7 @@ def load_training_data(options: TrainingOptions, window: int) -> tuple[Sequences
     if data.length < window:
         raise UserError(f"{options.data}: sequences have {data.length} frames, but training needs {window}")
     card = DataCard.of(options.data, data)
-    return *hold_out(data, options.validation_share), card
+    return *hold_out(data, options.validation_share, str(options.data)), card
 
 
 def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
@@ -83,6 +83,9 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     changed = [f"{key} was {saved.get(key)}" for key in given if key not in free and given[key] != saved.get(key)]
     if changed:
         raise UserError(f"{options.out}: a resumed run keeps its options, but {', '.join(changed)}")
+    done = max(run.checkpoint_steps(), default=0)
+    if options.steps < done:
+        raise UserError(f"{options.out}: has {done} steps already, more than --steps {options.steps}")
     if options.steps != saved["steps"]:
         run.change_steps(options.steps)
     return run
@@ -119,7 +122,7 @@ def fit(run: Run, task: Task, data: Sequences, options: TrainingOptions) -> tupl
         log(state, {})
     with (
         stop_on_interrupt() as interrupted,
-        tqdm(total=options.steps, initial=int(state.step), unit="step", desc=task.name) as bar,
+        progress_bar(task.name, options.steps, "step", done=int(state.step)) as bar,
     ):
         while (step := int(state.step)) < options.steps and not interrupted():
             started = time.monotonic()
@@ -131,7 +134,7 @@ def fit(run: Run, task: Task, data: Sequences, options: TrainingOptions) -> tupl
             metrics["steps_per_second"] = updates / (time.monotonic() - started)
             metrics = log(state, metrics)
             bar.update(updates)
-            bar.set_postfix_str(f"ELBO {metrics['elbo']:.2f} nats/frame")
+            bar.set_postfix_str(f"ELBO {metrics['elbo']:.2f} nats/frame", refresh=False)
             if int(state.step) % CHECKPOINT_EVERY == 0:
                 run.save_checkpoint(state)
     if int(state.step) not in run.checkpoint_steps():
@@ -144,7 +147,7 @@ def not_finite(run: Run, step: int) -> str:
     kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
     return (
         f"{run.folder}: the loss is no longer a finite number at step {step}; {kept}. The usual cause is a learning"
-        " rate that is too high: try --find-lr"
+        " rate that is too high: try --find-lr, and another --out"
     )
 
 

@@ -7,7 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from worldmodel.cli import require_at_least, require_positive, require_share
+from worldmodel.config import require_at_least, require_positive, require_share
+from worldmodel.files import UserError
 
 MODES = ("resume", "overfit_one_batch", "find_lr")
 """options that say what to do now, and are no part of a run's configuration"""
@@ -32,8 +33,8 @@ class TrainingOptions:
     validation_share: float = 0.1
     """Share of the sequences that is held out for validation."""
     resume: bool = False
-    """Continue the run in the --out folder from its last checkpoint, with its own options; only --steps may
-    be changed."""
+    """Continue the run in the --out folder from its last checkpoint, with its own options. Only --steps may be
+    changed; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes on."""
     overfit_one_batch: bool = False
     """Instead of training, the classic first check: fit one batch to near-zero error, draw it, say pass or
     fail."""
@@ -53,6 +54,8 @@ class TrainingOptions:
         require_at_least("--batch-size", self.batch_size, 1)
         require_positive("--learning-rate", self.learning_rate)
         require_share("--validation-share", self.validation_share)
+        if self.resume + self.overfit_one_batch + self.find_lr > 1:
+            raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +110,7 @@ class DVBFOptions:
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
         require_share("--open-loop-share", self.open_loop_share)
+        require_positive("--final-noise-scale", self.final_noise_scale)
         for name in ("transition_kl_weight", "annealing_steps", "latent_penalty"):
             require_at_least(_flag(name), getattr(self, name), 0)
 

@@ -11,8 +11,6 @@ import dataclasses
 import importlib.metadata
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,12 +92,9 @@ class Run:
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{self.folder / 'config.json'}: its data card is not one of this version") from None
 
-    def options(self, kind: type[Options]) -> Options:
-        """The options that the run was started with. Raises UserError when they are not those of `kind`."""
-        return read_options(self.folder, kind)
-
     def model_options(self, kind: type[Options]) -> Options:
-        """The model's part of them."""
+        """The model's part of the options that the run was started with. Raises UserError when they are not those
+        of `kind`."""
         return read_options(self.folder, kind, "model")
 
     def change_steps(self, steps: int) -> None:
@@ -138,11 +133,11 @@ class Run:
         if not path.exists():
             return
         kept = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(errors="replace").splitlines():
             try:
                 if json.loads(line)["step"] > step:
                     break
-            except ValueError:
+            except (ValueError, KeyError, TypeError):
                 break
             kept.append(line + "\n")
         with atomic_write(path) as file:
@@ -240,9 +235,11 @@ def load_tree(path: Path, like: Tree) -> Tree:
             leaves = {name: archive[name] for name in flat}
     except KeyError as error:
         raise UserError(f"{path}: belongs to another model: {str(error.args[0]).split(' is ')[0]}") from None
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error):
+    except Exception:  # damaged bytes make the readers of zip and npy fail in more ways than can be listed
         raise UserError(f"{path}: the checkpoint is damaged") from None
     for name, leaf in flat.items():
+        if not isinstance(leaves[name], np.ndarray):
+            raise UserError(f"{path}: the checkpoint is damaged")
         if leaves[name].shape != leaf.shape or leaves[name].dtype != leaf.dtype:
             raise UserError(f"{path}: belongs to another model: '{name}' is {list(leaves[name].shape)}")
     return jax.tree_util.tree_unflatten(structure, [jax.numpy.asarray(leaves[name]) for name in flat])

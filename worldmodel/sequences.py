@@ -13,8 +13,6 @@ to t+1 uses frame t+1 (a filter step) or not (an imagined step).
 
 import dataclasses
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,14 +96,16 @@ def spread_over(items: np.ndarray, count: int) -> np.ndarray:
     return items[np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
 
 
-def hold_out(data: Sequences, share: float) -> tuple[Sequences, Sequences]:
+def hold_out(data: Sequences, share: float, source: str) -> tuple[Sequences, Sequences]:
     """Training and validation sequences: the last `share` of them (at least one) is held out.
 
-    Raises UserError when there are not enough sequences for both.
+    Raises UserError, beginning with `source`, when there are not enough sequences for both.
     """
     held_out = max(1, round(share * len(data)))
     if held_out >= len(data):
-        raise UserError(f"{len(data)} sequence(s) cannot be split into training and validation: give more")
+        raise UserError(
+            f"{source}: {len(data)} sequence(s), of which {held_out} would be held out, leave nothing to train on"
+        )
     return data.take(slice(None, -held_out)), data.take(slice(-held_out, None))
 
 
@@ -132,7 +132,7 @@ def save_sequences(path: Path, data: Sequences) -> None:
 def load_sequences(path: Path) -> Sequences:
     """Read an .npz. Raises UserError, with the file's name and what is wrong with it. Runs no code from it."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: is a folder, not a file" if path.is_dir() else f"{path}: no such file")
     try:
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -140,7 +140,9 @@ def load_sequences(path: Path) -> Sequences:
                 raise UserError(f"{path}: not an .npz file but a single array")
             known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in archive]
             arrays = {name: _read(path, archive, name) for name in known}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    except UserError:
+        raise
+    except Exception:  # bytes that are no archive make NumPy and zipfile fail in more ways than can be listed
         raise UserError(f"{path}: not an .npz file") from None
     for name in ("frames", "actions"):
         if name not in arrays:
@@ -150,7 +152,7 @@ def load_sequences(path: Path) -> Sequences:
     state_names = arrays.get("state_names")
     if state_names is not None and (state_names.ndim != 1 or state_names.dtype.kind not in "US"):
         raise UserError(f"{path}: state_names must be a list of strings, not {_describe(state_names)}")
-    names = () if state_names is None else tuple(str(name) for name in state_names.astype(np.str_))
+    names = () if state_names is None else tuple(_text(name) for name in state_names.tolist())
     if "states" in arrays and not names:
         size = arrays["states"].shape[-1] if arrays["states"].ndim else 0
         names = PENDULUM_STATES if size == 2 else tuple(f"state_{index}" for index in range(size))
@@ -165,15 +167,19 @@ def load_sequences(path: Path) -> Sequences:
     return data
 
 
-def _read(path: Path, file: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
     try:
-        return file[name]
-    except ValueError as error:
-        if "pickle" in str(error).lower():
-            raise UserError(f"{path}: array '{name}' holds pickled objects, which are never loaded") from None
-        raise UserError(f"{path}: array '{name}' is damaged") from None
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise UserError(f"{path}: array '{name}' is damaged") from None
+        array = archive[name]
+    except Exception as error:  # as above; only pickles have a message of their own
+        fault = "holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else "is damaged"
+        raise UserError(f"{path}: array '{name}' {fault}") from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: '{name}' is not an array")
+    return array
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", errors="replace")
 
 
 def _describe(array: np.ndarray) -> str:
