@@ -169,10 +169,9 @@ def score_rollouts(
         for name in ANGLE_NAMES:
             angles = data.state(name)
             if angles is not None:
-                metrics["angle_error_degrees"] = {
-                    which: np.median(errors, axis=0).tolist()
-                    for which, errors in angle_errors(truth, angles, context, predictions).items()
-                }
+                errors = angle_errors(truth, angles, context, predictions)
+                metrics["angle_error_degrees"] = {who: np.median(e, axis=0).tolist() for who, e in errors.items()}
+                metrics["share_within_30_degrees"] = {who: (e < 30).mean(axis=0).tolist() for who, e in errors.items()}
     return metrics
 
 
@@ -218,6 +217,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
     block("frame MSE at imagined step", metrics["mse"], ".4f")
     if "angle_error_degrees" in metrics:
         block("median angle error / degrees", metrics["angle_error_degrees"], ".2f")
+        block("share within 30 degrees", {"model": metrics["share_within_30_degrees"]["model"]}, ".2f")
     for key, title in (("r2_linear", "R^2, linear probe"), ("r2_polynomial", "R^2, polynomial probe")):
         if key in metrics:
             values = "  ".join(f"{name} {_number(value)}" for name, value in metrics[key].items())
