@@ -31,12 +31,12 @@ def test_the_defaults_learn_the_papers_pendulum(folder: Path, seed: int):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_papers_inference_learns_it_too_a_little_less_well(folder: Path, seed: int):
+def test_the_papers_inference_learns_the_velocity_too_though_less_well(folder: Path, seed: int):
     metrics = train_and_imagine(folder, "noise", seed)
-    assert min(metrics["r2_linear"].values()) >= 0.92
-    assert min(metrics["r2_polynomial"].values()) >= 0.99
+    assert min(metrics["r2_polynomial"].values()) >= 0.95
     error = np.array(metrics["angle_error_degrees"]["model"])
-    assert (error[[9, 29, 59, 99]] <= 5).all()
+    assert (error[[9, 29]] <= 3).all()
+    assert (error[[59, 99]] <= 6).all()
 
 
 def train_and_imagine(folder: Path, inference: str, seed: int) -> dict[str, Any]:
