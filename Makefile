@@ -2,10 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint
+.PHONY: demo benchmark test test-slow lint
 
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
+
+# An hour on two cores; writes RESULTS.md and results/.
+benchmark: .venv/installed
+	$(BIN)/python scripts/benchmark.py
+	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.05
+	$(BIN)/python scripts/benchmark.py --models dvbf --sequences 250
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"

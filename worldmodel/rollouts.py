@@ -13,7 +13,7 @@ from flax import nnx
 from worldmodel.dvbf import DVBF
 from worldmodel.evaluation import ANGLE_NAMES, AngleReader, affordable_degree, probe_r2, wrap
 from worldmodel.files import UserError
-from worldmodel.objectives import bound_terms
+from worldmodel.objectives import bound_terms, importance_log_weight
 from worldmodel.sequences import Sequences, as_unit_frames, batches, spread_over
 
 BATCH = 64
@@ -103,25 +103,43 @@ def open_loop_check(model: DVBF, data: Sequences) -> dict[str, float]:
 
 def validation_elbo(model: DVBF, data: Sequences, key: jax.Array) -> float:
     """The unweighted ELBO in nats per frame of the filter that observes every frame; the key is consumed."""
+    return bounds(model, data, key, samples=1)["elbo"] / data.length
+
+
+def bounds(model: DVBF, data: Sequences, key: jax.Array, samples: int) -> dict[str, float]:
+    """Bounds on ln p(x | u) and their parts, nats per sequence, of the filter that observes every frame.
+
+    "iwae" is the importance-weighted bound with so many samples; the others are means over them. The key is
+    consumed.
+    """
     graphdef, params = nnx.split(model)
-    total = 0.0
+    parts = []
     for index, (batch, count) in enumerate(batches(data, min(BATCH, len(data)))):
-        terms = _bound_of_batch(graphdef, params, batch.frames, batch.actions, jax.random.fold_in(key, index))
-        total += float(np.sum(np.mean(terms, axis=1)[:count]))
-    return total / len(data)
+        keys = jax.random.split(jax.random.fold_in(key, index), samples)
+        draws = [_bound_of_batch(graphdef, params, batch.frames, batch.actions, key) for key in keys]
+        parts.append(np.stack([np.asarray(draw) for draw in draws])[:, :, :count])
+    reconstruction, kl, weight = np.concatenate(parts, axis=2).astype(np.float64).swapaxes(0, 1)
+    return {
+        "elbo": float(np.mean(reconstruction - kl)),
+        "reconstruction": float(np.mean(reconstruction)),
+        "kl": float(np.mean(kl)),
+        "iwae": float(np.mean(np.logaddexp.reduce(weight, axis=0) - np.log(samples))),
+    }
 
 
 @partial(jax.jit, static_argnums=0)
 def _bound_of_batch(
     graphdef: nnx.GraphDef, params: nnx.State, frames: jax.Array, actions: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """The ELBO's terms `[B, T]` for uint8 frames, every one of them observed."""
+    """Reconstruction, KL and importance weight `[3, B]` of one sample for uint8 frames, every one observed."""
     model = nnx.merge(graphdef, params)
     frames = as_unit_frames(frames)
     observed = jnp.ones(actions.shape[:2], bool)
     noise = jax.random.normal(key, (*frames.shape[:2], model.options.latent_size))
-    terms = bound_terms(model, frames, model.filter(frames, actions, observed, noise), observed)
-    return terms.reconstruction - terms.kl
+    filtered = model.filter(frames, actions, observed, noise)
+    terms = bound_terms(model, frames, filtered, observed)
+    weight = importance_log_weight(model, frames, filtered)
+    return jnp.stack([jnp.sum(terms.reconstruction, axis=1), jnp.sum(terms.kl, axis=1), weight])
 
 
 def shuffle_actions(data: Sequences, context: int) -> Sequences:
