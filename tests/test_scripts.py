@@ -268,6 +268,24 @@ def test_bad_input_is_one_line_and_touches_nothing(case: str, bad_files: Path, d
     assert not (bad_files / "new").exists()
 
 
+def test_the_benchmark_writes_every_seed_and_the_tables(tmp_path: Path):
+    arguments = ("--models", "dvbf", "--seeds", 2, "--steps", 10, "--sequences", 20, "--rollouts", 20)
+    assert_ok(run_script("benchmark.py", *arguments, "--out", tmp_path))
+    result = json.loads((tmp_path / "results" / "dvbf-sequences20.json").read_text())
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    for run in result["runs"]:
+        assert run["works"] is False  # ten steps teach nothing, and the table must say so
+        nats = run["nats_per_sequence"]
+        assert nats["elbo"] <= nats["iwae"]
+        assert nats["elbo"] == pytest.approx(nats["reconstruction"] - nats["kl"], rel=1e-4)
+    report = (tmp_path / "RESULTS.md").read_text()
+    assert "| dvbf-sequences20 | 0/2 | median |" in report
+    assert "always hanging down" in report
+    floors = json.loads((tmp_path / "results" / "floors-and-ceilings-sequences20.json").read_text())["rows"]
+    assert floors["true state, true physics"]["angle_error_degrees"]["500"] < 0.1
+    assert floors["oracle: shooting on 5 frames"]["angle_error_degrees"]["10"] < 1
+
+
 def test_one_batch_is_overfitted(data_file: Path, tmp_path: Path):
     for script in ("train_vae.py", "train_dvbf.py"):
         out = tmp_path / script
