@@ -21,6 +21,10 @@ def linear_world() -> tuple[DVBF, np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     model.transition.state_matrices[...] = jnp.asarray(0.2 * random.standard_normal((1, 3, 3)), jnp.float32)
     model.decoder = MLP((2, 16), nnx.Rngs(params=1))
+    # A posterior that is wrong, but wide enough for importance sampling to reach the truth from it.
+    last = model.initial_network.layers[-1]
+    last.kernel[...] = 0.3 * last.kernel[...]
+    last.bias[...] = jnp.array([0.2, -0.1, 0.1, 1.0, 1.0, 1.0])
     actions = random.standard_normal((BATCH, LENGTH - 1, 2)).astype(np.float32)
     start = random.standard_normal((BATCH, 3)).astype(np.float32)
     noise = random.standard_normal((BATCH, LENGTH - 1, 3)).astype(np.float32)
@@ -86,6 +90,7 @@ def test_the_elbo_is_below_the_iwae_bound_and_both_are_below_the_exact_likelihoo
     ladder = np.stack([iwae(k) for k in (1, 10, 100, 1000)])
     assert (np.diff(ladder, axis=0) > 0).all()  # rising with k
     assert (ladder < exact + 0.1).all()  # never above the truth, but for Monte Carlo error
-    # With all samples importance sampling must find the exact value: a wrong density would miss it.
-    gap = exact - (np.logaddexp.reduce(weight, axis=0) - np.log(len(weight)))
-    assert np.abs(gap).max() < 0.15 * np.abs(exact - ladder[0]).min()
+    # With all samples importance sampling comes to the exact value: a wrong density would miss it.
+    gap = np.abs(exact - (np.logaddexp.reduce(weight, axis=0) - np.log(len(weight))))
+    assert np.median(gap) < 0.2
+    assert (gap < 0.15 * (exact - ladder[0])).all()
