@@ -150,6 +150,10 @@ class DVBF(nnx.Module):
         pixels = flatten_frames(frames, self.scale.frame_shape)
         return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
 
+    def recognise(self, frames: jax.Array, actions: jax.Array) -> jax.Array:
+        """What the posteriors are told of each frame, `[B, T, F]`: here the frame by itself."""
+        return self.encode(frames)
+
     def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
         """q(z_0) from the features `[B, T, F]` of the first `initial_frames` and the scaled actions between."""
         batch, prefix = len(features), self.options.initial_frames
@@ -188,7 +192,8 @@ class DVBF(nnx.Module):
         """
         if noise_scale is None:
             noise_scale = self.options.final_noise_scale
-        features, actions = self.encode(frames), actions / self.scale.action_scale
+        actions = actions / self.scale.action_scale
+        features = self.recognise(frames, actions)
         initial = self.initial(features, actions)
         first = from_noise(initial, noise[:, 0])
 
