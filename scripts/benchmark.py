@@ -17,8 +17,8 @@ from worldmodel.options import DVBFOptions
 
 MODELS = {
     "dvbf": "DVBF, this project's defaults: latent 4, 3 of them visible",
-    "dvbf-generic": "the same, latent 8, half of it visible: not fitted to the pendulum",
-    "dvbf-noise": "the same as dvbf with the paper's inference q(w | z, u, x')",
+    "dvbf-generic": "dvbf with latent 8, half of it visible: not fitted to the pendulum",
+    "dvbf-noise": "dvbf with the paper's inference q(w | z, u, x')",
     "dvbf-position-only": "dvbf without hidden part, open-loop tails and early KL weight",
     "dkf": "Deep Kalman Filter, the paper's rival: latent 3, the plain bound",
 }
@@ -83,8 +83,7 @@ def main(options: Options) -> None:
         models = train(name, training, options)
         seconds = time.monotonic() - started
         runs = [evaluate(model, seed, test, long) for seed, model in enumerate(models)]
-        about: dict[str, Any] = {"model": name, "what": MODELS[name]}
-        about |= {"options": dataclasses.asdict(models[0].options)}
+        about: dict[str, Any] = {"model": name, "options": dataclasses.asdict(models[0].options)}
         about |= {"steps": options.steps, "noise": options.noise, "training_sequences": options.sequences}
         about |= {"training_seconds": round(seconds), "machine": platform.machine(), "velocity_std": spread}
         write_json(results / f"{name}{suffix}.json", about | {"runs": runs})
@@ -218,7 +217,8 @@ def write_report(out: Path) -> None:
     lines = [HEAD.strip(), ""]
     files = sorted((out / "results").glob("*.json"))
     models = [read_json(path) | {"file": path.stem} for path in files if not path.stem.startswith("floors")]
-    lines += [f"- `{model['file']}`: {model['what']}" for model in models]
+    models.sort(key=lambda model: list(MODELS).index(model["model"]))
+    lines += [f"- `{model['file']}`: {MODELS[model['model']]}" for model in models]
     lines += ["", "## Latents: R^2 on 500 test sequences", ""]
     lines += [
         "| model | seeds that work | | sin | cos | velocity | polynomial (worst of the three) |",
