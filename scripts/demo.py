@@ -33,7 +33,7 @@ def main(options: Options) -> None:
     train_vae = ("train_vae.py", "--data", train, "--out", vae, "--steps", "4000")
     train_stage("static VAE", vae, "latent_walk.gif", *train_vae)
     train_dvbf = ("train_dvbf.py", "--data", train, "--out", dvbf, "--steps", "9000")
-    train_stage("DVBF", dvbf, "open_loop.json", *train_dvbf)
+    train_stage("DVBF", dvbf, "health.json", *train_dvbf)
     imagined = out / "imagined"
     imagine = ("imagine.py", "--run", dvbf, "--data", test, "--out", imagined, "--context", "10")
     stage("imagination", imagined / "horizon.png", *imagine, quiet=True)

@@ -36,7 +36,11 @@ CURVES = (
     (
         "Open loop, 10 frames (validation)",
         "pixel MSE",
-        {"open_loop_mse": "imagined", "repeat_last_frame_mse": "repeat last frame", "mean_frame_mse": "mean frame"},
+        {
+            "validation_open_loop_mse": "imagined",
+            "validation_repeat_last_frame_mse": "repeat last frame",
+            "validation_mean_frame_mse": "mean frame",
+        },
     ),
 )
 
@@ -46,17 +50,24 @@ def main(options: Options) -> int:
 
     import jax
 
+    from worldmodel import health
     from worldmodel.checks import run_overfit, run_range_test, sharpened
     from worldmodel.dvbf import DVBF
     from worldmodel.figures import draw_curves
     from worldmodel.files import write_json
     from worldmodel.fitting import Task, fit, load_training_data, start_or_resume
     from worldmodel.objectives import dvbf_loss
-    from worldmodel.rollouts import open_loop_check, reconstruct, validation_elbo
+    from worldmodel.rollouts import reconstruct, validation_elbo
 
     shortest = options.model.initial_frames + 1
     data, validation, card = load_training_data(options, options.window or shortest)
     window = options.window or min(data.length, LONGEST_WINDOW)
+
+    def validate(model: DVBF) -> tuple[dict[str, float], list[str]]:
+        found = health.measure(model, validation)
+        elbo = validation_elbo(model, validation, jax.random.key(options.seed))
+        metrics = {f"validation_{name}": value for name, value in dataclasses.asdict(found).items()}
+        return metrics | {"validation_elbo": elbo}, list(map(str, found.problems()))
 
     def task(model: DVBFOptions) -> Task:
         return Task(
@@ -64,10 +75,7 @@ def main(options: Options) -> int:
             build=lambda rngs: DVBF(card.scale, model, rngs),
             loss=lambda *arguments: dvbf_loss(*arguments, steps=options.steps),
             window=window,
-            validate=lambda model: (
-                open_loop_check(model, validation)
-                | {"validation_elbo": validation_elbo(model, validation, jax.random.key(options.seed))}
-            ),
+            validate=validate,
         )
 
     if options.overfit_one_batch:
@@ -82,28 +90,11 @@ def main(options: Options) -> int:
         print(f"{run.folder}: stopped and saved; --resume goes on from here")
         return INTERRUPTED
     print(f"{run.folder}: trained; pictures: {run.folder / 'curves.png'}")
-    check = open_loop_check(trained, validation)
-    write_json(run.folder / "open_loop.json", check)
-    print(verdict(check))
+    found = health.measure(trained, validation)
+    problems = [problem.name for problem in found.problems()]
+    write_json(run.folder / "health.json", dataclasses.asdict(found) | {"problems": problems})
+    print(found.in_words())
     return 0
-
-
-def verdict(check: dict[str, float]) -> str:
-    """The open-loop check in words."""
-    naive = min(check["repeat_last_frame_mse"], check["mean_frame_mse"])
-    if naive == 0:
-        return "Nothing moves in the validation sequences: there are no dynamics to learn."
-    share = check["open_loop_mse"] / naive
-    measured = f"frames imagined on validation data have {share:.0%} of the error of the better naive predictor"
-    advice = (
-        "Train longer (--steps), give the latents more room (--visible-size, --latent-size), collect more, or look at"
-        " the data: do the actions move what the frames show, or is most of every frame noise?"
-    )
-    if share < 0.5:
-        return f"Dynamics learnt: {measured}."
-    if share < 0.9:
-        return f"Dynamics learnt in part: {measured}. {advice}"
-    return f"DYNAMICS NOT LEARNT: {measured}. {advice}"
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main(options: Options) -> int:
             build=lambda rngs: StaticVAE(card.scale, model, rngs),
             loss=vae_loss,
             window=1,
-            validate=lambda model: {"validation_mse": float(np.mean((reconstruct(model, frames) - frames) ** 2))},
+            validate=lambda model: ({"validation_mse": float(np.mean((reconstruct(model, frames) - frames) ** 2))}, []),
             snapshot=lambda model: reconstruct(model, shown),
         )
 

@@ -20,8 +20,10 @@ from worldmodel.collecting import collect_pendulum
 from worldmodel.dvbf import DVBF
 from worldmodel.envs.pendulum import PAPER
 from worldmodel.networks import initialise
+from worldmodel.objectives import dvbf_loss
 from worldmodel.options import DVBFOptions
 from worldmodel.scaling import FrameScale
+from worldmodel.seeds import train_seeds
 from worldmodel.sequences import Sequences, save_sequences
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -47,6 +49,35 @@ def data_file(pendulum_data: Sequences, tmp_path_factory: pytest.TempPathFactory
     path = tmp_path_factory.mktemp("data") / "pendulum.npz"
     save_sequences(path, pendulum_data)
     return path
+
+
+def train_dvbf(data: Sequences, options: DVBFOptions, steps: int) -> DVBF:
+    """One DVBF, seed 0, on windows of at most 15 frames."""
+    scale = FrameScale.of(data, "test data")
+    [model] = train_seeds(
+        "dvbf",
+        lambda rngs: DVBF(scale, options, rngs),
+        lambda *arguments: dvbf_loss(*arguments, steps=steps),
+        data,
+        seeds=[0],
+        steps=steps,
+        batch_size=32,
+        learning_rate=2e-3,
+        window=15,
+    )
+    return model
+
+
+@pytest.fixture(scope="session")
+def trained() -> DVBF:
+    """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
+    return train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+
+
+@pytest.fixture(scope="session")
+def unseen() -> Sequences:
+    """100 sequences of 40 frames that `trained` was not trained on."""
+    return collect_pendulum(seed=1, sequences=100, length=40, params=PAPER, size=16)
 
 
 TINY = {"base_matrices": 3, "hidden_size": 8, "feature_size": 6, "mixture_hidden_size": 5, "initial_frames": 2}

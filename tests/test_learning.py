@@ -1,53 +1,20 @@
 """A short training, and what must be true of the model that comes out of it."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from worldmodel.collecting import collect_pendulum
 from worldmodel.dvbf import DVBF
-from worldmodel.envs.pendulum import PAPER
 from worldmodel.evaluation import probe_r2
-from worldmodel.fitting import Task, fit
-from worldmodel.objectives import dvbf_loss
-from worldmodel.options import DVBFOptions, TrainingOptions
-from worldmodel.rollouts import frame_errors, open_loop_check, roll_out
-from worldmodel.runs import DataCard, Run
+from worldmodel.health import measure
+from worldmodel.rollouts import frame_errors, roll_out
 from worldmodel.sequences import Sequences, as_unit_frames
-
-STEPS = 1500
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> DVBF:
-    """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
-    data = collect_pendulum(seed=0, sequences=300, length=15, params=PAPER, size=16)
-    folder = tmp_path_factory.mktemp("learning")
-    card = DataCard.of(Path("data.npz"), data)
-    options = TrainingOptions(data=Path("data.npz"), out=folder, steps=STEPS)
-    task = Task(
-        name="dvbf",
-        build=lambda rngs: DVBF(card.scale, DVBFOptions(), rngs),
-        loss=lambda *arguments: dvbf_loss(*arguments, steps=STEPS),
-        window=15,
-        validate=lambda model: {},
-    )
-    model, finished = fit(Run.create(folder, "dvbf", options.to_json(), card), task, data, options)
-    assert finished
-    return model
-
-
-@pytest.fixture(scope="module")
-def unseen() -> Sequences:
-    return collect_pendulum(seed=1, sequences=100, length=40, params=PAPER, size=16)
 
 
 def test_it_imagines_better_than_the_naive_predictors(trained: DVBF, unseen: Sequences):
-    check = open_loop_check(trained, unseen)
-    assert check["open_loop_mse"] < 0.3 * min(check["repeat_last_frame_mse"], check["mean_frame_mse"])
+    health = measure(trained, unseen)
+    assert health.open_loop_mse < 0.3 * min(health.repeat_last_frame_mse, health.mean_frame_mse)
+    assert health.in_words().startswith("Dynamics learnt")
     imagined = roll_out(trained, unseen, 10, jax.random.key(0)).frames[:, 10:]
     truth = as_unit_frames(unseen.frames)
     mean_frame = np.broadcast_to(truth.mean(axis=(0, 1)), imagined.shape)

@@ -87,7 +87,7 @@ def test_a_trained_dvbf_leaves_a_whole_run_folder(dvbf_run: Path):
     last = metrics(dvbf_run)[-1]
     assert last["elbo"] > metrics(dvbf_run)[1]["elbo"]
     assert last["elbo"] == pytest.approx(last["reconstruction"] - last["kl"], abs=1e-3)
-    assert {"kl_initial", "kl_step", "open_loop_mse", "repeat_last_frame_mse"} <= set(last)
+    assert {"kl_initial", "kl_step", "validation_open_loop_mse", "validation_latent_growth"} <= set(last)
     assert width(dvbf_run / "curves.png") > 500
     assert all(path.suffix == ".npz" for path in (dvbf_run / "checkpoints").iterdir())
 

@@ -56,6 +56,8 @@ class Filtered(NamedTuple):
 
     latents: jax.Array
     """`[B, T, Z]` samples"""
+    draws: jax.Array
+    """`[B, T, Z]` what the distributions below are over: the latents, unless a model infers w itself"""
     initial: distrax.Distribution
     """q(z_0), batch shape `[B]`"""
     posterior: distrax.Distribution
@@ -208,10 +210,11 @@ class DVBF(nnx.Module):
             latent = jnp.where(observed[:, None], from_noise(posterior, noise), from_noise(prior, noise))
             return latent, (latent, posterior, prior)
 
-        over_time = jax.tree.map(_swap, (actions, features[:, 1:], observed, noise[:, 1:]))
+        over_time = jax.tree.map(swap, (actions, features[:, 1:], observed, noise[:, 1:]))
         _, outputs = jax.lax.scan(step, first, over_time)
-        latents, posterior, prior = jax.tree.map(_swap, outputs)
-        return Filtered(jnp.concatenate([first[:, None], latents], axis=1), initial, posterior, prior)
+        latents, posterior, prior = jax.tree.map(swap, outputs)
+        latents = jnp.concatenate([first[:, None], latents], axis=1)
+        return Filtered(latents, latents, initial, posterior, prior)
 
     def imagine(self, latent: jax.Array, actions: jax.Array, noise: jax.Array) -> jax.Array:
         """Roll the prior out: `[B, Z]`, `[B, S, A]`, `[B, S, Z]` standard normal (zeros follow the means) to
@@ -224,15 +227,16 @@ class DVBF(nnx.Module):
             latent = from_noise(prior, noise)
             return latent, latent
 
-        over_time = jax.tree.map(_swap, (actions / self.scale.action_scale, noise))
-        return _swap(jax.lax.scan(step, latent, over_time)[1])
+        over_time = jax.tree.map(swap, (actions / self.scale.action_scale, noise))
+        return swap(jax.lax.scan(step, latent, over_time)[1])
 
 
 def mix(mixture: jax.Array, matrices: jax.Array, x: jax.Array) -> jax.Array:
     """sum_i alpha_i x M_i for a mixture `[B, M]`, matrices `[M, X, Y]` and x `[B, X]`: `[B, Y]`."""
     # as one matrix product, [B, M * X] @ [M * X, Y]
-    weighted = (mixture[:, :, None] * x[:, None, :]).reshape(len(x), -1)
-    return weighted @ matrices.reshape(-1, matrices.shape[-1])
+    m, size, out = matrices.shape
+    weighted = (mixture[:, :, None] * x[:, None, :]).reshape(len(x), m * size)
+    return weighted @ matrices.reshape(m * size, out)
 
 
 def into_ball(latent: jax.Array) -> jax.Array:
@@ -242,6 +246,6 @@ def into_ball(latent: jax.Array) -> jax.Array:
     return latent * jnp.minimum(1, radius / norm)
 
 
-def _swap(x: jax.Array) -> jax.Array:
+def swap(x: jax.Array) -> jax.Array:
     """`[B, T, ...]` to `[T, B, ...]` and back."""
     return jnp.swapaxes(x, 0, 1)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from tqdm import tqdm
 
 from worldmodel.files import UserError
 from worldmodel.networks import initialise
@@ -35,6 +37,8 @@ LOG_EVERY = 100
 """steps between two lines of metrics.jsonl; also the steps that run in one dispatch"""
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
+WARN_FROM = 0.3
+"""share of the steps after which what validation finds wrong is printed; before it, little is learnt yet"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Task:
     loss: Loss
     window: int
     """frames in a training window"""
-    validate: Callable[[Any], dict[str, float]]
-    """model -> metrics on held-out sequences"""
+    validate: Callable[[Any], tuple[dict[str, float], list[str]]]
+    """model -> metrics on held-out sequences, and what is wrong, in words"""
     snapshot: Callable[[Any], np.ndarray] | None = None
     """model -> frames in [0, 1] that show how far learning is; kept in the run folder"""
 
@@ -107,23 +111,27 @@ def fit(run: Run, task: Task, data: Sequences, options: TrainingOptions) -> tupl
     run.drop_metrics_after(int(state.step))
     device_data = to_device(data)
 
-    def log(state: TrainState, metrics: dict[str, Any]) -> dict[str, Any]:
+    def log(state: TrainState, metrics: dict[str, Any], bar: tqdm) -> dict[str, Any]:
         step = int(state.step)
         metrics = {"step": step} | metrics
         if step % VALIDATE_EVERY == 0 or step >= options.steps or step == 0:
             model = nnx.merge(graphdef, state.params)
-            metrics |= task.validate(model)
+            validated, problems = task.validate(model)
+            metrics |= validated
+            if WARN_FROM * options.steps <= step < options.steps:
+                for problem in problems:
+                    bar.write(f"step {step}: {problem}", file=sys.stderr)
             if task.snapshot is not None:
                 run.save_snapshot(step, task.snapshot(model))
         run.append_metrics(metrics)
         return metrics
 
-    if int(state.step) == 0:
-        log(state, {})
     with (
         stop_on_interrupt() as interrupted,
         progress_bar(task.name, options.steps, "step", done=int(state.step)) as bar,
     ):
+        if int(state.step) == 0:
+            log(state, {}, bar)
         while (step := int(state.step)) < options.steps and not interrupted():
             started = time.monotonic()
             updates = min(LOG_EVERY - step % LOG_EVERY, options.steps - step)
@@ -132,7 +140,7 @@ def fit(run: Run, task: Task, data: Sequences, options: TrainingOptions) -> tupl
             if not all(math.isfinite(value) for value in metrics.values()):
                 raise UserError(not_finite(run, int(state.step)))
             metrics["steps_per_second"] = updates / (time.monotonic() - started)
-            metrics = log(state, metrics)
+            metrics = log(state, metrics, bar)
             bar.update(updates)
             bar.set_postfix_str(f"ELBO {metrics['elbo']:.2f} nats/frame", refresh=False)
             if int(state.step) % CHECKPOINT_EVERY == 0:

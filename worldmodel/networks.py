@@ -12,17 +12,20 @@ Model = TypeVar("Model", bound=nnx.Module)
 
 
 class MLP(nnx.Module):
-    """Fully connected layers of the given sizes, SiLU between them, linear at the end.
+    """Fully connected layers of the given sizes, an activation between them, linear at the end.
 
     `sizes` has the input size first and the output size last; `[..., sizes[0]] -> [..., sizes[-1]]`.
     """
 
-    def __init__(self, sizes: Sequence[int], rngs: nnx.Rngs):
+    def __init__(
+        self, sizes: Sequence[int], rngs: nnx.Rngs, activation: Callable[[jax.Array], jax.Array] = jax.nn.silu
+    ):
+        self.activation = activation
         self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         for layer in self.layers[:-1]:
-            x = jax.nn.silu(layer(x))
+            x = self.activation(layer(x))
         return self.layers[-1](x)
 
 

@@ -48,12 +48,12 @@ def bound_terms(model: DVBF, frames: jax.Array, filtered: Filtered, observed: ja
 
 
 def importance_log_weight(model: DVBF, frames: jax.Array, filtered: Filtered) -> jax.Array:
-    """ln p(x, z | u) - ln q(z | x, u) `[B]` in nats per sequence, at the latents of a filter that observed all frames.
+    """ln p(x, z | u) - ln q(z | x, u) `[B]` in nats per sequence, at the draws of a filter that observed all frames.
 
     Its mean over samples is the ELBO; the logarithm of the mean of its exponential over k samples is the IWAE bound
     (Burda, Grosse, Salakhutdinov 2016, eq. 8).
     """
-    first, later = filtered.latents[:, 0], filtered.latents[:, 1:]
+    first, later = filtered.draws[:, 0], filtered.draws[:, 1:]
     weight = jnp.sum(model.emission(filtered.latents).log_prob(frames), axis=1)
     weight += standard_normal_like(filtered.initial).log_prob(first) - filtered.initial.log_prob(first)
     return weight + jnp.sum(filtered.prior.log_prob(later) - filtered.posterior.log_prob(later), axis=1)

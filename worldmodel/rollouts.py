@@ -83,24 +83,6 @@ def reconstruct(model: DVBF, frames: np.ndarray, actions: np.ndarray) -> np.ndar
     return np.clip(model.emission(latents).mean(), 0, 1)
 
 
-def open_loop_check(model: DVBF, data: Sequences) -> dict[str, float]:
-    """Mean squared errors of up to ten frames imagined after the shortest context, and of the naive predictors.
-
-    The safe sign that dynamics were learnt, without any true state, is that imagination is much better than both
-    repeating the last frame and showing the mean frame. (The ELBO is no such sign.)
-    """
-    context = model.options.initial_frames
-    data = data.first_frames(min(data.length, context + 10))
-    truth = as_unit_frames(data.frames)
-    ahead = truth[:, context:]
-    imagined = roll_out(model, data, context, jax.random.key(0)).frames[:, context:]
-    return {
-        "open_loop_mse": float(np.mean((imagined - ahead) ** 2)),
-        "repeat_last_frame_mse": float(np.mean((truth[:, context - 1 : context] - ahead) ** 2)),
-        "mean_frame_mse": float(np.mean((truth.mean(axis=(0, 1)) - ahead) ** 2)),
-    }
-
-
 def validation_elbo(model: DVBF, data: Sequences, key: jax.Array) -> float:
     """The unweighted ELBO in nats per frame of the filter that observes every frame; the key is consumed."""
     return bounds(model, data, key, samples=1)["elbo"] / data.length
