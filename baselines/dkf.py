@@ -31,6 +31,7 @@ DKF_OPTIONS = DVBFOptions(
     open_loop_share=0.0,
     transition_kl_weight=1.0,
     final_noise_scale=1.0,
+    consistency_weight=0.0,
     latent_penalty=0.0,
 )
 """The paper's latent size, everything visible, and the plain bound."""

@@ -34,6 +34,7 @@ PAPER_OPTIONS = DVBFOptions(
     open_loop_share=0.0,
     transition_kl_weight=1.0,
     final_noise_scale=1.0,
+    consistency_weight=0.0,
     latent_penalty=0.0,
     annealing_steps=4000,
 )

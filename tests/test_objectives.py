@@ -10,6 +10,7 @@ from worldmodel.objectives import (
     dvbf_loss,
     noise_scale,
     open_loop_tails,
+    restart_distance,
     temperature,
     transition_kl_weight,
 )
@@ -74,12 +75,30 @@ def test_the_annealed_objective_is_the_papers(tiny_batch: Batch):
 
 def test_without_schedules_and_penalty_the_loss_is_the_negative_elbo(tiny_batch: Batch):
     frames, actions = map(jnp.asarray, tiny_batch)
-    model = make_tiny_dvbf("fusion", transition_kl_weight=1.0, latent_penalty=0.0)
+    plain = {"transition_kl_weight": 1.0, "latent_penalty": 0.0, "consistency_weight": 0.0}
+    model = make_tiny_dvbf("fusion", **plain)
     loss, metrics = dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
     assert float(loss) == pytest.approx(-float(metrics["elbo"]), rel=1e-5)
-    penalised = make_tiny_dvbf("fusion", transition_kl_weight=1.0, latent_penalty=2.0)
+    penalised = make_tiny_dvbf("fusion", **(plain | {"latent_penalty": 2.0}))
     larger, metrics = dvbf_loss(penalised, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
     assert float(larger - loss) == pytest.approx(2 * float(metrics["latent_rms"]) ** 2, rel=1e-4)
+    consistent = make_tiny_dvbf("fusion", **(plain | {"consistency_weight": 30.0}))
+    larger, metrics = dvbf_loss(consistent, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
+    assert float(larger - loss) == pytest.approx(30 * float(metrics["restart_distance"]), rel=1e-4)
+
+
+def test_the_distance_to_a_restart_is_that_of_a_slow_loop(tiny_dvbf: DVBF, tiny_batch: Batch):
+    """Each latent against the initial state of the sequence that begins there."""
+    frames, actions = map(jnp.asarray, tiny_batch)
+    latents = jax.random.normal(jax.random.key(0), (3, 7, tiny_dvbf.options.latent_size))
+    distance = restart_distance(tiny_dvbf, frames, actions, latents)
+    assert distance.shape == (3, 6)  # two frames are seen: the last latent has too few
+    for t in range(6):
+        rest = tiny_dvbf.filter(
+            frames[:, t:], actions[:, t:], jnp.ones((3, 6 - t), bool), jnp.zeros((3, 7 - t, latents.shape[-1]))
+        )
+        expected = np.mean((np.asarray(latents[:, t]) - np.asarray(rest.initial.mean())) ** 2, axis=-1)
+        np.testing.assert_allclose(distance[:, t], expected, rtol=1e-4)
 
 
 def test_schedules():

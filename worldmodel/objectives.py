@@ -9,6 +9,7 @@ from typing import NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from worldmodel.distributions import standard_normal_like
 from worldmodel.dvbf import DVBF, Filtered
@@ -90,6 +91,23 @@ def noise_scale(step: jax.Array, steps: int, final: float) -> jax.Array:
     return final ** jnp.clip((step / steps - 0.2) / 0.5, 0, 1)
 
 
+def restart_distance(model: DVBF, frames: jax.Array, actions: jax.Array, latents: jax.Array) -> jax.Array:
+    """How far each latent is from the initial state that the frames from there on give: squared, averaged over
+    dimensions, `[B, T - K + 1]` with K the frames that the initial posterior sees.
+
+    A filter may write into its latents what only their place in the window explains, since all windows begin anew:
+    a memory of the start, a clock. It costs nothing within the window and drifts beyond it. A latent that could as
+    well be an initial state cannot hold such things.
+    """
+    seen = model.options.initial_frames
+    starts = np.arange(frames.shape[1] - seen + 1)
+    window = starts[:, None] + np.arange(seen)  # [T - K + 1, K]
+    features = model.recognise(frames, actions)[:, window]
+    actions = (actions / model.scale.action_scale)[:, window[:, :-1]]
+    restart = jax.vmap(model.initial, in_axes=1, out_axes=1)(features, actions)
+    return jnp.mean((latents[:, : len(starts)] - restart.mean()) ** 2, axis=-1)
+
+
 def dvbf_loss(
     model: DVBF,
     frames: jax.Array,
@@ -102,8 +120,9 @@ def dvbf_loss(
     """The training objective in nats per frame, and what to watch.
 
     The annealed objective E_q[c ln p(x|z) - ln q(w) + c ln p(w)] is written with c KL - (1 - c) entropy, which
-    is the same in closed form. With temperature 1 and KL weight 1 the loss is the negative ELBO plus the
-    penalty on the latents. The metrics always hold the plain, unweighted ELBO beside it.
+    is the same in closed form. With temperature 1 and KL weight 1 the loss is the negative ELBO plus two penalties on
+    the latents: their size, and their distance from an initial state. The metrics always hold the plain, unweighted
+    ELBO beside it.
 
     Args:
         frames: `[B, T, H, W(, C)]` in [0, 1].
@@ -126,10 +145,15 @@ def dvbf_loss(
     penalty = options.latent_penalty * jnp.mean(filtered.latents**2, axis=-1)
     chex.assert_shape([regulariser, penalty], (batch, length))
     loss = jnp.mean(-c * terms.reconstruction + regulariser + penalty)
+    metrics = {}
+    if options.consistency_weight > 0:
+        distance = jnp.mean(restart_distance(model, frames, actions, filtered.latents))
+        loss += options.consistency_weight * distance
+        metrics["restart_distance"] = distance
 
     steps_filtered = jnp.maximum(jnp.sum(observed), 1)
     error = (model.emission(filtered.latents).mean() - frames) ** 2
-    metrics = {
+    metrics |= {
         "loss": loss,
         "elbo": jnp.mean(terms.reconstruction - terms.kl),
         "reconstruction": jnp.mean(terms.reconstruction),

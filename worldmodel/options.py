@@ -65,9 +65,9 @@ class DVBFOptions:
     inference: Literal["fusion", "noise"] = "fusion"
     """How a step is corrected by its frame: "fusion" multiplies the transition's Gaussian with a measurement's;
     "noise" infers the process noise w from (z, u, next frame), as the paper does."""
-    latent_size: int = 4
+    latent_size: int = 8
     """Dimensions of the latent z."""
-    visible_size: int = 3
+    visible_size: int = 4
     """The first dimensions of z, which the decoder and the measurement see. The others can be reached through
     the dynamics only (velocities, for instance)."""
     base_matrices: int = 16
@@ -90,6 +90,9 @@ class DVBFOptions:
     """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""
     annealing_steps: int = 0
     """The paper's T_A: steps over which the likelihood's temperature rises from 0.01 to 1; 0 for none."""
+    consistency_weight: float = 30.0
+    """Weight of the mean squared distance between a filtered latent and the initial state that the frames from
+    there on would give, in nats per frame: a latent must mean the same at every time."""
     latent_penalty: float = 2.3
     """Weight of the mean squared latent, in nats per frame; keeps the latents near the unit ball."""
 
@@ -111,7 +114,7 @@ class DVBFOptions:
             require_positive("--observation-std", self.observation_std)
         require_share("--open-loop-share", self.open_loop_share)
         require_positive("--final-noise-scale", self.final_noise_scale)
-        for name in ("transition_kl_weight", "annealing_steps", "latent_penalty"):
+        for name in ("transition_kl_weight", "annealing_steps", "consistency_weight", "latent_penalty"):
             require_at_least(_flag(name), getattr(self, name), 0)
 
 
