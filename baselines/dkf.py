@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.distributions import diagonal_normal, positive
-from worldmodel.dvbf import DVBF
+from worldmodel.dvbf import DVBF, into_ball
 from worldmodel.networks import MLP, split_in_two
 from worldmodel.options import DVBFOptions
 from worldmodel.scaling import FrameScale
@@ -53,7 +53,7 @@ class NetworkTransition(nnx.Module):
     ) -> distrax.Independent:
         """p(z' | z, u) for latents `[B, Z]` and actions `[B, A]`."""
         change, raw_std = split_in_two(self.network(jnp.concatenate([latent, action], axis=-1)))
-        return diagonal_normal(latent + change, noise_scale * positive(raw_std))
+        return diagonal_normal(into_ball(latent + change), noise_scale * positive(raw_std))
 
 
 class RecurrentPosterior(nnx.Module):

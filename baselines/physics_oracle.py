@@ -11,6 +11,7 @@ from worldmodel.envs.pendulum import PendulumParams, simulate
 
 FITTED_FRAMES = 5
 GAUSS_NEWTON_STEPS = 20
+DAMPING = 1e-5
 
 
 def quadratic_fit(angles: np.ndarray, dt: float) -> np.ndarray:
@@ -34,7 +35,9 @@ def shooting(angles: np.ndarray, actions: np.ndarray, params: PendulumParams) ->
 
     def improve(state: jax.Array, angle: jax.Array, action: jax.Array) -> jax.Array:
         jacobian = jax.jacfwd(residual)(state, angle, action)
-        return state - jnp.linalg.solve(jacobian.T @ jacobian, jacobian.T @ residual(state, angle, action))
+        # A speed that is clipped leaves no trace of the initial one: the damping keeps the system solvable.
+        normal = jacobian.T @ jacobian + DAMPING * jnp.eye(2)
+        return state - jnp.linalg.solve(normal, jacobian.T @ residual(state, angle, action))
 
     improve_all = jax.jit(jax.vmap(improve))
     for _ in range(GAUSS_NEWTON_STEPS):

@@ -281,7 +281,7 @@ def test_the_benchmark_writes_every_seed_and_the_tables(tmp_path: Path):
     report = (tmp_path / "RESULTS.md").read_text()
     assert "| dvbf-sequences20 | 0/2 | median |" in report
     assert "always hanging down" in report
-    floors = json.loads((tmp_path / "results" / "floors-and-ceilings-sequences20.json").read_text())["rows"]
+    floors = json.loads((tmp_path / "results" / "floors-and-ceilings.json").read_text())["rows"]
     assert floors["true state, true physics"]["angle_error_degrees"]["500"] < 0.1
     assert floors["oracle: shooting on 5 frames"]["angle_error_degrees"]["10"] < 1
 

@@ -1,0 +1,94 @@
+"""The models that the benchmark compares, and the parts of the recipe that its ablation takes away, one by one."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+
+from baselines.dkf import DKF, DKF_OPTIONS
+from baselines.options import StaticVAEOptions
+from baselines.paper_dvbf import PAPER_OPTIONS, PaperDVBF, paper_loss
+from baselines.static_vae import StaticVAE, vae_loss
+from worldmodel.dvbf import DVBF
+from worldmodel.objectives import dvbf_loss
+from worldmodel.options import DVBFOptions
+from worldmodel.scaling import FrameScale
+from worldmodel.training import Loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One model of the benchmark."""
+
+    about: str
+    options: Any
+    build: Callable[[FrameScale, nnx.Rngs], nnx.Module]
+    loss: Callable[[int, int], Loss]
+    """(optimiser steps, training sequences) -> the loss"""
+
+
+def _bound(steps: int, sequences: int) -> Loss:
+    return lambda *arguments: dvbf_loss(*arguments, steps=steps)
+
+
+def _paper_bound(steps: int, sequences: int) -> Loss:
+    return lambda *arguments: paper_loss(*arguments, steps=steps, sequences=sequences)
+
+
+def _dvbf(about: str, **options: Any) -> Entry:
+    chosen = DVBFOptions(**options)
+    return Entry(about, chosen, lambda scale, rngs: DVBF(scale, chosen, rngs), _bound)
+
+
+def _paper(about: str, bayesian: bool) -> Entry:
+    return Entry(
+        about, PAPER_OPTIONS, lambda scale, rngs: PaperDVBF(scale, PAPER_OPTIONS, bayesian, rngs), _paper_bound
+    )
+
+
+VAE_OPTIONS = StaticVAEOptions()
+
+MODELS: dict[str, Entry] = {
+    "dvbf": _dvbf("DVBF with this project's defaults: latent 8, half of it visible, nothing fitted to the pendulum"),
+    "dvbf-told": _dvbf(
+        "the same, told the pendulum's size: latent 4, 3 of them visible", latent_size=4, visible_size=3
+    ),
+    "dvbf-noise": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
+    "paper-dvbf": _paper("DVBF-LL as in the paper: its networks, its annealed bound, nothing else", bayesian=False),
+    "paper-dvbf-bayesian": _paper("the same with Bayesian base matrices", bayesian=True),
+    "dkf": Entry(
+        "Deep Kalman Filter, the paper's rival: latent 3, the plain bound",
+        DKF_OPTIONS,
+        lambda scale, rngs: DKF(scale, DKF_OPTIONS, rngs),
+        _bound,
+    ),
+    "static-vae": Entry(
+        "static VAE: single frames, no dynamics, nothing to imagine with",
+        VAE_OPTIONS,
+        lambda scale, rngs: StaticVAE(scale, VAE_OPTIONS, rngs),
+        lambda steps, sequences: vae_loss,
+    ),
+}
+
+PLAIN = {
+    "visible_size": 8,
+    "open_loop_share": 0.0,
+    "transition_kl_weight": 1.0,
+    "final_noise_scale": 1.0,
+    "consistency_weight": 0.0,
+    "latent_penalty": 0.0,
+}
+ABLATIONS: dict[str, Entry] = {
+    "without-consistency": _dvbf("latents need not be initial states", consistency_weight=0.0),
+    "without-hidden-part": _dvbf("the decoder sees all eight latents", visible_size=8),
+    "without-open-loop": _dvbf("every frame of every window is filtered", open_loop_share=0.0),
+    "without-kl-weight": _dvbf("corrections are never surcharged", transition_kl_weight=1.0),
+    "without-noise-annealing": _dvbf("the process noise stays as it is learned", final_noise_scale=1.0),
+    "without-latent-penalty": _dvbf("latents may have any size", latent_penalty=0.0),
+    "one-initial-frame": _dvbf("the initial state is inferred from one frame", initial_frames=1),
+    "small-observation-noise": _dvbf("pixel sigma 0.03 instead of 0.18", observation_std=0.03),
+    "large-observation-noise": _dvbf("pixel sigma 1 instead of 0.18", observation_std=1.0),
+    "without-consistency-and-hidden-part": _dvbf("both at once", consistency_weight=0.0, visible_size=8),
+    "plain-bound": _dvbf("none of the parts: the ELBO alone", **PLAIN),
+}

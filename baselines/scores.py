@@ -1,0 +1,196 @@
+"""Every figure that the benchmark reports of one trained model, and of the predictors that learn nothing."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from baselines.physics_oracle import predict_angles, quadratic_fit, shooting
+from baselines.static_vae import StaticVAE
+from worldmodel.distributions import from_noise, standard_normal_like
+from worldmodel.dvbf import DVBF
+from worldmodel.envs.pendulum import PendulumParams
+from worldmodel.evaluation import AngleReader, affordable_degree, probe_r2, wrap
+from worldmodel.health import measure
+from worldmodel.rollouts import bounds, frame_errors, roll_out
+from worldmodel.sequences import Sequences, as_unit_frames, spread_over
+
+HORIZONS = (1, 10, 30, 60, 100, 500)
+CONTEXTS = (15, 5)
+IWAE_SAMPLES = 16
+VALID_ERROR = 0.025
+"""normalised squared error at which a prediction stops to be valid (Botev et al. 2021)"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """What all models are scored on."""
+
+    params: PendulumParams
+    validation: Sequences
+    """for the health check"""
+    test: Sequences
+    """for probes and bounds"""
+    long: Sequences
+    """for rollouts"""
+
+    @property
+    def horizons(self) -> list[int]:
+        """The horizons that the long sequences have room for after every context."""
+        return [h for h in HORIZONS if h <= self.long.length - max(CONTEXTS)]
+
+    def unclipped(self, context: int, horizon: int) -> np.ndarray:
+        """bool `[N]`: the sequences whose speed has not been clipped by then."""
+        velocity = self.long.state("angular_velocity")
+        assert velocity is not None
+        return np.all(np.abs(velocity[:, : context + horizon]) < 0.9999 * self.params.max_speed, axis=1)
+
+
+class Reader:
+    """Reads the angles of imagined frames, with templates of the long sequences' true ones."""
+
+    def __init__(self, trials: Trials):
+        frames, angles = as_unit_frames(trials.long.frames), trials.long.state("angle")
+        assert angles is not None
+        keep = spread_over(np.arange(angles.size), 20_000)
+        self.angles = angles
+        self.read = AngleReader(frames.reshape(angles.size, -1)[keep], angles.ravel()[keep])
+
+    def errors(self, frames: np.ndarray, context: int) -> np.ndarray:
+        """Degrees `[N, S]` for the imagined frames `[N, S, H, W]`."""
+        shown = self.read(frames.reshape(*frames.shape[:2], -1))
+        return np.rad2deg(np.abs(wrap(shown - self.angles[:, context:])))
+
+
+def by_horizon(trials: Trials, errors: np.ndarray, context: int) -> dict[str, Any]:
+    """Median angle errors `[N, S]` in degrees, of all sequences and of those that are not clipped."""
+    horizons = trials.horizons
+    result: dict[str, Any] = {
+        "angle_error_degrees": {h: float(np.median(errors[:, h - 1])) for h in horizons},
+        "within_30_degrees": {h: float(np.mean(errors[:, h - 1] < 30)) for h in horizons},
+    }
+    if np.isfinite(trials.params.max_speed):
+        kept = {h: trials.unclipped(context, h) for h in horizons}
+        result["unclipped"] = {
+            "share": {h: float(np.mean(kept[h])) for h in horizons},
+            "angle_error_degrees": {h: float(np.median(errors[kept[h], h - 1])) for h in horizons},
+        }
+    return result
+
+
+def score(model: DVBF, seed: int, trials: Trials, reader: Reader) -> dict[str, Any]:
+    """Every figure of one seed of a sequential model; horizons are keyed by their number of imagined frames."""
+    sample_key, bound_key, roll_key = jax.random.split(jax.random.key(1000 + seed), 3)
+    test = trials.test
+    latents = roll_out(model, test, test.length - 1, sample_key).posterior_latents
+    health = measure(model, trials.validation)
+    result = {
+        "seed": seed,
+        **probes(latents, test),
+        **nats(bounds(model, test, bound_key, IWAE_SAMPLES), test.length),
+        "health": dataclasses.asdict(health),
+        "problems": [problem.name for problem in health.problems()],
+    }
+    truth = as_unit_frames(trials.long.frames)
+    for context in CONTEXTS:
+        imagined = roll_out(model, trials.long, context, roll_key).frames[:, context:]
+        ahead = truth[:, context:]
+        wrong = np.sum((imagined - ahead) ** 2, axis=(2, 3)) / np.sum(ahead**2, axis=(2, 3))
+        invalid = wrong > VALID_ERROR
+        valid = np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
+        result[f"context_{context}"] = by_horizon(trials, reader.errors(imagined, context), context) | {
+            "frame_mse": {h: float(frame_errors(ahead, imagined)[h - 1]) for h in trials.horizons},
+            "valid_prediction_frames": float(np.median(valid)),
+        }
+    return result | {"works": works(result)}
+
+
+def works(run: dict[str, Any]) -> bool:
+    """The written criterion: all polynomial R^2 at least 0.98, and after 15 frames the median angle error at most 5
+    degrees at 10, 30 and 100 imagined frames, with at least 90% of the sequences within 30 degrees."""
+    rolled = run["context_15"]
+    close = all(rolled["angle_error_degrees"][h] <= 5 and rolled["within_30_degrees"][h] >= 0.9 for h in (10, 30, 100))
+    return close and min(run["r2_polynomial"].values()) >= 0.98
+
+
+def probes(latents: np.ndarray, test: Sequences) -> dict[str, Any]:
+    """R^2 from latent samples `[N, T, Z]` to the true states."""
+    assert test.states is not None
+    degree = affordable_degree(*latents.shape)
+    return {
+        "r2_linear": probe_r2(latents, test.states, test.state_names, 1),
+        "polynomial_degree": degree,
+        "r2_polynomial": probe_r2(latents, test.states, test.state_names, degree),
+    }
+
+
+def nats(per_sequence: dict[str, float], length: int) -> dict[str, Any]:
+    per_frame = {name: value / length for name, value in per_sequence.items()}
+    return {"nats_per_sequence": per_sequence, "nats_per_frame": per_frame}
+
+
+def score_static(model: StaticVAE, seed: int, trials: Trials) -> dict[str, Any]:
+    """What can be said of a model of single frames: probes and bounds. It never works: it cannot imagine."""
+    frames = jnp.asarray(as_unit_frames(trials.test.frames))
+    posterior = model.posterior(frames)
+
+    @jax.jit
+    def draw(key: jax.Array) -> jax.Array:
+        latents = from_noise(posterior, jax.random.normal(key, posterior.mean().shape))
+        reconstruction = model.emission(latents).log_prob(frames)
+        prior = standard_normal_like(posterior).log_prob(latents)
+        return jnp.stack([reconstruction, reconstruction + prior - posterior.log_prob(latents)])
+
+    keys = jax.random.split(jax.random.key(1000 + seed), IWAE_SAMPLES + 1)
+    reconstruction, weight = np.asarray(jax.lax.map(draw, keys[1:]), np.float64).swapaxes(0, 1)
+    kl = float(jnp.mean(posterior.kl_divergence(standard_normal_like(posterior))))
+    per_frame = {
+        "elbo": float(np.mean(reconstruction)) - kl,
+        "reconstruction": float(np.mean(reconstruction)),
+        "kl": kl,
+        "iwae": float(np.mean(np.logaddexp.reduce(weight, axis=0) - np.log(IWAE_SAMPLES))),
+    }
+    latents = np.asarray(from_noise(posterior, jax.random.normal(keys[0], posterior.mean().shape)))
+    length = trials.test.length
+    per_sequence = {name: value * length for name, value in per_frame.items()}
+    return {"seed": seed, **probes(latents, trials.test), **nats(per_sequence, length), "works": False}
+
+
+def floors_and_ceilings(trials: Trials) -> dict[str, Any]:
+    """Angle errors and frame errors of predictors that learn nothing, after 15 frames."""
+    context, long = 15, trials.long
+    frames, angles = as_unit_frames(long.frames), long.state("angle")
+    assert angles is not None
+    assert long.states is not None
+    flat = frames.reshape(*frames.shape[:2], -1)
+    # What an oracle sees of half of the sequences is read with templates of the other half.
+    half = len(long) // 2
+    keep = spread_over(np.arange(angles[:half].size), 20_000)
+    read = AngleReader(flat[:half].reshape(-1, flat.shape[-1])[keep], angles[:half].ravel()[keep])
+    seen = read(flat[half:, :context])
+    torques, ahead = long.actions[half:, :, 0], angles[half:, context:]
+    later = torques[:, context - 1 :]
+    parabola = quadratic_fit(seen, trials.params.dt)
+    shot = shooting(seen, torques[:, : context - 1], trials.params)
+    predictions = {
+        "true state, true physics": predict_angles(long.states[half:, context - 1], later, trials.params),
+        "oracle: shooting on 5 frames": predict_angles(shot, later, trials.params),
+        "oracle: quadratic fit of 5 frames": predict_angles(parabola, later, trials.params),
+        "repeat last frame": np.broadcast_to(seen[:, -1:], ahead.shape),
+        "always hanging down": np.full(ahead.shape, np.pi),
+    }
+    judged = dataclasses.replace(trials, long=long.take(slice(half, None)))
+    rows: dict[str, Any] = {
+        name: by_horizon(judged, np.rad2deg(np.abs(wrap(predicted - ahead))), context)
+        for name, predicted in predictions.items()
+    }
+    shown = frames[:, context:]
+    for name, picture in (
+        ("repeat last frame", frames[:, context - 1 : context]),
+        ("mean frame", np.broadcast_to(frames.mean(axis=(0, 1)), shown.shape)),
+    ):
+        errors = frame_errors(shown, picture)
+        rows.setdefault(name, {})["frame_mse"] = {h: float(errors[h - 1]) for h in trials.horizons}
+    return rows
