@@ -54,6 +54,11 @@ MODELS: dict[str, Entry] = {
     "dvbf-told": _dvbf(
         "the same, told the pendulum's size: latent 4, 3 of them visible", latent_size=4, visible_size=3
     ),
+    "dvbf-large": _dvbf(
+        "the defaults with 32 base matrices, mixed by 256 units: for dynamics with a kink",
+        base_matrices=32,
+        mixture_hidden_size=256,
+    ),
     "dvbf-noise": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
     "paper-dvbf": _paper("DVBF-LL as in the paper: its networks, its annealed bound, nothing else", bayesian=False),
     "paper-dvbf-bayesian": _paper("the same with Bayesian base matrices", bayesian=True),

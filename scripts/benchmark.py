@@ -80,7 +80,6 @@ class Benchmark:
             return collect_pendulum(seed, sequences, length, params, 16, options.noise)
 
         self.options = options
-        self.window = 15 if paper else 30
         self.training = collect(0, count, 15 if paper else 50)
         long = collect(3, options.rollouts, 515 if paper else 115)
         self.trials = Trials(params, validation=collect(1, 500, 15), test=collect(2, 500, 15), long=long)
@@ -113,7 +112,7 @@ class Benchmark:
             options.steps,
             batch_size=32,
             learning_rate=2e-3,
-            window=self.window,
+            window=self.training.length,
         )
         seconds = time.monotonic() - started
         runs = [
