@@ -50,15 +50,27 @@ def test_too_large_an_observation_noise_is_named_kl_collapse(training_data: Sequ
     assert "--observation-std" in health.in_words()
 
 
-def test_too_small_an_observation_noise_is_named_zero_variance(training_data: Sequences, unseen: Sequences):
-    model = train_dvbf(training_data, DVBFOptions(observation_std=0.001), steps=300)
-    assert "zero variance" in names(measure(model, unseen))
+def test_a_posterior_without_variance_is_named(trained: DVBF, unseen: Sequences):
+    model = nnx.clone(trained)
+    size = trained.options.latent_size
+    # the raw standard deviations come after the means
+    model.initial_network.layers[-1].bias[...] -= 20.0 * (jnp.arange(2 * size) >= size)
+    health = measure(model, unseen)
+    assert names(health) == ["zero variance"]
+    assert "raise --observation-std" in health.in_words()
 
 
 def test_a_filter_that_reads_positions_only_is_named(training_data: Sequences, unseen: Sequences):
-    """The usual failure: nothing is hidden from the decoder, no open loop, no surcharge on corrections."""
-    options = DVBFOptions(visible_size=4, open_loop_share=0.0, transition_kl_weight=1.0, observation_std=0.05)
-    health = measure(train_dvbf(training_data, options, steps=1500), unseen)
+    """The usual failure: nothing is hidden from the decoder, no open loop, no surcharge, no consistency."""
+    options = DVBFOptions(
+        latent_size=4,
+        visible_size=4,
+        open_loop_share=0.0,
+        transition_kl_weight=1.0,
+        consistency_weight=0.0,
+        observation_std=0.05,
+    )
+    health = measure(train_dvbf(training_data, options, steps=800), unseen)
     assert names(health)[0] == "positions only"
     assert "--open-loop-share" in health.in_words()
 
