@@ -7,11 +7,16 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
 
-# An hour on two cores; writes RESULTS.md and results/.
+# Three hours on two cores; writes RESULTS.md and results/.
 benchmark: .venv/installed
-	$(BIN)/python scripts/benchmark.py
-	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.05
+	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-told dvbf-w-inference
+	$(BIN)/python scripts/benchmark.py --models paper-dvbf paper-dvbf-bayesian dkf static-vae
 	$(BIN)/python scripts/benchmark.py --models dvbf --sequences 250
+	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-w-inference --noise 0.05
+	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.1
+	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless
+	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
+	$(BIN)/python scripts/vae_balance.py
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"

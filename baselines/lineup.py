@@ -59,7 +59,7 @@ MODELS: dict[str, Entry] = {
         base_matrices=32,
         mixture_hidden_size=256,
     ),
-    "dvbf-noise": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
+    "dvbf-w-inference": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
     "paper-dvbf": _paper("DVBF-LL as in the paper: its networks, its annealed bound, nothing else", bayesian=False),
     "paper-dvbf-bayesian": _paper("the same with Bayesian base matrices", bayesian=True),
     "dkf": Entry(

@@ -5,14 +5,14 @@
     x_t ~ N(decoder(z_t), sigma^2 I), one learned sigma                           emission
     q(w_0 | all frames),   q(w_t | z_t, u_t, x_{t+1})                             posteriors
 
-Everything is visible to the decoder, every layer has 128 ReLU units and stands alone, the weights of the base matrices
+Everything is visible to the decoder, every network has one layer of 128 ReLU units, the weights of the base matrices
 are a softmax of a linear map of (z, u), and the bound is annealed (objectives.temperature). With `bayesian` the base
 matrices have a Gaussian posterior (Blundell et al. 2015) under an isotropic prior whose variance is fitted to them.
 
 What the paper leaves open, or what had to give: the base matrices A begin near the identity; the network over all
-frames is a plain bidirectional recurrent one, without the paper's fast dropout; the transition is kept within a ball
-(dvbf.into_ball), so that a rollout that explodes can still be drawn and scored; Adam and short annealing instead of
-Adadelta and 1e5 updates of 500 sequences.
+frames is a plain bidirectional recurrent one (tanh), without the paper's fast dropout; the transition is kept within a
+ball (dvbf.into_ball), in training too, so that a rollout that explodes can still be drawn and scored; Adam and short
+annealing instead of Adadelta and 1e5 updates of 500 sequences.
 """
 
 import distrax

@@ -12,10 +12,10 @@ from baselines.static_vae import StaticVAE
 from worldmodel.distributions import from_noise, standard_normal_like
 from worldmodel.dvbf import DVBF
 from worldmodel.envs.pendulum import PendulumParams
-from worldmodel.evaluation import AngleReader, affordable_degree, probe_r2, wrap
+from worldmodel.evaluation import AngleReader, affordable_degree, degrees_apart, probe_r2
 from worldmodel.health import measure
 from worldmodel.rollouts import bounds, frame_errors, roll_out
-from worldmodel.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.sequences import Sequences, as_unit_frames
 
 HORIZONS = (1, 10, 30, 60, 100, 500)
 CONTEXTS = (15, 5)
@@ -35,6 +35,8 @@ class Trials:
     """for probes and bounds"""
     long: Sequences
     """for rollouts"""
+    clean: Sequences
+    """the long sequences without pixel noise: what imagined frames are compared with"""
 
     @property
     def horizons(self) -> list[int]:
@@ -48,24 +50,8 @@ class Trials:
         return np.all(np.abs(velocity[:, : context + horizon]) < 0.9999 * self.params.max_speed, axis=1)
 
 
-class Reader:
-    """Reads the angles of imagined frames, with templates of the long sequences' true ones."""
-
-    def __init__(self, trials: Trials):
-        frames, angles = as_unit_frames(trials.long.frames), trials.long.state("angle")
-        assert angles is not None
-        keep = spread_over(np.arange(angles.size), 20_000)
-        self.angles = angles
-        self.read = AngleReader(frames.reshape(angles.size, -1)[keep], angles.ravel()[keep])
-
-    def errors(self, frames: np.ndarray, context: int) -> np.ndarray:
-        """Degrees `[N, S]` for the imagined frames `[N, S, H, W]`."""
-        shown = self.read(frames.reshape(*frames.shape[:2], -1))
-        return np.rad2deg(np.abs(wrap(shown - self.angles[:, context:])))
-
-
 def by_horizon(trials: Trials, errors: np.ndarray, context: int) -> dict[str, Any]:
-    """Median angle errors `[N, S]` in degrees, of all sequences and of those that are not clipped."""
+    """What angle errors `[N, S]` in degrees come to at each horizon: of all sequences, and of those not clipped yet."""
     horizons = trials.horizons
     result: dict[str, Any] = {
         "angle_error_degrees": {h: float(np.median(errors[:, h - 1])) for h in horizons},
@@ -80,8 +66,11 @@ def by_horizon(trials: Trials, errors: np.ndarray, context: int) -> dict[str, An
     return result
 
 
-def score(model: DVBF, seed: int, trials: Trials, reader: Reader) -> dict[str, Any]:
-    """Every figure of one seed of a sequential model; horizons are keyed by their number of imagined frames."""
+def score(model: DVBF, seed: int, trials: Trials, read: AngleReader) -> dict[str, Any]:
+    """Every figure of one seed of a sequential model; horizons are keyed by their number of imagined frames.
+
+    `read` has templates of the clean long frames.
+    """
     sample_key, bound_key, roll_key = jax.random.split(jax.random.key(1000 + seed), 3)
     test = trials.test
     latents = roll_out(model, test, test.length - 1, sample_key).posterior_latents
@@ -93,14 +82,16 @@ def score(model: DVBF, seed: int, trials: Trials, reader: Reader) -> dict[str, A
         "health": dataclasses.asdict(health),
         "problems": [problem.name for problem in health.problems()],
     }
-    truth = as_unit_frames(trials.long.frames)
+    truth, angles = as_unit_frames(trials.clean.frames), trials.clean.state("angle")
+    assert angles is not None
     for context in CONTEXTS:
         imagined = roll_out(model, trials.long, context, roll_key).frames[:, context:]
         ahead = truth[:, context:]
         wrong = np.sum((imagined - ahead) ** 2, axis=(2, 3)) / np.sum(ahead**2, axis=(2, 3))
         invalid = wrong > VALID_ERROR
         valid = np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
-        result[f"context_{context}"] = by_horizon(trials, reader.errors(imagined, context), context) | {
+        shown = read(imagined.reshape(*imagined.shape[:2], -1))
+        result[f"context_{context}"] = by_horizon(trials, degrees_apart(shown, angles[:, context:]), context) | {
             "frame_mse": {h: float(frame_errors(ahead, imagined)[h - 1]) for h in trials.horizons},
             "valid_prediction_frames": float(np.median(valid)),
         }
@@ -127,6 +118,7 @@ def probes(latents: np.ndarray, test: Sequences) -> dict[str, Any]:
 
 
 def nats(per_sequence: dict[str, float], length: int) -> dict[str, Any]:
+    """Bounds and their parts, per sequence of `length` frames and per frame."""
     per_frame = {name: value / length for name, value in per_sequence.items()}
     return {"nats_per_sequence": per_sequence, "nats_per_frame": per_frame}
 
@@ -138,38 +130,37 @@ def score_static(model: StaticVAE, seed: int, trials: Trials) -> dict[str, Any]:
 
     @jax.jit
     def draw(key: jax.Array) -> jax.Array:
+        """Reconstruction and importance weight `[2, N]` of whole sequences."""
         latents = from_noise(posterior, jax.random.normal(key, posterior.mean().shape))
         reconstruction = model.emission(latents).log_prob(frames)
         prior = standard_normal_like(posterior).log_prob(latents)
-        return jnp.stack([reconstruction, reconstruction + prior - posterior.log_prob(latents)])
+        weight = reconstruction + prior - posterior.log_prob(latents)
+        return jnp.sum(jnp.stack([reconstruction, weight]), axis=-1)
 
     keys = jax.random.split(jax.random.key(1000 + seed), IWAE_SAMPLES + 1)
     reconstruction, weight = np.asarray(jax.lax.map(draw, keys[1:]), np.float64).swapaxes(0, 1)
-    kl = float(jnp.mean(posterior.kl_divergence(standard_normal_like(posterior))))
-    per_frame = {
+    kl = float(jnp.mean(jnp.sum(posterior.kl_divergence(standard_normal_like(posterior)), axis=1)))
+    per_sequence = {
         "elbo": float(np.mean(reconstruction)) - kl,
         "reconstruction": float(np.mean(reconstruction)),
         "kl": kl,
         "iwae": float(np.mean(np.logaddexp.reduce(weight, axis=0) - np.log(IWAE_SAMPLES))),
     }
     latents = np.asarray(from_noise(posterior, jax.random.normal(keys[0], posterior.mean().shape)))
-    length = trials.test.length
-    per_sequence = {name: value * length for name, value in per_frame.items()}
-    return {"seed": seed, **probes(latents, trials.test), **nats(per_sequence, length), "works": False}
+    bound = nats(per_sequence, trials.test.length)
+    return {"seed": seed, **probes(latents, trials.test), **bound, "works": False}
 
 
 def floors_and_ceilings(trials: Trials) -> dict[str, Any]:
-    """Angle errors and frame errors of predictors that learn nothing, after 15 frames."""
+    """Angle errors and frame errors of predictors that learn nothing, after 15 frames of half of the sequences."""
     context, long = 15, trials.long
     frames, angles = as_unit_frames(long.frames), long.state("angle")
     assert angles is not None
     assert long.states is not None
-    flat = frames.reshape(*frames.shape[:2], -1)
     # What an oracle sees of half of the sequences is read with templates of the other half.
     half = len(long) // 2
-    keep = spread_over(np.arange(angles[:half].size), 20_000)
-    read = AngleReader(flat[:half].reshape(-1, flat.shape[-1])[keep], angles[:half].ravel()[keep])
-    seen = read(flat[half:, :context])
+    flat = frames.reshape(*frames.shape[:2], -1)
+    seen = AngleReader.of(frames[:half], angles[:half])(flat[half:, :context])
     torques, ahead = long.actions[half:, :, 0], angles[half:, context:]
     later = torques[:, context - 1 :]
     parabola = quadratic_fit(seen, trials.params.dt)
@@ -183,12 +174,11 @@ def floors_and_ceilings(trials: Trials) -> dict[str, Any]:
     }
     judged = dataclasses.replace(trials, long=long.take(slice(half, None)))
     rows: dict[str, Any] = {
-        name: by_horizon(judged, np.rad2deg(np.abs(wrap(predicted - ahead))), context)
-        for name, predicted in predictions.items()
+        name: by_horizon(judged, degrees_apart(predicted, ahead), context) for name, predicted in predictions.items()
     }
-    shown = frames[:, context:]
+    shown = frames[half:, context:]
     for name, picture in (
-        ("repeat last frame", frames[:, context - 1 : context]),
+        ("repeat last frame", frames[half:, context - 1 : context]),
         ("mean frame", np.broadcast_to(frames.mean(axis=(0, 1)), shown.shape)),
     ):
         errors = frame_errors(shown, picture)

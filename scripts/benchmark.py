@@ -25,7 +25,7 @@ class Options:
     models: tuple[str, ...] = ()
     """Which models of baselines/lineup.py to train; default: all of MODELS. Results of the others stay as they are."""
     ablations: bool = False
-    """Train the ablations of baselines/lineup.py instead, with half as many seeds."""
+    """Train the ablations of baselines/lineup.py instead."""
     seeds: int = 10
     """Seeds of each model, trained together."""
     steps: int = 8000
@@ -51,15 +51,18 @@ def main(options: Options) -> None:
     require_at_least("--rollouts", options.rollouts, 4)
 
     from baselines.lineup import ABLATIONS, MODELS
-    from baselines.results_page import write_results_page
+    from baselines.results_page import read_results, write_results_page
 
     entries = MODELS | ABLATIONS
     for name in options.models:
         if name not in entries:
             raise UserError(f"--models: {name} is none of {', '.join(entries)}")
+    if options.models and options.ablations:
+        raise UserError("give --models or --ablations, not both")
+    read_results(options.out)  # what cannot be shown beside the new results is told before the hours of training
     benchmark = Benchmark(options)
     for name in options.models or (ABLATIONS if options.ablations else MODELS):
-        benchmark.run(name, entries[name], options.seeds // 2 or 1 if options.ablations else options.seeds)
+        benchmark.run(name, entries[name], options.seeds)
     write_results_page(options.out)
 
 
@@ -67,31 +70,41 @@ class Benchmark:
     """One world, one setting of the data, any number of models."""
 
     def __init__(self, options: Options):
-        from baselines.scores import Reader, Trials, floors_and_ceilings
+        from baselines.scores import Trials, floors_and_ceilings
         from worldmodel.collecting import collect_pendulum
         from worldmodel.envs.pendulum import GYMNASIUM, PAPER
+        from worldmodel.evaluation import AngleReader
+        from worldmodel.sequences import as_unit_frames
 
         paper = options.world == "paper"
         params = PAPER if paper else dataclasses.replace(GYMNASIUM, initial_speed=GYMNASIUM.max_speed)
         usual = 500 if paper else 1000
         count = options.sequences or usual
 
-        def collect(seed: int, sequences: int, length: int) -> "Sequences":
-            return collect_pendulum(seed, sequences, length, params, 16, options.noise)
+        def collect(seed: int, sequences: int, length: int, noise: float = options.noise) -> "Sequences":
+            return collect_pendulum(seed, sequences, length, params, 16, noise)
 
         self.options = options
         self.training = collect(0, count, 15 if paper else 50)
-        long = collect(3, options.rollouts, 515 if paper else 115)
-        self.trials = Trials(params, validation=collect(1, 500, 15), test=collect(2, 500, 15), long=long)
-        self.reader = Reader(self.trials)
+        horizon = 515 if paper else 115
+        self.trials = Trials(
+            params,
+            validation=collect(1, 500, 15),
+            test=collect(2, 500, 15),
+            long=collect(3, options.rollouts, horizon),
+            clean=collect(3, options.rollouts, horizon, noise=0.0),
+        )
+        angles = self.trials.clean.state("angle")
+        assert angles is not None
+        self.read = AngleReader.of(as_unit_frames(self.trials.clean.frames), angles)
         self.suffix = "" if paper else "-frictionless"
+        if not options.noise:
+            floors = options.out / "results" / f"floors-and-ceilings{self.suffix}.json"
+            write_json(floors, {"rows": floors_and_ceilings(self.trials)})
         self.suffix += f"-noise{options.noise:g}" if options.noise else ""
-        floors = options.out / "results" / f"floors-and-ceilings{self.suffix}.json"
         self.suffix += f"-sequences{count}" if count != usual else ""
         self.spread = {"train": spread_of_velocity(self.training), "test": spread_of_velocity(self.trials.test)}
         print(f"standard deviation of the angular velocity in rad/s: {self.spread}")
-        rows = floors_and_ceilings(self.trials)
-        write_json(floors, {"rows": rows})
 
     def run(self, name: str, entry: "Entry", seeds: int) -> None:
         """Train and score all seeds of one model, and write its file."""
@@ -118,12 +131,17 @@ class Benchmark:
         runs = [
             score_static(model, seed, self.trials)
             if isinstance(model, StaticVAE)
-            else score(model, seed, self.trials, self.reader)
+            else score(model, seed, self.trials, self.read)
             for seed, model in enumerate(models)
         ]
         about: dict[str, Any] = {"model": name, "about": entry.about, "options": dataclasses.asdict(entry.options)}
         about |= {"world": options.world, "noise": options.noise, "training_sequences": len(self.training)}
-        about |= {"steps": options.steps, "training_seconds": round(seconds), "machine": machine()}
+        about |= {
+            "steps": options.steps,
+            "rollouts": options.rollouts,
+            "training_seconds": round(seconds),
+            "machine": machine(),
+        }
         path = options.out / "results" / f"{name}{self.suffix}.json"
         write_json(path, about | {"velocity_std": self.spread, "runs": runs})
         working = sum(run["works"] for run in runs)

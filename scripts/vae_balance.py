@@ -95,8 +95,9 @@ def judge(model: Any, frames: Any, seed: int) -> dict[str, float]:
 
     report = report_posterior(model.posterior(frames))
     variance = float(np.mean(np.var(frames, axis=0)))
-    samples = prior_samples(model, seed).reshape(SAMPLES, 1, -1)
-    nearest = np.min(np.mean((samples - frames.reshape(1, len(frames), -1)) ** 2, axis=-1), axis=1)
+    samples, true = prior_samples(model, seed).reshape(SAMPLES, -1), frames.reshape(len(frames), -1)
+    squared = np.sum(samples**2, axis=1)[:, None] + np.sum(true**2, axis=1) - 2 * samples @ true.T
+    nearest = np.min(squared, axis=1) / true.shape[1]
     return {
         "reconstruction_share": float(np.mean((reconstruct(model, frames) - frames) ** 2)) / variance,
         "kl": float(report.kl.sum()),

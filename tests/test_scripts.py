@@ -49,11 +49,17 @@ def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "dvbf"
     result = run_script("train_dvbf.py", "--data", data_file, "--out", run, *SMALL_DVBF)
     assert_ok(result)
-    assert re.search("dynamics (not )?learnt", result.stdout, re.IGNORECASE)
+    # a hundred steps teach little, and it must say so
+    problems = json.loads((run / "health.json").read_text())["problems"]
+    assert problems
+    assert all(problem.upper() in result.stdout for problem in problems)
     return run
 
 
-@pytest.mark.parametrize("script", ["collect.py", "train_vae.py", "train_dvbf.py", "imagine.py", "demo.py"])
+SCRIPT_NAMES = [path.name for path in sorted(SCRIPTS.glob("*.py"))]
+
+
+@pytest.mark.parametrize("script", SCRIPT_NAMES)
 def test_help_explains_every_option_without_loading_jax(script: str):
     code = (
         f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
@@ -278,7 +284,7 @@ def test_the_benchmark_writes_every_seed_and_the_tables(tmp_path: Path):
         nats = run["nats_per_sequence"]
         assert nats["elbo"] <= nats["iwae"]
         assert nats["elbo"] == pytest.approx(nats["reconstruction"] - nats["kl"], rel=1e-4)
-    assert_ok(run_script("benchmark.py", "--models", "plain-bound", "--ablations", *small))
+    assert_ok(run_script("benchmark.py", "--models", "plain-bound", *small))
     assert_ok(run_script("benchmark.py", "--models", "dvbf", "--world", "frictionless", *small))
     report = (tmp_path / "RESULTS.md").read_text()
     for name in ("dvbf-sequences20", "static-vae-sequences20", "paper-dvbf-bayesian-sequences20"):

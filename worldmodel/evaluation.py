@@ -8,7 +8,11 @@ import math
 
 import numpy as np
 
+from worldmodel.sequences import spread_over
+
 ANGLE_NAMES = ("angle", "theta", "phi")
+LARGEST_READER = 20_000
+"""frames that an AngleReader's templates are made of, at most"""
 
 
 def linear_features(latents: np.ndarray) -> np.ndarray:
@@ -41,7 +45,7 @@ def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> f
     other way round.
     """
     even = groups % 2 == 0
-    if target.std() < 1e-8 or even.all() or not even.any():
+    if not np.isfinite(features).all() or target.std() < 1e-8 or even.all() or not even.any():
         return float("nan")
     residual = np.empty_like(target, dtype=np.float64)
     for fit in (even, ~even):
@@ -92,6 +96,12 @@ class AngleReader:
         templates = templates - self.mean
         self.templates = (templates / np.linalg.norm(templates, axis=1, keepdims=True)).astype(np.float32)
 
+    @staticmethod
+    def of(frames: np.ndarray, angles: np.ndarray) -> "AngleReader":
+        """A reader with templates of sequences: frames `[N, T, ...]` in [0, 1] and their `angles` `[N, T]` in rad."""
+        keep = spread_over(np.arange(angles.size), LARGEST_READER)
+        return AngleReader(frames.reshape(angles.size, -1)[keep], angles.ravel()[keep])
+
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """`[..., P]` frames to `[...]` angles in rad, in (-pi, pi]."""
         match = (frames - self.mean).astype(np.float32) @ self.templates.T
@@ -103,6 +113,11 @@ class AngleReader:
         curvature = below - 2 * at + above
         shift = np.where(curvature < 0, 0.5 * (below - above) / np.where(curvature < 0, curvature, 1), 0)
         return wrap(self.grid[best] + np.deg2rad(np.clip(shift, -0.5, 0.5)))
+
+
+def degrees_apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The absolute difference in degrees of two angles in rad, the short way round."""
+    return np.rad2deg(np.abs(wrap(a - b)))
 
 
 def wrap(angle: np.ndarray) -> np.ndarray:

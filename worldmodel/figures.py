@@ -216,18 +216,8 @@ def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.n
             lost = np.array([[run["reconstruction_share"] for run in row["runs"]] for row in rows])
             axis.plot(lost.mean(axis=1), values.mean(axis=1), color=GREY)
             axis.plot(lost, values, ".", color=BLUE)
-            collapsed = lost.mean(axis=1) > 0.99
-            for x, y, std in zip(lost.mean(axis=1)[~collapsed], values.mean(axis=1)[~collapsed], stds, strict=False):
+            for x, y, std in zip(lost.mean(axis=1), values.mean(axis=1), stds, strict=True):
                 axis.annotate(f"{std:g}", (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
-            if collapsed.any():
-                axis.annotate(
-                    f"{stds[collapsed][0]:g} and more",
-                    (1, 0),
-                    xytext=(-2, 16),
-                    fontsize=7,
-                    ha="right",
-                    textcoords="offset points",
-                )
             axis.set(xscale="log", yscale=scale, xlabel="reconstruction error / frame variance")
         else:
             axis.plot(stds, values.mean(axis=1), color=GREY)
@@ -240,7 +230,7 @@ def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.n
         axis.grid(alpha=0.3)
     count = len(pictures[0])
     axes = bottom.subplots(count, len(rows), squeeze=False)
-    bottom.suptitle("Samples of the prior, decoded: ghosts on the left, one grey mean on the right", fontsize=10)
+    bottom.suptitle("Samples of the prior, decoded", fontsize=10)
     for column, frames in enumerate(pictures):
         for line, frame in enumerate(frames):
             axes[line, column].imshow(as_rgb(frame), interpolation="nearest")

@@ -5,6 +5,7 @@ reads positions off the frames and dreams nonsense can have the better one.
 """
 
 import dataclasses
+import math
 from functools import partial
 
 import jax
@@ -17,8 +18,10 @@ from worldmodel.dvbf import DVBF
 from worldmodel.rollouts import roll_out, shuffle_actions
 from worldmodel.sequences import Sequences, as_unit_frames, spread_over
 
+CONTEXT = 5
+"""frames observed before imagining, or as many as the initial state needs: fewer hardly show a velocity"""
 IMAGINED = 10
-"""frames imagined after the shortest context: what sequences of the paper's length have room for"""
+"""frames imagined after them: what sequences of the paper's length have room for"""
 LONG = 500
 """steps after which a latent must not have grown"""
 WATCHED = 64
@@ -50,12 +53,12 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True)
 class Health:
-    """Measured on held-out sequences; errors are means over pixels of squared brightness differences."""
+    """Measured on held-out sequences; "mse" is the mean over pixels of squared brightness differences."""
 
-    reconstruction_mse: float
-    """of frames that the filter has seen"""
+    reconstruction_share: float
+    """error of frames that the filter has seen, over their variance"""
     open_loop_mse: float
-    """of up to ten frames imagined after the shortest context"""
+    """of up to ten frames, imagined after five observed ones"""
     repeat_last_frame_mse: float
     mean_frame_mse: float
     shuffled_actions_mse: float
@@ -79,10 +82,12 @@ class Health:
 
     def problems(self) -> list[Problem]:
         """All that is wrong, the worst first."""
+        if not all(map(math.isfinite, dataclasses.astuple(self))):
+            return [Problem("not a number", "the training has diverged. Lower --learning-rate: try --find-lr.")]
         if min(self.repeat_last_frame_mse, self.mean_frame_mse) == 0:
             return [Problem("nothing moves", "the validation sequences hold no dynamics to learn.")]
         found = []
-        left = self.reconstruction_mse / self.mean_frame_mse
+        left = self.reconstruction_share
         imagined = f"imagined frames have {self.share:.0%} of the error of the better naive predictor"
         if left > NOT_LEARNT and self.information < COLLAPSED:
             found.append(
@@ -143,8 +148,8 @@ class Health:
                 Problem(
                     "actions unused",
                     "another sequence's actions imagine these frames as well. Either the model ignores them (train"
-                    " longer, longer windows), or they do not move what the frames show, or they are stored one step"
-                    " off: actions[:, t] must take frame t to frame t+1.",
+                    " longer, longer windows), or they do not move what the frames show, or they belong to other"
+                    " frames: actions[:, t] must take frame t to frame t+1.",
                 )
             )
         return found
@@ -163,7 +168,7 @@ class Health:
 
 def measure(model: DVBF, data: Sequences) -> Health:
     """The health of `model` on sequences it was not trained on, of at least initial_frames + 1 frames."""
-    context = model.options.initial_frames
+    context = min(max(model.options.initial_frames, CONTEXT), data.length - 1)
     data = data.first_frames(min(data.length, context + IMAGINED))
     truth = as_unit_frames(data.frames)
     ahead = truth[:, context:]
@@ -202,7 +207,7 @@ def _watch(
     std = jnp.exp(jnp.mean(jnp.log(filtered.initial.stddev()), axis=0))
     signal = jnp.var(filtered.initial.mean(), axis=0) / jnp.mean(filtered.initial.variance(), axis=0)
     return {
-        "reconstruction_mse": jnp.mean((decoded - frames) ** 2),
+        "reconstruction_share": jnp.mean((decoded - frames) ** 2) / jnp.mean(jnp.var(frames, axis=(0, 1))),
         "kl_initial": jnp.mean(filtered.initial.kl_divergence(standard_normal_like(filtered.initial))),
         "information": jnp.sum(jnp.log1p(signal)) / 2,
         "kl_step": jnp.mean(filtered.posterior.kl_divergence(filtered.prior)),

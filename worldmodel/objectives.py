@@ -102,9 +102,9 @@ def restart_distance(model: DVBF, frames: jax.Array, actions: jax.Array, latents
     seen = model.options.initial_frames
     starts = np.arange(frames.shape[1] - seen + 1)
     window = starts[:, None] + np.arange(seen)  # [T - K + 1, K]
+    actions = actions / model.scale.action_scale
     features = model.recognise(frames, actions)[:, window]
-    actions = (actions / model.scale.action_scale)[:, window[:, :-1]]
-    restart = jax.vmap(model.initial, in_axes=1, out_axes=1)(features, actions)
+    restart = jax.vmap(model.initial, in_axes=1, out_axes=1)(features, actions[:, window[:, :-1]])
     return jnp.mean((latents[:, : len(starts)] - restart.mean()) ** 2, axis=-1)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.dvbf import DVBF
-from worldmodel.evaluation import ANGLE_NAMES, AngleReader, affordable_degree, probe_r2, wrap
+from worldmodel.evaluation import ANGLE_NAMES, AngleReader, affordable_degree, degrees_apart, probe_r2
 from worldmodel.files import UserError
 from worldmodel.objectives import bound_terms, importance_log_weight
-from worldmodel.sequences import Sequences, as_unit_frames, batches, spread_over
+from worldmodel.sequences import Sequences, as_unit_frames, batches
 
 BATCH = 64
 """sequences at a time; the last batch is filled up, so that there is one compilation"""
@@ -184,21 +184,19 @@ def angle_errors(
     `[N, T]` in rad. "reading" is the error of that reading on true frames of sequences that gave no template: the
     floor.
     """
-    frames, ahead = truth.reshape(*truth.shape[:2], -1), slice(context, None)
-
-    def reader(which: slice) -> AngleReader:
-        pictures, known = frames[which].reshape(-1, frames.shape[-1]), angles[which].ravel()
-        keep = spread_over(np.arange(len(pictures)), 20_000)
-        return AngleReader(pictures[keep], known[keep])
+    ahead = slice(context, None)
 
     def errors(read: AngleReader, shown: np.ndarray, true: np.ndarray) -> np.ndarray:
-        return np.rad2deg(np.abs(wrap(read(shown.reshape(*shown.shape[:2], -1)) - true)))
+        return degrees_apart(read(shown.reshape(*shown.shape[:2], -1)), true)
 
-    everything = reader(slice(None))
+    everything = AngleReader.of(truth, angles)
     result = {name: errors(everything, shown, angles[:, ahead]) for name, shown in predictions.items()}
     if len(truth) > 1:
         halves = (slice(0, None, 2), slice(1, None, 2))
-        parts = [errors(reader(a), truth[b, ahead], angles[b, ahead]) for a, b in (halves, halves[::-1])]
+        parts = [
+            errors(AngleReader.of(truth[a], angles[a]), truth[b, ahead], angles[b, ahead])
+            for a, b in (halves, halves[::-1])
+        ]
         result["reading"] = np.concatenate(parts)
     return result
 
