@@ -12,6 +12,7 @@ from worldmodel.envs.pendulum import PendulumParams, simulate
 FITTED_FRAMES = 5
 GAUSS_NEWTON_STEPS = 20
 DAMPING = 1e-5
+"""added to the normal equations, whose entries are of order 1"""
 
 
 def quadratic_fit(angles: np.ndarray, dt: float) -> np.ndarray:

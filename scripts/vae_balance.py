@@ -6,11 +6,17 @@ plain one with sigma^2 multiplied by beta. Writes results/vae-balance.json and d
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from worldmodel.cli import run_script
 from worldmodel.config import require_at_least, require_positive
 from worldmodel.files import UserError, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from baselines.static_vae import StaticVAE
+    from worldmodel.sequences import Sequences
 
 SAMPLES = 256
 """pictures drawn from the prior, to be judged"""
@@ -57,7 +63,7 @@ def main(options: Options) -> None:
     print(f"pictures: {options.out / 'docs' / 'vae_balance.png'}")
 
 
-def train(data: Any, std: float, options: Options) -> list[Any]:
+def train(data: "Sequences", std: float, options: Options) -> "list[StaticVAE]":
     """One VAE for each seed."""
     from baselines.options import StaticVAEOptions
     from baselines.static_vae import StaticVAE, vae_loss
@@ -78,7 +84,7 @@ def train(data: Any, std: float, options: Options) -> list[Any]:
     )
 
 
-def prior_samples(model: Any, seed: int) -> Any:
+def prior_samples(model: "StaticVAE", seed: int) -> "np.ndarray":
     """Frames `[SAMPLES, H, W]` decoded from latents of the prior."""
     import jax
     import numpy as np
@@ -87,13 +93,14 @@ def prior_samples(model: Any, seed: int) -> Any:
     return np.clip(model.emission(latents).mean(), 0, 1)
 
 
-def judge(model: Any, frames: Any, seed: int) -> dict[str, float]:
+def judge(model: "StaticVAE", frames: "np.ndarray", seed: int) -> dict[str, float]:
     """The figures of one seed, on held-out frames `[M, H, W]`."""
+    import jax.numpy as jnp
     import numpy as np
 
     from baselines.static_vae import reconstruct, report_posterior
 
-    report = report_posterior(model.posterior(frames))
+    report = report_posterior(model.posterior(jnp.asarray(frames)))
     variance = float(np.mean(np.var(frames, axis=0)))
     samples, true = prior_samples(model, seed).reshape(SAMPLES, -1), frames.reshape(len(frames), -1)
     squared = np.sum(samples**2, axis=1)[:, None] + np.sum(true**2, axis=1) - 2 * samples @ true.T

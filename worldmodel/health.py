@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.distributions import standard_normal_like
-from worldmodel.dvbf import DVBF
+from worldmodel.dvbf import BALL_RADIUS, DVBF
 from worldmodel.rollouts import roll_out, shuffle_actions
 from worldmodel.sequences import Sequences, as_unit_frames, spread_over
 
@@ -33,6 +33,8 @@ COLLAPSED = 0.5
 """nats; when the initial state holds less information on the frames, it has collapsed to one and the same for all"""
 LARGEST_GROWTH = 1.5
 """of imagined latents over filtered ones"""
+LARGEST_RADIUS = 0.9
+"""of imagined latents, as a share of the ball that bounds them"""
 SMALLEST_STD = 0.003
 """of the initial posterior, whose prior has 1; healthy ones have 0.01 and more"""
 ACTIONS_MATTER = 1.1
@@ -73,6 +75,8 @@ class Health:
     """of the initial posterior in its narrowest dimension; the prior has 1"""
     latent_growth: float
     """root mean square of the latents in 500 imagined steps, over that of the filtered ones"""
+    latent_radius: float
+    """root mean square of the latents in 500 imagined steps, over the largest that the transition lets through"""
 
     @property
     def share(self) -> float:
@@ -125,13 +129,14 @@ class Health:
                     " frame noise?",
                 )
             )
-        if self.information > COLLAPSED and self.latent_growth > LARGEST_GROWTH:
+        grown = self.latent_growth > LARGEST_GROWTH or self.latent_radius > LARGEST_RADIUS
+        if self.information > COLLAPSED and grown:
             found.append(
                 Problem(
                     "latents grow",
-                    f"in {LONG} imagined steps they get {self.latent_growth:.1f} times as large as the filter's:"
-                    " rollouts beyond the training window will drift. Raise --latent-penalty, or train on longer"
-                    " windows (--window).",
+                    f"in {LONG} imagined steps they get {self.latent_growth:.1f} times as large as the filter's, and"
+                    f" come to {self.latent_radius:.0%} of the bound: rollouts beyond the training window will drift."
+                    " Raise --latent-penalty, or train on longer windows (--window).",
                 )
             )
         if self.initial_std < SMALLEST_STD:
@@ -212,5 +217,6 @@ def _watch(
         "information": jnp.sum(jnp.log1p(signal)) / 2,
         "kl_step": jnp.mean(filtered.posterior.kl_divergence(filtered.prior)),
         "initial_std": jnp.min(std),
+        "latent_radius": jnp.sqrt(jnp.mean(imagined**2)) / BALL_RADIUS,
         "latent_growth": jnp.sqrt(jnp.mean(imagined**2) / jnp.mean(filtered.latents**2)),
     }
