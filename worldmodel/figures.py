@@ -216,8 +216,12 @@ def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.n
             lost = np.array([[run["reconstruction_share"] for run in row["runs"]] for row in rows])
             axis.plot(lost.mean(axis=1), values.mean(axis=1), color=GREY)
             axis.plot(lost, values, ".", color=BLUE)
+            collapsed = 0
             for x, y, std in zip(lost.mean(axis=1), values.mean(axis=1), stds, strict=True):
-                axis.annotate(f"{std:g}", (x, y), xytext=(4, 3), textcoords="offset points", fontsize=7)
+                # collapsed ones lie on one another, at the right edge
+                shift = (-8, 4 + 10 * collapsed) if x > 0.9 else (4, 3)
+                collapsed += x > 0.9
+                axis.annotate(f"{std:g}", (x, y), xytext=shift, textcoords="offset points", fontsize=7)
             axis.set(xscale="log", yscale=scale, xlabel="reconstruction error / frame variance")
         else:
             axis.plot(stds, values.mean(axis=1), color=GREY)
