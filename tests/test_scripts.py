@@ -177,6 +177,10 @@ def test_a_resumed_run_may_be_made_longer_but_not_changed(dvbf_run: Path, data_f
 
 
 BAD_INPUT = {
+    "benchmark of two kinds": ("benchmark.py --models dvbf --ablations --out new", "not both"),
+    "benchmark of an unknown model": ("benchmark.py --models none --out new", "none is none of dvbf"),
+    "balance of one noise": ("vae_balance.py --observation-stds 0.1 --out new", "at least two"),
+    "balance of no noise": ("vae_balance.py --observation-stds 0.1 0 --out new", "--observation-stds"),
     "missing data": ("train_dvbf.py --data nothing.npz --out new", "nothing.npz: no such file"),
     "missing data, VAE": ("train_vae.py --data nothing.npz --out new", "nothing.npz: no such file"),
     "not an archive": ("train_dvbf.py --data text.npz --out new", "text.npz: not an .npz file"),
