@@ -23,6 +23,8 @@ from worldmodel.scaling import FrameScale
 
 UNUSED_KL = 0.05
 """nats; a dimension that says less than this about a frame is unused"""
+NOT_LEARNT = 0.5
+"""a reconstruction error of this share of the frames' variance shows that they are not learnt"""
 NEAR_ZERO_STD = 0.05
 """a dimension whose posterior is narrower than this (the prior has 1) is not sampled but copied"""
 
@@ -87,6 +89,8 @@ class PosteriorReport:
     """`[Z]` nats per frame"""
     std: np.ndarray
     """`[Z]` posterior standard deviation (the prior's is 1); geometric mean"""
+    reconstruction_share: float
+    """squared error of the reconstructed frames, over their variance; 0 is perfect"""
 
     @property
     def unused(self) -> list[int]:
@@ -102,6 +106,7 @@ class PosteriorReport:
         return {
             "kl_nats": self.kl.tolist(),
             "std": self.std.tolist(),
+            "reconstruction_share": self.reconstruction_share,
             "unused": self.unused,
             "near_zero_variance": self.near_zero,
             "in_words": self.in_words(),
@@ -134,18 +139,27 @@ class PosteriorReport:
                 f" variance (std below {NEAR_ZERO_STD}). The KL no longer shapes the latent space and samples from"
                 " the prior will not look like data. The observation noise is too small: raise --observation-std."
             )
+        if self.reconstruction_share > NOT_LEARNT and len(self.unused) < size:
+            words.append(
+                "Frames not learnt: look at the learning rate (--find-lr), then at --overfit-one-batch, then train"
+                " longer (--steps)."
+            )
         if not words:
             words.append(f"Healthy: all {size} dimensions are used and none has lost its variance.")
+        words.append(f"The reconstruction's error is {self.reconstruction_share:.1%} of the frames' variance.")
         return words
 
 
-def report_posterior(posterior: distrax.Independent) -> PosteriorReport:
-    """Average the KL and the standard deviation of every dimension over all frames of a batched posterior."""
+def report_posterior(posterior: distrax.Independent, frames: np.ndarray, reconstructed: np.ndarray) -> PosteriorReport:
+    """How each dimension of a batched posterior is used, averaged over all frames, and the error of `reconstructed`
+    `[M, ...]` over the variance of `frames` `[M, ...]`."""
     mean, std = posterior.mean(), posterior.stddev()
     per_dimension = distrax.Normal(mean, std).kl_divergence(distrax.Normal(jnp.zeros_like(mean), jnp.ones_like(std)))
     over = tuple(range(mean.ndim - 1))
     return PosteriorReport(
-        kl=np.asarray(jnp.mean(per_dimension, over)), std=np.asarray(jnp.exp(jnp.mean(jnp.log(std), over)))
+        kl=np.asarray(jnp.mean(per_dimension, over)),
+        std=np.asarray(jnp.exp(jnp.mean(jnp.log(std), over))),
+        reconstruction_share=float(np.mean((reconstructed - frames) ** 2) / np.mean(np.var(frames, axis=0))),
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    models: tuple[str, ...] = ()
+    models: tuple[str, ...] | None = None
     """Which models of baselines/lineup.py to train; default: all of MODELS. Results of the others stay as they are."""
     ablations: bool = False
     """Train the ablations of baselines/lineup.py instead."""
@@ -39,7 +39,7 @@ class Options:
     rollouts: int = 300
     """Long sequences that the rollouts are judged on."""
     out: Path = Path()
-    """Folder for results/ and RESULTS.md; files there are replaced."""
+    """Folder for results/ and RESULTS.md; files there are replaced, the published ones when it is this repository."""
 
 
 def main(options: Options) -> None:
@@ -54,7 +54,9 @@ def main(options: Options) -> None:
     from baselines.results_page import read_results, write_results_page
 
     entries = MODELS | ABLATIONS
-    for name in options.models:
+    if options.models == ():
+        raise UserError(f"--models: name some of {', '.join(entries)}")
+    for name in options.models or ():
         if name not in entries:
             raise UserError(f"--models: {name} is none of {', '.join(entries)}")
     if options.models and options.ablations:

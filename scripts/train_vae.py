@@ -69,7 +69,7 @@ def main(options: Options) -> int:
         return INTERRUPTED
 
     posterior = model.posterior(frames)
-    report = report_posterior(posterior)
+    report = report_posterior(posterior, frames, reconstruct(model, frames))
     write_json(run.folder / "posterior.json", report.to_json())
     draw_posterior(run.folder / "posterior.png", report.kl, report.std)
     steps, pictures = run.snapshots()

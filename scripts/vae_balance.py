@@ -39,10 +39,10 @@ class Options:
 def main(options: Options) -> None:
     require_at_least("--seeds", options.seeds, 1)
     require_at_least("--steps", options.steps, 1)
-    if len(options.observation_stds) < 2:
-        raise UserError("--observation-stds: give at least two values")
     for std in options.observation_stds:
         require_positive("--observation-stds", std)
+    if len(options.observation_stds) < 2:
+        raise UserError("--observation-stds: give at least two values")
 
     from worldmodel.collecting import collect_pendulum
     from worldmodel.envs.pendulum import PAPER
@@ -100,13 +100,13 @@ def judge(model: "StaticVAE", frames: "np.ndarray", seed: int) -> dict[str, floa
 
     from baselines.static_vae import reconstruct, report_posterior
 
-    report = report_posterior(model.posterior(jnp.asarray(frames)))
+    report = report_posterior(model.posterior(jnp.asarray(frames)), frames, reconstruct(model, frames))
     variance = float(np.mean(np.var(frames, axis=0)))
     samples, true = prior_samples(model, seed).reshape(SAMPLES, -1), frames.reshape(len(frames), -1)
     squared = np.sum(samples**2, axis=1)[:, None] + np.sum(true**2, axis=1) - 2 * samples @ true.T
     nearest = np.min(squared, axis=1) / true.shape[1]
     return {
-        "reconstruction_share": float(np.mean((reconstruct(model, frames) - frames) ** 2)) / variance,
+        "reconstruction_share": report.reconstruction_share,
         "kl": float(report.kl.sum()),
         "active_dimensions": float(len(report.kl) - len(report.unused)),
         "posterior_std": float(np.exp(np.mean(np.log(report.std)))),

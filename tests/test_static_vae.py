@@ -12,10 +12,13 @@ from worldmodel.scaling import FrameScale
 SCALE = FrameScale((4, 4), 1, pixel_mean=0.4, pixel_std=0.3, frame_variance=1.2, action_scale=1.0)
 
 
-def planted(std: list[float], spread: list[float]) -> PosteriorReport:
+def planted(std: list[float], spread: list[float], left: float = 0.01) -> PosteriorReport:
     """The report of a posterior whose means have the given spread over frames."""
     means = np.random.default_rng(0).standard_normal((2000, len(std))) * np.array(spread)
-    return report_posterior(diagonal_normal(jnp.asarray(means, jnp.float32), jnp.array(std, jnp.float32)[None, :]))
+    posterior = diagonal_normal(jnp.asarray(means, jnp.float32), jnp.array(std, jnp.float32)[None, :])
+    frames = np.random.default_rng(1).random((50, 4, 4))
+    mean = frames.mean(axis=0)
+    return report_posterior(posterior, frames, mean + (1 - left**0.5) * (frames - mean))
 
 
 def test_a_healthy_posterior_is_called_healthy():
@@ -25,6 +28,12 @@ def test_a_healthy_posterior_is_called_healthy():
     expected = 0.5 * (0.3**2 + 1 - 1) - np.log(0.3)
     assert report.kl[0] == pytest.approx(expected, rel=0.05)
     np.testing.assert_allclose(report.std, [0.3, 0.2], rtol=1e-4)
+
+
+def test_frames_that_are_not_reconstructed_are_not_healthy():
+    report = planted([0.3, 0.2], [1.0, 1.0], left=0.8)
+    assert report.reconstruction_share == pytest.approx(0.8)
+    assert "Frames not learnt" in report.in_words()[0]
 
 
 def test_collapsed_dimensions_are_named():

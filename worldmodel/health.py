@@ -106,8 +106,8 @@ class Health:
             found.append(
                 Problem(
                     "frames not learnt",
-                    f"even filtered frames keep {left:.0%} of the variance. Look at the learning rate (--find-lr), then"
-                    " at --overfit-one-batch, then train longer (--steps).",
+                    f"the error of filtered frames is {left:.0%} of their variance (0% is perfect). Look at the"
+                    " learning rate (--find-lr), then at --overfit-one-batch, then train longer (--steps).",
                 )
             )
         elif self.share > NOT_LEARNT and left < LEARNT:

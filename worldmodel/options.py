@@ -29,17 +29,17 @@ class TrainingOptions:
     batch_size: int = 32
     """Windows (or single frames) in one update."""
     learning_rate: float = 2e-3
-    """Adam's peak rate: 200 steps of warm-up lead to it, a cosine leads down to 1% of it."""
+    """Adam's peak rate: 200 steps of warm-up (at most a tenth of all) lead to it, a cosine down to 1% of it."""
     validation_share: float = 0.1
     """Share of the sequences that is held out for validation."""
     resume: bool = False
     """Continue the run in the --out folder from its last checkpoint, with its own options. Only --steps may be
     changed; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes on."""
     overfit_one_batch: bool = False
-    """Instead of training, the classic first check: fit one batch to near-zero error, draw it, say pass or
-    fail."""
+    """Instead of training, the classic first check: fit one batch to near-zero error in at most 2000 steps, draw
+    it, say pass or fail."""
     find_lr: bool = False
-    """Instead of training, a learning-rate range test: a plot of the loss against the rate, and a
+    """Instead of training, a learning-rate range test of 300 steps: a plot of the loss against the rate, and a
     suggestion."""
 
     def to_json(self) -> dict[str, Any]:
