@@ -14,6 +14,8 @@ compared with one; the first posterior sees the same few frames as the DVBF's; t
 to the identity, theirs is gated. Everything else (filtering, imagining, the bound) is the DVBF's own code.
 """
 
+import dataclasses
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -22,18 +24,10 @@ from flax import nnx
 from worldmodel.distributions import diagonal_normal, positive
 from worldmodel.dvbf import DVBF, into_ball
 from worldmodel.networks import MLP, split_in_two
-from worldmodel.options import DVBFOptions
+from worldmodel.options import PLAIN_BOUND, DVBFOptions
 from worldmodel.scaling import FrameScale
 
-DKF_OPTIONS = DVBFOptions(
-    latent_size=3,
-    visible_size=3,
-    open_loop_share=0.0,
-    transition_kl_weight=1.0,
-    final_noise_scale=1.0,
-    consistency_weight=0.0,
-    latent_penalty=0.0,
-)
+DKF_OPTIONS = dataclasses.replace(PLAIN_BOUND, latent_size=3, visible_size=3)
 """The paper's latent size, everything visible, and the plain bound."""
 
 

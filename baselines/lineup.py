@@ -12,7 +12,7 @@ from baselines.paper_dvbf import PAPER_OPTIONS, PaperDVBF, paper_loss
 from baselines.static_vae import StaticVAE, vae_loss
 from worldmodel.dvbf import DVBF
 from worldmodel.objectives import dvbf_loss
-from worldmodel.options import DVBFOptions
+from worldmodel.options import PLAIN_BOUND, DVBFOptions
 from worldmodel.scaling import FrameScale
 from worldmodel.training import Loss
 
@@ -36,8 +36,11 @@ def _paper_bound(steps: int, sequences: int) -> Loss:
     return lambda *arguments: paper_loss(*arguments, steps=steps, sequences=sequences)
 
 
-def _dvbf(about: str, **options: Any) -> Entry:
-    chosen = DVBFOptions(**options)
+DEFAULTS = DVBFOptions()
+
+
+def _dvbf(about: str, base: DVBFOptions = DEFAULTS, **changes: Any) -> Entry:
+    chosen = dataclasses.replace(base, **changes)
     return Entry(about, chosen, lambda scale, rngs: DVBF(scale, chosen, rngs), _bound)
 
 
@@ -79,16 +82,6 @@ MODELS: dict[str, Entry] = {
     ),
 }
 
-PLAIN: dict[str, Any] = {
-    "visible_size": 8,
-    "open_loop_share": 0.0,
-    "transition_kl_weight": 1.0,
-    "final_noise_scale": 1.0,
-    "consistency_weight": 0.0,
-    "latent_penalty": 0.0,
-}
-"""the evidence lower bound and nothing else"""
-
 ABLATIONS: dict[str, Entry] = {
     "without-consistency": _dvbf("latents need not be initial states", consistency_weight=0.0),
     "without-hidden-part": _dvbf("the decoder sees all eight latents", visible_size=8),
@@ -102,5 +95,5 @@ ABLATIONS: dict[str, Entry] = {
     "small-observation-noise": _dvbf("pixel sigma 0.03 instead of 0.18", observation_std=0.03),
     "large-observation-noise": _dvbf("pixel sigma 1 instead of 0.18", observation_std=1.0),
     "without-consistency-and-hidden-part": _dvbf("both at once", consistency_weight=0.0, visible_size=8),
-    "plain-bound": _dvbf("none of the parts: the ELBO alone", **PLAIN),
+    "plain-bound": _dvbf("none of the parts: the ELBO alone", PLAIN_BOUND, visible_size=8),
 }

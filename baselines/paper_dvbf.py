@@ -15,6 +15,8 @@ ball (dvbf.into_ball), in training too, so that a rollout that explodes can stil
 annealing instead of Adadelta and 1e5 updates of 500 sequences.
 """
 
+import dataclasses
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -24,20 +26,10 @@ from worldmodel.distributions import diagonal_normal, from_noise, positive
 from worldmodel.dvbf import DVBF, Filtered, into_ball, mix, swap
 from worldmodel.networks import MLP, flatten_frames, split_in_two
 from worldmodel.objectives import dvbf_loss
-from worldmodel.options import DVBFOptions
+from worldmodel.options import PLAIN_BOUND, DVBFOptions
 from worldmodel.scaling import FrameScale
 
-PAPER_OPTIONS = DVBFOptions(
-    inference="noise",
-    latent_size=3,
-    visible_size=3,
-    open_loop_share=0.0,
-    transition_kl_weight=1.0,
-    final_noise_scale=1.0,
-    consistency_weight=0.0,
-    latent_penalty=0.0,
-    annealing_steps=4000,
-)
+PAPER_OPTIONS = dataclasses.replace(PLAIN_BOUND, inference="noise", latent_size=3, visible_size=3, annealing_steps=4000)
 """The paper's sizes and bound; its annealing, shortened to half of the usual 8,000 steps."""
 INITIAL_MATRIX_STD = 0.01
 

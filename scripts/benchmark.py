@@ -64,7 +64,7 @@ def main(options: Options) -> None:
     read_results(options.out)  # what cannot be shown beside the new results is told before the hours of training
     benchmark = Benchmark(options)
     for name in options.models or (ABLATIONS if options.ablations else MODELS):
-        benchmark.run(name, entries[name], options.seeds)
+        benchmark.run(name, entries[name])
     write_results_page(options.out)
 
 
@@ -108,7 +108,7 @@ class Benchmark:
         self.spread = {"train": spread_of_velocity(self.training), "test": spread_of_velocity(self.trials.test)}
         print(f"standard deviation of the angular velocity in rad/s: {self.spread}")
 
-    def run(self, name: str, entry: "Entry", seeds: int) -> None:
+    def run(self, name: str, entry: "Entry") -> None:
         """Train and score all seeds of one model, and write its file."""
         from baselines.scores import score, score_static
         from baselines.static_vae import StaticVAE
@@ -123,7 +123,7 @@ class Benchmark:
             lambda rngs: entry.build(scale, rngs),
             entry.loss(options.steps, len(self.training)),
             self.training,
-            list(range(seeds)),
+            list(range(options.seeds)),
             options.steps,
             batch_size=32,
             learning_rate=2e-3,
@@ -147,7 +147,7 @@ class Benchmark:
         path = options.out / "results" / f"{name}{self.suffix}.json"
         write_json(path, about | {"velocity_std": self.spread, "runs": runs})
         working = sum(run["works"] for run in runs)
-        print(f"{path}: {working} of {seeds} seeds work; trained together in {seconds:.0f} s")
+        print(f"{path}: {working} of {options.seeds} seeds work; trained together in {seconds:.0f} s")
 
 
 def spread_of_velocity(data: "Sequences") -> float:

@@ -1,5 +1,6 @@
 """Strict JAX settings for all tests, and the small data and runs that several of them share."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from worldmodel.cli import use_compilation_cache
 
@@ -36,6 +38,16 @@ def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[s
     """A script as a user calls it."""
     command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def assert_ok(result: subprocess.CompletedProcess[str]) -> None:
+    assert result.returncode == 0, result.stderr
+
+
+def width(picture: Path) -> int:
+    with Image.open(picture) as image:
+        image.load()
+        return image.width
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +90,22 @@ def trained() -> DVBF:
 def unseen() -> Sequences:
     """100 sequences of 40 frames that `trained` was not trained on."""
     return collect_pendulum(seed=1, sequences=100, length=40, params=PAPER, size=16)
+
+
+SMALL = ("--hidden-size", 16, "--steps", 120)
+SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size", 8)
+
+
+@pytest.fixture(scope="session")
+def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "dvbf"
+    result = run_script("train_dvbf.py", "--data", data_file, "--out", run, *SMALL_DVBF)
+    assert_ok(result)
+    # a hundred steps teach little, and it must say so
+    problems = json.loads((run / "health.json").read_text())["problems"]
+    assert problems
+    assert all(problem.upper() in result.stdout for problem in problems)
+    return run
 
 
 TINY = {"base_matrices": 3, "hidden_size": 8, "feature_size": 6, "mixture_hidden_size": 5, "initial_frames": 2}

@@ -14,7 +14,7 @@ from worldmodel.dvbf import DVBF
 from worldmodel.envs.pendulum import PAPER
 from worldmodel.health import Health, measure
 from worldmodel.networks import MLP
-from worldmodel.options import DVBFOptions
+from worldmodel.options import PLAIN_BOUND, DVBFOptions
 from worldmodel.rollouts import roll_out
 from worldmodel.sequences import Sequences
 
@@ -84,14 +84,7 @@ def test_a_posterior_without_variance_is_named(trained: DVBF, unseen: Sequences)
 
 def test_a_filter_that_reads_positions_only_is_named(training_data: Sequences, unseen: Sequences):
     """The usual failure: nothing is hidden from the decoder, no open loop, no surcharge, no consistency."""
-    options = DVBFOptions(
-        latent_size=4,
-        visible_size=4,
-        open_loop_share=0.0,
-        transition_kl_weight=1.0,
-        consistency_weight=0.0,
-        observation_std=0.05,
-    )
+    options = dataclasses.replace(PLAIN_BOUND, latent_size=4, visible_size=4, observation_std=0.05)
     health = measure(train_dvbf(training_data, options, steps=800), unseen)
     assert names(health)[0] == "positions only"
     assert "--open-loop-share" in health.in_words()

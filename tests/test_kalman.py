@@ -1,5 +1,7 @@
 """A trained filter against the optimal one: a linear-Gaussian world of known parameters. A minute of training."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from conftest import train_dvbf
 
 from worldmodel.dvbf import DVBF
-from worldmodel.options import DVBFOptions
+from worldmodel.options import PLAIN_BOUND
 from worldmodel.rollouts import bounds
 from worldmodel.sequences import Sequences, as_unit_frames
 
@@ -17,8 +19,6 @@ Q = np.diag([0.02, 0.1]) ** 2
 PIXEL_STD = 0.05
 H = np.stack([0.06 * np.random.default_rng(1).standard_normal(16), np.zeros(16)], axis=1)
 """Frames show the first state alone; the second is a velocity."""
-PURE = {"open_loop_share": 0.0, "transition_kl_weight": 1.0, "final_noise_scale": 1.0}
-PURE |= {"latent_penalty": 0.0, "consistency_weight": 0.0}
 
 
 def draw(seed: int, sequences: int, length: int) -> Sequences:
@@ -70,7 +70,9 @@ def unseen() -> Sequences:
 
 @pytest.fixture(scope="module", params=["fusion", "noise"])
 def trained(request: pytest.FixtureRequest) -> DVBF:
-    options = DVBFOptions(latent_size=4, visible_size=2, observation_std=PIXEL_STD, inference=request.param, **PURE)
+    options = dataclasses.replace(
+        PLAIN_BOUND, latent_size=4, visible_size=2, observation_std=PIXEL_STD, inference=request.param
+    )
     return train_dvbf(draw(seed=0, sequences=1000, length=30), options, steps=3000)
 
 

@@ -1,9 +1,7 @@
-"""Every script as a user calls it, on small data: what it writes, how it resumes, and what it says to a mistake."""
+"""Every script as a user calls it, on small data: what it writes, and how it resumes."""
 
 import json
-import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,11 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCRIPTS, run_script
+from conftest import SCRIPTS, SMALL, SMALL_DVBF, assert_ok, run_script, width
 from PIL import Image, ImageSequence
-
-SMALL = ("--hidden-size", 16, "--steps", 120)
-SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size", 8)
 
 
 def metrics(run: Path) -> list[dict]:
@@ -28,32 +23,10 @@ def parameters(run: Path, step: int) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive}
 
 
-def width(picture: Path) -> int:
-    with Image.open(picture) as image:
-        image.load()
-        return image.width
-
-
 def frame_times(animation: Path) -> list[int]:
     """How long each frame of a GIF is shown, in milliseconds."""
     with Image.open(animation) as image:
         return [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
-
-
-def assert_ok(result: subprocess.CompletedProcess[str]) -> None:
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.fixture(scope="module")
-def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "dvbf"
-    result = run_script("train_dvbf.py", "--data", data_file, "--out", run, *SMALL_DVBF)
-    assert_ok(result)
-    # a hundred steps teach little, and it must say so
-    problems = json.loads((run / "health.json").read_text())["problems"]
-    assert problems
-    assert all(problem.upper() in result.stdout for problem in problems)
-    return run
 
 
 SCRIPT_NAMES = [path.name for path in sorted(SCRIPTS.glob("*.py"))]
@@ -174,145 +147,6 @@ def test_a_resumed_run_may_be_made_longer_but_not_changed(dvbf_run: Path, data_f
     assert "a resumed run keeps its options, but learning_rate was 0.002" in result.stderr
     assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", run, "--resume", "--steps", 150))
     assert [line["step"] for line in metrics(run)] == [0, 100, 120, 150]
-
-
-BAD_INPUT = {
-    "benchmark of two kinds": ("benchmark.py --models dvbf --ablations --out new", "not both"),
-    "benchmark of an unknown model": ("benchmark.py --models none --out new", "none is none of dvbf"),
-    "balance of one noise": ("vae_balance.py --observation-stds 0.1 --out new", "at least two"),
-    "balance of no noise": ("vae_balance.py --observation-stds 0.1 0 --out new", "--observation-stds"),
-    "missing data": ("train_dvbf.py --data nothing.npz --out new", "nothing.npz: no such file"),
-    "missing data, VAE": ("train_vae.py --data nothing.npz --out new", "nothing.npz: no such file"),
-    "not an archive": ("train_dvbf.py --data text.npz --out new", "text.npz: not an .npz file"),
-    "pickles": ("train_vae.py --data pickled.npz --out new", "pickled.npz: array 'actions' holds pickled objects"),
-    "NaN": ("train_dvbf.py --data nan.npz --out new", "nan.npz: actions hold NaN"),
-    "shorter than the window": (
-        "train_dvbf.py --data {data} --out new --window 16",
-        "15 frames, but training needs 16",
-    ),
-    "shorter than the prefix": ("train_dvbf.py --data {data} --out new --initial-frames 15", "training needs 16"),
-    "window below prefix": ("train_dvbf.py --data {data} --out new --window 3", "--window must be at least 6"),
-    "no steps": ("train_dvbf.py --data {data} --out new --steps 0", "--steps must be at least 1"),
-    "no rate": ("train_vae.py --data {data} --out new --learning-rate 0", "--learning-rate must be above 0"),
-    "no latents": ("train_vae.py --data {data} --out new --latent-size 0", "--latent-size must be at least 1"),
-    "more visible than there is": (
-        "train_dvbf.py --data {data} --out new --visible-size 9",
-        "--latent-size must be at least 9",
-    ),
-    "out holds a run": ("train_dvbf.py --data {data} --out {run}", "holds a run already"),
-    "out holds a run, check": ("train_vae.py --data {data} --out {run} --find-lr", "holds a run already"),
-    "no noise": ("train_dvbf.py --data {data} --out new --final-noise-scale 0", "--final-noise-scale must be above 0"),
-    "two modes": ("train_vae.py --data {data} --out new --find-lr --overfit-one-batch", "give only one of"),
-    "fewer steps than done": ("train_dvbf.py --data {data} --out {run} --resume --steps 50", "has 120 steps already"),
-    "data is a folder": ("train_dvbf.py --data . --out new", ".: is a folder, not a file"),
-    "one sequence": ("train_vae.py --data one.npz --out new", "one.npz: 1 sequence(s)"),
-    "imagine into a file": ("imagine.py --run {run} --data {data} --out text.npz", "not an empty folder"),
-    "collect into a file": ("collect.py --out text.npz/new.npz", "cannot be written"),
-    "crop to nothing": ("collect.py --out new.npz --env Pendulum-v1 --crop 0.001", "--crop must be at least"),
-    "out is a file": ("train_dvbf.py --data {data} --out text.npz", "text.npz: is a file, not a folder"),
-    "resume of nothing": ("train_dvbf.py --data {data} --out new --resume", "new: not a run folder"),
-    "resume of another model": ("train_vae.py --data {data} --out {run} --resume", "config.json"),
-    "resume with other data": ("train_dvbf.py --data small.npz --out {run} --resume", "not the data that"),
-    "imagine without a run": ("imagine.py --run nothing --data {data} --out new", "nothing: not a run folder"),
-    "imagine other frames": ("imagine.py --run {run} --data large.npz --out new", "large.npz: frames are [20, 20]"),
-    "imagine other actions": ("imagine.py --run {run} --data pushed.npz --out new", "pushed.npz: actions have size 3"),
-    "imagine with nothing left": ("imagine.py --run {run} --data {data} --out new --context 15", "leave nothing"),
-    "imagine too little context": ("imagine.py --run {run} --data {data} --out new --context 4", "at least 5"),
-    "imagine over something": ("imagine.py --run {run} --data {data} --out {run}", "nothing is overwritten"),
-    "collect over something": ("collect.py --out text.npz", "text.npz: exists already"),
-    "collect nothing": ("collect.py --out new.npz --sequences 0", "--sequences must be at least 1"),
-    "collect an unknown world": ("collect.py --out new.npz --env Nothing-v0", "Nothing-v0: cannot be made"),
-    "collect a preset of a world": ("collect.py --out new.npz --env Pendulum-v1 --max-torque 1", "not to --env"),
-    "episodes too short": (
-        "collect.py --out new.npz --env Pendulum-v1 --frames 202 --sequences 1 --workers 1",
-        "an episode ended after 200 steps",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "text.npz").write_text("hello")
-
-    def save(name: str, frames: tuple[int, ...] = (16, 16), actions: np.ndarray | None = None) -> None:
-        random = np.random.default_rng(0)
-        actions = np.zeros((4, 14, 1), np.float32) if actions is None else actions
-        np.savez(folder / name, frames=random.integers(0, 256, (4, 15, *frames)).astype(np.uint8), actions=actions)
-
-    save("small.npz")
-    with np.load(folder / "small.npz") as small:
-        np.savez(folder / "one.npz", **{name: small[name][:1] for name in small})
-    save("large.npz", frames=(20, 20))
-    save("pushed.npz", actions=np.zeros((4, 14, 3), np.float32))
-    save("nan.npz", actions=np.full((4, 14, 1), np.nan, np.float32))
-    save("pickled.npz", actions=np.array([[[None]]], dtype=object))
-    return folder
-
-
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_line_and_touches_nothing(case: str, bad_files: Path, data_file: Path, dvbf_run: Path):
-    command, message = BAD_INPUT[case]
-    script, *arguments = shlex.split(command.format(data=data_file, run=dvbf_run))
-
-    def state() -> dict[str, bytes]:
-        paths = [path for folder in (bad_files, dvbf_run) for path in folder.rglob("*") if path.is_file()]
-        return {str(path): path.read_bytes() for path in paths}
-
-    before = state()
-    environment = os.environ | {"TQDM_DISABLE": "1"}
-    result = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *arguments],
-        cwd=bad_files,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 2, result.stderr
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    assert message in lines[0]
-    assert state() == before
-    assert not (bad_files / "new").exists()
-
-
-def test_the_benchmark_writes_every_seed_and_the_tables(tmp_path: Path):
-    small = ("--seeds", 2, "--steps", 10, "--sequences", 20, "--rollouts", 20, "--out", tmp_path)
-    assert_ok(run_script("benchmark.py", "--models", "dvbf", "static-vae", "paper-dvbf-bayesian", *small))
-    result = json.loads((tmp_path / "results" / "dvbf-sequences20.json").read_text())
-    assert [run["seed"] for run in result["runs"]] == [0, 1]
-    for run in result["runs"]:
-        assert run["works"] is False  # ten steps teach nothing, and the table must say so
-        nats = run["nats_per_sequence"]
-        assert nats["elbo"] <= nats["iwae"]
-        assert nats["elbo"] == pytest.approx(nats["reconstruction"] - nats["kl"], rel=1e-4)
-    assert_ok(run_script("benchmark.py", "--models", "plain-bound", *small))
-    assert_ok(run_script("benchmark.py", "--models", "dvbf", "--world", "frictionless", *small))
-    report = (tmp_path / "RESULTS.md").read_text()
-    for name in ("dvbf-sequences20", "static-vae-sequences20", "paper-dvbf-bayesian-sequences20"):
-        assert f"| {name} | 0/2 | median |" in report
-    assert "`plain-bound-sequences20`: none of the parts" in report
-    assert "| dvbf-frictionless-sequences20 | median |" in report
-    assert "always hanging down" in report
-    floors = json.loads((tmp_path / "results" / "floors-and-ceilings.json").read_text())["rows"]
-    assert floors["true state, true physics"]["angle_error_degrees"]["500"] < 0.1
-    assert floors["oracle: shooting on 5 frames"]["angle_error_degrees"]["10"] < 1
-
-
-def test_the_balance_study_finds_both_ends(tmp_path: Path):
-    arguments = ("--observation-stds", 0.02, 3.0, "--seeds", 1, "--steps", 400)
-    assert_ok(run_script("vae_balance.py", *arguments, "--out", tmp_path))
-    sharp, blurred = (
-        row["runs"][0] for row in json.loads((tmp_path / "results" / "vae-balance.json").read_text())["rows"]
-    )
-    assert blurred["active_dimensions"] == 0
-    assert blurred["reconstruction_share"] > 0.9
-    assert sharp["active_dimensions"] == 4
-    assert sharp["posterior_std"] < 0.05
-    assert sharp["kl"] > 10 > blurred["kl"]
-    assert width(tmp_path / "docs" / "vae_balance.png") > 1000
 
 
 def test_one_batch_is_overfitted(data_file: Path, tmp_path: Path):

@@ -118,5 +118,15 @@ class DVBFOptions:
             require_at_least(_flag(name), getattr(self, name), 0)
 
 
+PLAIN_BOUND = DVBFOptions(
+    open_loop_share=0.0,
+    transition_kl_weight=1.0,
+    final_noise_scale=1.0,
+    consistency_weight=0.0,
+    latent_penalty=0.0,
+)
+"""The evidence lower bound alone, without what the recipe adds to it."""
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")

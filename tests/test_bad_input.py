@@ -1,0 +1,112 @@
+"""Every mistake ends in one clear line and exit status 2, and touches nothing."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCRIPTS
+
+BAD_INPUT = {
+    "benchmark of two kinds": ("benchmark.py --models dvbf --ablations --out new", "not both"),
+    "benchmark of an unknown model": ("benchmark.py --models none --out new", "none is none of dvbf"),
+    "balance of one noise": ("vae_balance.py --observation-stds 0.1 --out new", "at least two"),
+    "balance of no noise": ("vae_balance.py --observation-stds 0.1 0 --out new", "--observation-stds"),
+    "missing data": ("train_dvbf.py --data nothing.npz --out new", "nothing.npz: no such file"),
+    "missing data, VAE": ("train_vae.py --data nothing.npz --out new", "nothing.npz: no such file"),
+    "not an archive": ("train_dvbf.py --data text.npz --out new", "text.npz: not an .npz file"),
+    "pickles": ("train_vae.py --data pickled.npz --out new", "pickled.npz: array 'actions' holds pickled objects"),
+    "NaN": ("train_dvbf.py --data nan.npz --out new", "nan.npz: actions hold NaN"),
+    "shorter than the window": (
+        "train_dvbf.py --data {data} --out new --window 16",
+        "15 frames, but training needs 16",
+    ),
+    "shorter than the prefix": ("train_dvbf.py --data {data} --out new --initial-frames 15", "training needs 16"),
+    "window below prefix": ("train_dvbf.py --data {data} --out new --window 3", "--window must be at least 6"),
+    "no steps": ("train_dvbf.py --data {data} --out new --steps 0", "--steps must be at least 1"),
+    "no rate": ("train_vae.py --data {data} --out new --learning-rate 0", "--learning-rate must be above 0"),
+    "no latents": ("train_vae.py --data {data} --out new --latent-size 0", "--latent-size must be at least 1"),
+    "more visible than there is": (
+        "train_dvbf.py --data {data} --out new --visible-size 9",
+        "--latent-size must be at least 9",
+    ),
+    "out holds a run": ("train_dvbf.py --data {data} --out {run}", "holds a run already"),
+    "out holds a run, check": ("train_vae.py --data {data} --out {run} --find-lr", "holds a run already"),
+    "no noise": ("train_dvbf.py --data {data} --out new --final-noise-scale 0", "--final-noise-scale must be above 0"),
+    "two modes": ("train_vae.py --data {data} --out new --find-lr --overfit-one-batch", "give only one of"),
+    "fewer steps than done": ("train_dvbf.py --data {data} --out {run} --resume --steps 50", "has 120 steps already"),
+    "data is a folder": ("train_dvbf.py --data . --out new", ".: is a folder, not a file"),
+    "one sequence": ("train_vae.py --data one.npz --out new", "one.npz: 1 sequence(s)"),
+    "imagine into a file": ("imagine.py --run {run} --data {data} --out text.npz", "not an empty folder"),
+    "collect into a file": ("collect.py --out text.npz/new.npz", "cannot be written"),
+    "crop to nothing": ("collect.py --out new.npz --env Pendulum-v1 --crop 0.001", "--crop must be at least"),
+    "out is a file": ("train_dvbf.py --data {data} --out text.npz", "text.npz: is a file, not a folder"),
+    "resume of nothing": ("train_dvbf.py --data {data} --out new --resume", "new: not a run folder"),
+    "resume of another model": ("train_vae.py --data {data} --out {run} --resume", "config.json"),
+    "resume with other data": ("train_dvbf.py --data small.npz --out {run} --resume", "not the data that"),
+    "imagine without a run": ("imagine.py --run nothing --data {data} --out new", "nothing: not a run folder"),
+    "imagine other frames": ("imagine.py --run {run} --data large.npz --out new", "large.npz: frames are [20, 20]"),
+    "imagine other actions": ("imagine.py --run {run} --data pushed.npz --out new", "pushed.npz: actions have size 3"),
+    "imagine with nothing left": ("imagine.py --run {run} --data {data} --out new --context 15", "leave nothing"),
+    "imagine too little context": ("imagine.py --run {run} --data {data} --out new --context 4", "at least 5"),
+    "imagine over something": ("imagine.py --run {run} --data {data} --out {run}", "nothing is overwritten"),
+    "collect over something": ("collect.py --out text.npz", "text.npz: exists already"),
+    "collect nothing": ("collect.py --out new.npz --sequences 0", "--sequences must be at least 1"),
+    "collect an unknown world": ("collect.py --out new.npz --env Nothing-v0", "Nothing-v0: cannot be made"),
+    "collect a preset of a world": ("collect.py --out new.npz --env Pendulum-v1 --max-torque 1", "not to --env"),
+    "episodes too short": (
+        "collect.py --out new.npz --env Pendulum-v1 --frames 202 --sequences 1 --workers 1",
+        "an episode ended after 200 steps",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.npz").write_text("hello")
+
+    def save(name: str, frames: tuple[int, ...] = (16, 16), actions: np.ndarray | None = None) -> None:
+        random = np.random.default_rng(0)
+        actions = np.zeros((4, 14, 1), np.float32) if actions is None else actions
+        np.savez(folder / name, frames=random.integers(0, 256, (4, 15, *frames)).astype(np.uint8), actions=actions)
+
+    save("small.npz")
+    with np.load(folder / "small.npz") as small:
+        np.savez(folder / "one.npz", **{name: small[name][:1] for name in small})
+    save("large.npz", frames=(20, 20))
+    save("pushed.npz", actions=np.zeros((4, 14, 3), np.float32))
+    save("nan.npz", actions=np.full((4, 14, 1), np.nan, np.float32))
+    save("pickled.npz", actions=np.array([[[None]]], dtype=object))
+    return folder
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_touches_nothing(case: str, bad_files: Path, data_file: Path, dvbf_run: Path):
+    command, message = BAD_INPUT[case]
+    script, *arguments = shlex.split(command.format(data=data_file, run=dvbf_run))
+
+    def state() -> dict[str, bytes]:
+        paths = [path for folder in (bad_files, dvbf_run) for path in folder.rglob("*") if path.is_file()]
+        return {str(path): path.read_bytes() for path in paths}
+
+    before = state()
+    environment = os.environ | {"TQDM_DISABLE": "1"}
+    result = subprocess.run(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        cwd=bad_files,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+    assert state() == before
+    assert not (bad_files / "new").exists()
