@@ -12,16 +12,15 @@ from baselines.static_vae import StaticVAE
 from worldmodel.distributions import from_noise, standard_normal_like
 from worldmodel.dvbf import DVBF
 from worldmodel.envs.pendulum import PendulumParams
-from worldmodel.evaluation import AngleReader, affordable_degree, degrees_apart, probe_r2
+from worldmodel.evaluation import AngleReader, degrees_apart, squared_error, valid_frames
+from worldmodel.forecasts import probe_latents
 from worldmodel.health import measure
-from worldmodel.rollouts import bounds, frame_errors, roll_out
+from worldmodel.rollouts import bounds, roll_out
 from worldmodel.sequences import Sequences, as_unit_frames
 
 HORIZONS = (1, 10, 30, 60, 100, 500)
 CONTEXTS = (15, 5)
 IWAE_SAMPLES = 16
-VALID_ERROR = 0.025
-"""normalised squared error at which a prediction stops to be valid (Botev et al. 2021)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +76,7 @@ def score(model: DVBF, seed: int, trials: Trials, read: AngleReader) -> dict[str
     health = measure(model, trials.validation)
     result = {
         "seed": seed,
-        **probes(latents, test),
+        **probe_latents(latents, test),
         **nats(bounds(model, test, bound_key, IWAE_SAMPLES), test.length),
         "health": dataclasses.asdict(health),
         "problems": [problem.name for problem in health.problems()],
@@ -87,13 +86,10 @@ def score(model: DVBF, seed: int, trials: Trials, read: AngleReader) -> dict[str
     for context in CONTEXTS:
         imagined = roll_out(model, trials.long, context, roll_key).frames[:, context:]
         ahead = truth[:, context:]
-        wrong = np.sum((imagined - ahead) ** 2, axis=(2, 3)) / np.sum(ahead**2, axis=(2, 3))
-        invalid = wrong > VALID_ERROR
-        valid = np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
         shown = read(imagined.reshape(*imagined.shape[:2], -1))
         result[f"context_{context}"] = by_horizon(trials, degrees_apart(shown, angles[:, context:]), context) | {
-            "frame_mse": {h: float(frame_errors(ahead, imagined)[h - 1]) for h in trials.horizons},
-            "valid_prediction_frames": float(np.median(valid)),
+            "frame_mse": {h: float(squared_error(ahead, imagined)[:, h - 1].mean()) for h in trials.horizons},
+            "valid_prediction_frames": float(np.median(valid_frames(ahead, imagined))),
         }
     return result | {"works": works(result, friction=trials.params.friction > 0)}
 
@@ -106,17 +102,6 @@ def works(run: dict[str, Any], friction: bool) -> bool:
     horizons = (10, 30, 100) if friction else (10, 30)
     close = all(rolled["angle_error_degrees"][h] <= 5 and rolled["within_30_degrees"][h] >= 0.9 for h in horizons)
     return close and min(run["r2_polynomial"].values()) >= 0.98
-
-
-def probes(latents: np.ndarray, test: Sequences) -> dict[str, Any]:
-    """R^2 from latent samples `[N, T, Z]` to the true states."""
-    assert test.states is not None
-    degree = affordable_degree(*latents.shape)
-    return {
-        "r2_linear": probe_r2(latents, test.states, test.state_names, 1),
-        "polynomial_degree": degree,
-        "r2_polynomial": probe_r2(latents, test.states, test.state_names, degree),
-    }
 
 
 def nats(per_sequence: dict[str, float], length: int) -> dict[str, Any]:
@@ -150,7 +135,7 @@ def score_static(model: StaticVAE, seed: int, trials: Trials) -> dict[str, Any]:
     }
     latents = np.asarray(from_noise(posterior, jax.random.normal(keys[0], posterior.mean().shape)))
     bound = nats(per_sequence, trials.test.length)
-    return {"seed": seed, **probes(latents, trials.test), **bound, "works": False}
+    return {"seed": seed, **probe_latents(latents, trials.test), **bound, "works": False}
 
 
 def floors_and_ceilings(trials: Trials) -> dict[str, Any]:
@@ -183,6 +168,6 @@ def floors_and_ceilings(trials: Trials) -> dict[str, Any]:
         ("repeat last frame", frames[half:, context - 1 : context]),
         ("mean frame", np.broadcast_to(frames.mean(axis=(0, 1)), shown.shape)),
     ):
-        errors = frame_errors(shown, picture)
+        errors = squared_error(shown, picture).mean(axis=0)
         rows.setdefault(name, {})["frame_mse"] = {h: float(errors[h - 1]) for h in trials.horizons}
     return rows

@@ -8,6 +8,7 @@ and to see the balance between reconstruction and KL before any dynamics enter.
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import distrax
@@ -19,7 +20,9 @@ from flax import nnx
 from baselines.options import StaticVAEOptions
 from worldmodel.distributions import diagonal_normal, from_noise, image_normal, positive, standard_normal_like
 from worldmodel.networks import MLP, flatten_frames, split_in_two
+from worldmodel.runs import Run
 from worldmodel.scaling import FrameScale
+from worldmodel.sequences import Sequences
 
 UNUSED_KL = 0.05
 """nats; a dimension that says less than this about a frame is unused"""
@@ -148,6 +151,14 @@ class PosteriorReport:
             words.append(f"Healthy: all {size} dimensions are used and none has lost its variance.")
         words.append(f"The reconstruction's error is {self.reconstruction_share:.1%} of the frames' variance.")
         return words
+
+
+def open_vae(folder: Path, data: Sequences, path: Path) -> StaticVAE:
+    """The trained model of a run. Raises UserError when the folder does not hold a static VAE of such frames."""
+    run = Run.open(folder, "static_vae")
+    run.check_fits(data, path)
+    options = run.model_options(StaticVAEOptions)
+    return run.restore_model(lambda rngs: StaticVAE(run.card.scale, options, rngs))
 
 
 def report_posterior(posterior: distrax.Independent, frames: np.ndarray, reconstructed: np.ndarray) -> PosteriorReport:

@@ -65,7 +65,7 @@ def train_stage(name: str, run: Path, written_last: str, *command: str | Path) -
 
 
 def print_summary(out: Path, seconds: float) -> None:
-    from worldmodel.rollouts import summary_table
+    from worldmodel.forecasts import summary_table
 
     print(f"\n== done in {seconds:.0f} s\n")
     print(summary_table(read_json(out / "imagined" / "metrics.json")))

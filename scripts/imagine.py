@@ -36,33 +36,24 @@ def main(options: Options) -> None:
     import jax
     import numpy as np
 
-    from worldmodel.dvbf import DVBF
-    from worldmodel.figures import animate_rollouts, draw_film_strip, draw_horizon
+    from worldmodel.figures import draw_rollouts
     from worldmodel.files import atomic_folder, write_json
-    from worldmodel.options import DVBFOptions
-    from worldmodel.rollouts import Rollouts, roll_out, score_rollouts, summary_table
-    from worldmodel.runs import Run
+    from worldmodel.forecast_figures import draw_errors
+    from worldmodel.forecasts import judge, predict, probe_latents, summary_table
+    from worldmodel.rollouts import Rollouts, open_dvbf, roll_out
     from worldmodel.sequences import Sequences, as_unit_frames, load_sequences
 
-    run = Run.open(options.run, "dvbf")
+    run, model = open_dvbf(options.run)
     data = load_sequences(options.data)
     run.check_fits(data, options.data)
     data = data.take(slice(None, options.sequences))
-    model = run.restore_model(lambda rngs: DVBF(run.card.scale, run.model_options(DVBFOptions), rngs))
     context = options.context or model.options.initial_frames
-    if context < model.options.initial_frames:
-        raise UserError(
-            f"--context must be at least {model.options.initial_frames} frames, which the initial state needs"
-        )
-    if data.length <= context:
-        raise UserError(f"{options.data}: {data.length} frames leave nothing to imagine after a context of {context}")
 
     def imagine(data: Sequences) -> Rollouts:
         return roll_out(model, data, context, jax.random.key(options.seed))
 
     rollouts = imagine(data)
-    metrics = score_rollouts(data, context, rollouts, imagine)
-    truth = as_unit_frames(data.frames)
+    metrics = judge(data, context, predict(data, context, imagine)) | probe_latents(rollouts.posterior_latents, data)
     arrays = {
         "true_frames": data.frames,
         "imagined_frames": rollouts.frames,
@@ -75,21 +66,11 @@ def main(options: Options) -> None:
     with atomic_folder(options.out) as out:
         np.savez_compressed(out / "imagined.npz", allow_pickle=False, **arrays)
         write_json(out / "metrics.json", metrics)
-
-        # The sequences shown are spread over the ranking by error: not the best ones only.
-        ranking = np.argsort(np.mean((truth - rollouts.frames)[:, context:] ** 2, axis=tuple(range(1, truth.ndim))))
-        median = ranking[len(ranking) // 2]
-        title = f"sequence {median}, the one with the median error of {len(data)}"
-        draw_film_strip(out / "film_strip.png", truth[median], rollouts.frames[median], context, data.dt, title)
-        ranks = (0.1, 0.4, 0.6, 0.9)
-        names = [f"better than {1 - rank:.0%}" for rank in ranks]
-        shown = ranking[[round(rank * (len(ranking) - 1)) for rank in ranks]]
-        animate_rollouts(out / "rollouts.gif", truth[shown], rollouts.frames[shown], names, context, data.dt)
-        curves = {name.replace("_", " "): np.array(values) for name, values in metrics["mse"].items()}
-        draw_horizon(out / "horizon.png", curves, "pixel MSE", data.dt, "Error of imagined frames")
+        draw_rollouts(out, as_unit_frames(data.frames), rollouts.frames, context, data.dt)
+        draw_errors(out / "errors.png", metrics)
 
     print(summary_table(metrics))
-    print(f"{options.out}: imagined.npz, metrics.json; pictures: film_strip.png, rollouts.gif, horizon.png")
+    print(f"{options.out}: imagined.npz, metrics.json; pictures: film_strip.png, rollouts.gif, errors.png")
 
 
 if __name__ == "__main__":

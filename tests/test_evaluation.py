@@ -1,18 +1,28 @@
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from worldmodel.envs.rendering import render_pendulum
 from worldmodel.evaluation import (
+    BEST_PSNR,
+    VALID_ERROR,
     AngleReader,
     affordable_degree,
+    coverage,
+    crps,
+    degrees_apart,
+    interval,
     polynomial_features,
     probe_r2,
+    psnr,
     r_squared,
+    squared_error,
+    ssim,
+    valid_frames,
     wrap,
 )
-from worldmodel.rollouts import angle_errors, frame_errors, shuffle_actions, summary_table
-from worldmodel.sequences import Sequences
 
 NAMES = ("angle", "angular_velocity")
 
@@ -70,12 +80,6 @@ def test_an_angle_is_never_read_where_none_was_seen():
     assert np.rad2deg(np.abs(wrap(read - angles[300:]))).max() < 4
 
 
-def test_shuffling_leaves_the_context_as_it_is(pendulum_data: Sequences):
-    shuffled = shuffle_actions(pendulum_data, context=6)
-    np.testing.assert_array_equal(shuffled.actions[:, :5], pendulum_data.actions[:, :5])
-    np.testing.assert_array_equal(shuffled.actions[1:, 5:], pendulum_data.actions[:-1, 5:])
-
-
 def test_angles_are_wrapped():
     np.testing.assert_allclose(
         wrap(np.array([0, np.pi, -np.pi, 3 * np.pi / 2, 9.0])), [0, np.pi, np.pi, -np.pi / 2, 9 - 2 * np.pi]
@@ -96,25 +100,68 @@ def test_an_angle_is_read_off_a_frame(noise: float):
     assert error.max() < (1 if noise == 0 else 5)
 
 
-def test_angle_errors_of_frames_turned_by_a_known_angle():
-    angles = np.random.default_rng(0).uniform(-np.pi, np.pi, (40, 30))
-    truth = np.asarray(render_pendulum(jnp.asarray(angles, jnp.float32), 16))
-    turned = np.asarray(render_pendulum(jnp.asarray(angles[:, 10:] + np.deg2rad(7), jnp.float32), 16))
-    errors = angle_errors(truth, angles, 10, {"model": turned})
-    assert errors["model"].shape == (40, 20)
-    assert np.median(errors["model"]) == pytest.approx(7, abs=0.3)
-    assert np.median(errors["reading"]) < 0.3
-
-
-def test_frame_errors_are_means_over_sequences_and_pixels():
+def test_squared_errors_are_means_over_pixels():
     truth = np.zeros((2, 3, 4, 4, 3))
     frames = truth + np.array([0.1, 0.2, 0.3])[None, :, None, None, None]
-    np.testing.assert_allclose(frame_errors(truth, frames), [0.01, 0.04, 0.09])
+    np.testing.assert_allclose(squared_error(truth, frames), [[0.01, 0.04, 0.09]] * 2)
 
 
-def test_the_table_shows_every_row_at_its_horizons():
-    metrics = {"sequences": 3, "context": 5, "horizon": 12, "mse": {"model": [0.1] * 11 + [0.5]}}
-    table = summary_table(metrics).splitlines()
-    assert table[0] == "3 sequences, 5 frames observed, 12 imagined"
-    assert table[1].split()[-3:] == ["@1", "@10", "@12"]
-    assert table[2].split() == ["model", "0.1000", "0.1000", "0.5000"]
+def test_a_prediction_is_valid_until_its_error_exceeds_its_share_of_the_true_squares():
+    truth = np.full((3, 6, 4, 4), 0.7)  # a bright background ...
+    truth[:, :, 0, 0] = 0.2  # ... and one dark pixel, that moves in every sixth frame only
+    truth[0, :, 0, 0] = 0.7
+    truth[0, :, 1, 1] = 0.2
+    frames = truth.copy()
+    frames[1, 3:, 0, 0] += 0.5 * np.sqrt(VALID_ERROR) * 1.01
+    frames[2, :, 0, 0] += 0.5 * np.sqrt(VALID_ERROR) * 0.99
+    background = np.full((6, 4, 4), 0.7)
+    truth = np.concatenate([truth, [background] * 4])
+    frames = np.concatenate([frames, [background] * 4])
+    assert valid_frames(truth, frames).tolist()[:3] == [6, 3, 6]
+
+
+def test_psnr_and_ssim_have_their_closed_forms():
+    a, b = np.full((1, 2, 12, 12), 0.5, np.float32), np.full((1, 2, 12, 12), 0.6, np.float32)
+    np.testing.assert_allclose(psnr(a, b), -10 * np.log10(0.1**2), rtol=1e-4)
+    constant = (2 * 0.5 * 0.6 + 0.01**2) / (0.5**2 + 0.6**2 + 0.01**2)  # of two flat images only the means differ
+    np.testing.assert_allclose(ssim(a, b), constant, rtol=1e-4)
+    assert psnr(a, a).tolist() == [[BEST_PSNR] * 2]
+    small = np.random.default_rng(0).random((2, 1, 5, 8, 3)).astype(np.float32)  # smaller than the usual window
+    np.testing.assert_allclose(ssim(small, small), 1, rtol=1e-5)
+    assert ssim(small, 1 - small).max() < 0
+
+
+def test_an_interval_is_as_wide_as_the_central_limit_says():
+    values = np.random.default_rng(0).normal(3, 2, (400, 5))
+    low, high = interval(values, np.mean)
+    np.testing.assert_allclose((high - low) / 2, 1.96 * 2 / np.sqrt(400), rtol=0.25)
+    assert (low < values.mean(axis=0)).all()
+    assert (values.mean(axis=0) < high).all()
+    low, high = interval(values[:1], np.mean)
+    np.testing.assert_array_equal(low, values[0])
+
+
+def test_crps_has_the_gaussian_s_closed_form_and_equals_the_slow_sum():
+    random = np.random.default_rng(0)
+    truth = np.array([0.0, 0.5, -2.0])
+    samples = random.standard_normal((4000, 1)) * np.ones(3)
+    density = np.exp(-(truth**2) / 2) / np.sqrt(2 * np.pi)
+    cumulative = np.array([0.5 * (1 + math.erf(x / math.sqrt(2))) for x in truth])
+    closed = truth * (2 * cumulative - 1) + 2 * density - 1 / np.sqrt(np.pi)
+    np.testing.assert_allclose(crps(samples, truth), closed, atol=0.02)
+    for count in (2, 5, 6):
+        few = random.uniform(-np.pi, np.pi, count)
+        pairs = [degrees_apart(a, b) for i, a in enumerate(few) for j, b in enumerate(few) if i != j]
+        slow = np.mean([degrees_apart(a, 3.0) for a in few]) - np.mean(pairs) / 2
+        assert crps(few[:, None], np.array([3.0]), degrees_apart)[0] == pytest.approx(slow)
+    assert crps(np.array([[2.0]]), np.array([5.0]))[0] == 3
+
+
+@pytest.mark.parametrize(("width", "covered"), [(1.0, (0.5, 0.9)), (0.5, (0.264, 0.589)), (2.0, (0.823, 0.999))])
+def test_intervals_cover_what_they_say(width: float, covered: tuple[float, float]):
+    """Samples of the right width cover as often as they say, for a small number of samples too; narrow ones less."""
+    random = np.random.default_rng(0)
+    truth = random.standard_normal(20_000)
+    samples = width * random.standard_normal((50, 20_000))
+    share = coverage(samples, truth, np.array([0.5, 0.9])).mean(axis=1)
+    np.testing.assert_allclose(share, covered, atol=0.01 if width == 1 else 0.03)  # 50 samples blur the ends

@@ -24,7 +24,7 @@ def test_the_defaults_learn_the_papers_pendulum(folder: Path, seed: int):
     metrics = train_and_imagine(folder, "fusion", seed)
     assert min(metrics["r2_linear"].values()) >= 0.95
     assert min(metrics["r2_polynomial"].values()) >= 0.995
-    error = np.array(metrics["angle_error_degrees"]["model"])
+    error = np.array(metrics["rows"]["model"]["angle_error_degrees"]["value"])
     assert (error[[9, 29]] <= 2.5).all()
     assert (error[[59, 99]] <= 4).all()
 
@@ -34,7 +34,7 @@ def test_the_defaults_learn_the_papers_pendulum(folder: Path, seed: int):
 def test_the_papers_inference_learns_the_velocity_too_though_less_well(folder: Path, seed: int):
     metrics = train_and_imagine(folder, "noise", seed)
     assert min(metrics["r2_polynomial"].values()) >= 0.95
-    error = np.array(metrics["angle_error_degrees"]["model"])
+    error = np.array(metrics["rows"]["model"]["angle_error_degrees"]["value"])
     assert (error[[9, 29]] <= 3).all()
     assert (error[[59, 99]] <= 6).all()
 
@@ -48,7 +48,7 @@ def train_and_imagine(folder: Path, inference: str, seed: int) -> dict[str, Any]
     imagine = ("imagine.py", "--run", run, "--data", folder / "test.npz", "--context", 15, "--out", out)
     assert run_script(*imagine).returncode == 0
     metrics = json.loads((out / "metrics.json").read_text())
-    mse = {name: np.array(values) for name, values in metrics["mse"].items()}
-    for baseline in ("repeat_last_frame", "mean_frame", "shuffled_actions"):
+    mse = {name: np.array(row["mse"]["value"]) for name, row in metrics["rows"].items() if "mse" in row}
+    for baseline in ("repeat last frame", "mean frame", "shuffled actions"):
         assert (mse["model"] < mse[baseline]).all()
     return metrics

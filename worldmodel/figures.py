@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from worldmodel.files import atomic_write
 
-BLUE, ORANGE, GREEN, VERMILION, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#888888"
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#888888"
 """from the palette of Okabe and Ito (2008)"""
 ERROR_COLOURS = "magma"
 LARGEST_ERROR = 0.5
@@ -64,6 +65,23 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     difference = np.abs(np.clip(frame, 0, 1) - other)
     difference = difference.mean(axis=-1) if difference.ndim == 3 else difference
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
+
+
+def draw_rollouts(folder: Path, truth: np.ndarray, model: np.ndarray, context: int, dt: float | None) -> np.ndarray:
+    """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on.
+
+    The sequences shown are spread over the ranking by error, not the best ones only. Gives that ranking `[N]`, best
+    first.
+    """
+    ranking = np.argsort(np.mean((truth - model)[:, context:] ** 2, axis=tuple(range(1, truth.ndim))))
+    median = ranking[len(ranking) // 2]
+    title = f"sequence {median}, the one with the median error of {len(truth)}"
+    draw_film_strip(folder / "film_strip.png", truth[median], model[median], context, dt, title)
+    ranks = (0.1, 0.4, 0.6, 0.9)
+    names = [f"better than {1 - rank:.0%}" for rank in ranks]
+    shown = ranking[[round(rank * (len(ranking) - 1)) for rank in ranks]]
+    animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
+    return ranking
 
 
 def draw_film_strip(
@@ -190,7 +208,7 @@ def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
     )
     for axis in (left, right):
         axis.set_xticks(dimensions)
-    _legend(right)
+    add_legend(right)
     save_figure(figure, path)
 
 
@@ -256,25 +274,12 @@ def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[tupl
                 axis.plot(x, y, color=colour, label=legend, marker="." if len(points) < 30 else "")
                 smallest.append(y[len(y) // 20 :].min())
         axis.set(title=title, xlabel="optimiser step", ylabel=label)
-        _legend(axis)
+        add_legend(axis)
         if "MSE" in label:
             axis.set_yscale("log")
         if smallest and title.startswith("ELBO"):
             # The first steps are so far down that they would hide the rest.
             axis.set_ylim(bottom=min(smallest))
-    save_figure(figure, path)
-
-
-def draw_horizon(path: Path, curves: dict[str, np.ndarray], label: str, dt: float | None, title: str) -> None:
-    """Errors over the imagined horizon, one line for each predictor, on a logarithmic scale."""
-    figure = new_figure(6.4, 3.8)
-    axis = figure.subplots()
-    styles = ((BLUE, "-"), (GREY, "--"), (ORANGE, "-."), (VERMILION, ":"))
-    for (name, values), (colour, style) in zip(curves.items(), styles, strict=False):
-        x = np.arange(1, len(values) + 1) * (dt or 1)
-        axis.plot(x, values, style, color=colour, label=name)
-    axis.set(yscale="log", xlabel="imagined time / s" if dt else "imagined frames", ylabel=label, title=title)
-    _legend(axis)
     save_figure(figure, path)
 
 
@@ -285,7 +290,7 @@ def draw_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestio
     axis.plot(rates, losses, color=BLUE, label="smoothed training loss")
     axis.axvline(suggestion, color=ORANGE, linestyle="--", label=f"suggestion {suggestion:.1e}")
     axis.set(xscale="log", xlabel="learning rate", ylabel="loss / nats per frame", title="Learning-rate range test")
-    _legend(axis)
+    add_legend(axis)
     save_figure(figure, path)
 
 
@@ -303,7 +308,7 @@ def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray,
         ylabel="share of the pixel variance",
         title="Overfitting one batch",
     )
-    _legend(axis)
+    add_legend(axis)
     shown = len(truth)
     axes = bottom.subplots(2, shown, squeeze=False)
     for column in range(shown):
@@ -315,7 +320,8 @@ def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray,
     save_figure(figure, path)
 
 
-def _legend(axis: Axes) -> None:
+def add_legend(axis: Axes) -> None:
+    """A legend where there is something to tell, and a faint grid."""
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
     axis.grid(alpha=0.3)

@@ -59,3 +59,11 @@ class PendulumSimulator:
         below = above - 1
         nearer = np.abs(wrap(self.album_angles[below] - angles)) < np.abs(wrap(self.album_angles[above] - angles))
         return self.album[np.where(nearer, below, above)]
+
+
+def find_simulator(data: Sequences) -> PendulumSimulator | None:
+    """The true simulator of the data, or None where it is not a known pendulum's."""
+    try:
+        return PendulumSimulator.of(data, "")
+    except UserError:
+        return None
