@@ -88,9 +88,6 @@ ABLATIONS: dict[str, Entry] = {
     "without-open-loop": _dvbf("every frame of every window is filtered", open_loop_share=0.0),
     "without-kl-weight": _dvbf("corrections are never surcharged", transition_kl_weight=1.0),
     "without-noise-annealing": _dvbf("the process noise stays as it is learned", final_noise_scale=1.0),
-    "without-latent-penalty": _dvbf(
-        "nothing keeps the latents small but the ball that bounds them", latent_penalty=0.0
-    ),
     "one-initial-frame": _dvbf("the initial state is inferred from one frame", initial_frames=1),
     "small-observation-noise": _dvbf("pixel sigma 0.03 instead of 0.18", observation_std=0.03),
     "large-observation-noise": _dvbf("pixel sigma 1 instead of 0.18", observation_std=1.0),

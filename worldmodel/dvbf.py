@@ -29,7 +29,7 @@ Departures from the paper:
   layers: one of the paper's size leaves a third of the frames' variance, even when it is told the true angle.
 - In `FusionPosterior` the hidden latents are corrected by a learned gain times what the measurement moved.
 - The transition's noise is scaled down as training goes on (objectives.noise_scale).
-- Training adds to the bound: objectives.py has the open-loop tails, the early weight of the KL and the penalties.
+- Training adds to the bound: objectives.py has the help of the beginning (open-loop tails, a dear KL) and the penalty.
 """
 
 from typing import NamedTuple

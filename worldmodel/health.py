@@ -136,7 +136,7 @@ class Health:
                     "latents grow",
                     f"in {LONG} imagined steps they get {self.latent_growth:.1f} times as large as the filter's, and"
                     f" come to {self.latent_radius:.0%} of the bound: rollouts beyond the training window will drift."
-                    " Raise --latent-penalty, or train on longer windows (--window).",
+                    " Raise --consistency-weight, or train on longer windows (--window).",
                 )
             )
         if self.initial_std < SMALLEST_STD:

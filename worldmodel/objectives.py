@@ -60,7 +60,7 @@ def importance_log_weight(model: DVBF, frames: jax.Array, filtered: Filtered) ->
     return weight + jnp.sum(filtered.prior.log_prob(later) - filtered.posterior.log_prob(later), axis=1)
 
 
-def open_loop_tails(key: jax.Array, batch: int, steps: int, share: float) -> jax.Array:
+def open_loop_tails(key: jax.Array, batch: int, steps: int, share: jax.Array | float) -> jax.Array:
     """A mask `[batch, steps]` in which a share of the sequences is not observed from a random step on."""
     which, where = jax.random.split(key)
     open_loop = jax.random.bernoulli(which, share, (batch, 1))
@@ -75,12 +75,14 @@ def temperature(step: jax.Array, annealing_steps: int) -> jax.Array:
     return jnp.minimum(1.0, 0.01 + step / annealing_steps)
 
 
-def transition_kl_weight(step: jax.Array, steps: int, weight: float) -> jax.Array:
-    """`weight` for the first 30% of the steps, then a straight line to 1 at 70%, then 1.
+def early(step: jax.Array, steps: int) -> jax.Array:
+    """1 for the first 30% of the steps, 0 from 70% on, a straight line between: the help that a beginner gets.
 
-    Paying dearly for every correction makes the model explain motion by its dynamics first.
+    It makes the model explain motion by its dynamics first: corrections by the frames are dear (the weight of the
+    transition's KL), and some sequences end without frames (open-loop tails). What is learnt so stays when the help
+    ends, and is refined by the bound alone.
     """
-    return 1 + (weight - 1) * jnp.clip((0.7 - step / steps) / 0.4, 0, 1)
+    return jnp.clip((0.7 - step / steps) / 0.4, 0, 1)
 
 
 def noise_scale(step: jax.Array, steps: int, final: float) -> jax.Array:
@@ -120,9 +122,8 @@ def dvbf_loss(
     """The training objective in nats per frame, and what to watch.
 
     The annealed objective E_q[c ln p(x|z) - ln q(w) + c ln p(w)] is written with c KL - (1 - c) entropy, which
-    is the same in closed form. With temperature 1 and KL weight 1 the loss is the negative ELBO plus two penalties on
-    the latents: their size, and their distance from an initial state. The metrics always hold the plain, unweighted
-    ELBO beside it.
+    is the same in closed form. With temperature 1 and KL weight 1 the loss is the negative ELBO plus the penalty on the
+    latents' distance from an initial state. The metrics always hold the plain, unweighted ELBO beside it.
 
     Args:
         frames: `[B, T, H, W(, C)]` in [0, 1].
@@ -133,18 +134,18 @@ def dvbf_loss(
     options: DVBFOptions = model.options
     batch, length = frames.shape[:2]
     mask_key, noise_key = jax.random.split(key)
-    observed = open_loop_tails(mask_key, batch, length - 1, options.open_loop_share)
+    help_given = early(step, steps)
+    observed = open_loop_tails(mask_key, batch, length - 1, help_given * options.open_loop_share)
     noise = jax.random.normal(noise_key, (batch, length, options.latent_size))
     filtered = model.filter(frames, actions, observed, noise, noise_scale(step, steps, options.final_noise_scale))
     terms = bound_terms(model, frames, filtered, observed)
 
     c = temperature(step, options.annealing_steps)
-    step_weight = transition_kl_weight(step, steps, options.transition_kl_weight)
+    step_weight = 1 + (options.transition_kl_weight - 1) * help_given
     weight = jnp.concatenate([jnp.ones((1, 1)), jnp.full((1, length - 1), step_weight)], axis=1)
     regulariser = weight * (c * terms.kl - (1 - c) * terms.entropy)
-    penalty = options.latent_penalty * jnp.mean(filtered.latents**2, axis=-1)
-    chex.assert_shape([regulariser, penalty], (batch, length))
-    loss = jnp.mean(-c * terms.reconstruction + regulariser + penalty)
+    chex.assert_shape(regulariser, (batch, length))
+    loss = jnp.mean(-c * terms.reconstruction + regulariser)
     metrics = {}
     if options.consistency_weight > 0:
         distance = jnp.mean(restart_distance(model, frames, actions, filtered.latents))

@@ -83,7 +83,8 @@ class DVBFOptions:
     observation_std: float | None = None
     """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
     open_loop_share: float = 0.5
-    """Share of the training sequences that run without measurements from a random step on."""
+    """Share of the training windows that run without measurements from a random step on, for the first 30% of the
+    steps; it falls to 0 by 70%."""
     transition_kl_weight: float = 5.0
     """Weight of the transition's KL for the first 30% of the steps; it falls to 1 by 70%."""
     final_noise_scale: float = 0.1
@@ -93,8 +94,6 @@ class DVBFOptions:
     consistency_weight: float = 30.0
     """Weight of the mean squared distance between a filtered latent and the initial state that the frames from
     there on would give, in nats per frame: a latent must mean the same at every time."""
-    latent_penalty: float = 2.3
-    """Weight of the mean squared latent, in nats per frame; keeps the latents near the unit ball."""
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
@@ -114,7 +113,7 @@ class DVBFOptions:
             require_positive("--observation-std", self.observation_std)
         require_share("--open-loop-share", self.open_loop_share)
         require_positive("--final-noise-scale", self.final_noise_scale)
-        for name in ("transition_kl_weight", "annealing_steps", "consistency_weight", "latent_penalty"):
+        for name in ("transition_kl_weight", "annealing_steps", "consistency_weight"):
             require_at_least(_flag(name), getattr(self, name), 0)
 
 
@@ -123,7 +122,6 @@ PLAIN_BOUND = DVBFOptions(
     transition_kl_weight=1.0,
     final_noise_scale=1.0,
     consistency_weight=0.0,
-    latent_penalty=0.0,
 )
 """The evidence lower bound alone, without what the recipe adds to it."""
 
