@@ -94,6 +94,24 @@ def test_imagination_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp
     assert width(out / "film_strip.png") > 800
 
 
+def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_path: Path):
+    vae, out = tmp_path / "vae", tmp_path / "evaluation"
+    assert_ok(run_script("train_vae.py", "--data", data_file, "--out", vae, *SMALL))
+    evaluate = ("evaluate.py", "--run", dvbf_run, "--data", data_file, "--out", out, "--vae", vae)
+    result = run_script(*evaluate, "--context", 6, "--futures", 12, "--sequences", 10)
+    assert_ok(result)
+    found = json.loads((out / "evaluation.json").read_text())
+    assert (found["sequences"], found["context"], found["horizon"]) == (10, 6, 9)
+    rivals = {"repeat last frame", "mean frame", "zero actions", "shuffled actions", "static VAE reconstruction"}
+    assert {"model"} | rivals <= set(found["rows"])
+    assert len(found["rows"]["model"]["energy_error"]["value"]) == 9
+    assert found["samples"]["futures"] == 12
+    assert f"{found['rows']['model']['mse']['value'][8]:.4f}" in result.stdout
+    assert sum(frame_times(out / "rollouts.gif")) == sum(frame_times(out / "counterfactuals.gif")) == 1500
+    for name in ("errors", "futures", "reliability", "film_strip", "counterfactuals"):
+        assert width(out / f"{name}.png") > 800
+
+
 @pytest.mark.parametrize(
     ("script", "steps"),
     [
