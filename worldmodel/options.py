@@ -87,7 +87,7 @@ class DVBFOptions:
     steps; it falls to 0 by 70%."""
     transition_kl_weight: float = 5.0
     """Weight of the transition's KL for the first 30% of the steps; it falls to 1 by 70%."""
-    final_noise_scale: float = 0.1
+    final_noise_scale: float = 0.07
     """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""
     annealing_steps: int = 0
     """The paper's T_A: steps over which the likelihood's temperature rises from 0.01 to 1; 0 for none."""
