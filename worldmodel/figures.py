@@ -43,7 +43,7 @@ def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int
     """A looping GIF of uint8 RGB pictures, each shown for so long."""
     # One palette for all pictures: what does not change from one to the next is then not stored again.
     sample = np.concatenate([pictures[i] for i in np.linspace(0, len(pictures) - 1, 8).round().astype(int)])
-    palette = Image.fromarray(sample).quantize(64, dither=Image.Dither.NONE)
+    palette = Image.fromarray(sample).quantize(128, dither=Image.Dither.NONE)
     images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_write(path) as file:
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
@@ -64,6 +64,14 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     difference = np.abs(np.clip(frame, 0, 1) - other)
     difference = difference.mean(axis=-1) if difference.ndim == 3 else difference
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
+
+
+def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
+    """What the colours of `as_error` mean, beside the axes that show them."""
+    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
+    colours = figure.colorbar(scale, ax=axes, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
+    colours.ax.set_title("|error|", fontsize=7)
+    colours.ax.tick_params(labelsize=7)
 
 
 def draw_film_strip(
@@ -95,10 +103,7 @@ def draw_film_strip(
         f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
         fontsize=9,
     )
-    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
-    colours = figure.colorbar(scale, ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
-    colours.ax.set_title("|error|", fontsize=7)
-    colours.ax.tick_params(labelsize=7)
+    error_colour_bar(figure, list(axes[2]))
     save_figure(figure, path)
 
 
