@@ -68,6 +68,7 @@ def test_a_trained_dvbf_leaves_a_whole_run_folder(dvbf_run: Path):
     assert last["elbo"] == pytest.approx(last["reconstruction"] - last["kl"], abs=1e-3)
     assert {"kl_initial", "kl_step", "validation_open_loop_mse", "validation_latent_growth"} <= set(last)
     assert width(dvbf_run / "curves.png") > 500
+    assert len(frame_times(dvbf_run / "learning.gif")) == 2  # before the first step, and at the end
     assert all(path.suffix == ".npz" for path in (dvbf_run / "checkpoints").iterdir())
 
 

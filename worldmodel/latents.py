@@ -4,20 +4,22 @@ NumPy in and out. True states colour and compare here; no model has seen them.
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from worldmodel.dvbf import DVBF
 from worldmodel.envs.pendulum import PendulumParams, pendulum_step
 from worldmodel.evaluation import degrees_apart, wrap
 from worldmodel.sequences import spread_over
 
-DIRECTIONS = 500
+DIRECTIONS = 2000
 """from which a cloud is looked at, to find the one in which it is most hollow"""
-LOOKED_AT = 2000
+LOOKED_AT = 1000
 """points, at most, that are looked at to find it"""
 NEAR = 0.3
 """how far from a state, in standard deviations of the data's states, the frames are that a tangent is fitted on"""
@@ -117,13 +119,19 @@ def step_matrices(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> np.n
 
 def step_jacobians(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """d mean(z_{t+1}) / d z_t `[B, Z, Z]`. Unlike I + A_t it knows that the weights alpha change with z."""
-    transition = model.transition
+    graphdef, params = nnx.split(model)
+    return np.asarray(_jacobians(graphdef, params, *_steps(model, latents, actions)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _jacobians(graphdef: nnx.GraphDef, params: nnx.State, latents: jax.Array, actions: jax.Array) -> jax.Array:
+    transition = nnx.merge(graphdef, params).transition
 
     def mean(latent: jax.Array, action: jax.Array) -> jax.Array:
         latent, action = latent[None], action[None]
         return transition.distribution(latent, action, transition.mixture(latent, action), 1.0).mean()[0]
 
-    return np.asarray(jax.vmap(jax.jacfwd(mean))(*_steps(model, latents, actions)))
+    return jax.vmap(jax.jacfwd(mean))(latents, actions)
 
 
 def _steps(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> tuple[jax.Array, jax.Array]:
@@ -157,6 +165,7 @@ def linearise(model: DVBF, latents: np.ndarray, states: np.ndarray, params: Pend
     pinv(G') J G, which is what the true step's Jacobian `[2, 2]` is compared with.
     """
 
+    @jax.jit
     def step(state: jax.Array) -> jax.Array:
         return pendulum_step(state, jnp.zeros(()), params)
 
