@@ -73,8 +73,9 @@ def print_summary(out: Path, seconds: float) -> None:
     for picture, what in (
         ("imagined/film_strip.png", "true and imagined frames side by side"),
         ("imagined/rollouts.gif", "the same, moving, in real time"),
-        ("imagined/horizon.png", "the error over the imagined horizon"),
-        ("dvbf/curves.png", "how the DVBF learnt"),
+        ("imagined/errors.png", "the error over the imagined horizon"),
+        ("dvbf/learning.gif", "how the DVBF learnt: frames, imagined frames, latents"),
+        ("dvbf/curves.png", "the same in numbers"),
         ("vae/learning.gif", "how the static VAE learnt"),
         ("vae/latent_walk.gif", "the VAE's decoder along a walk through its latent space"),
         ("vae/posterior.png", "how each of its latent dimensions is used"),

@@ -48,6 +48,7 @@ def main(options: Options) -> None:
 
     from baselines.static_vae import open_vae, reconstruct
     from worldmodel.counterfactuals import imagine_counterfactuals
+    from worldmodel.evaluation import rank_by_error
     from worldmodel.figures import draw_rollouts
     from worldmodel.files import atomic_folder, write_json
     from worldmodel.forecast_figures import (
@@ -66,6 +67,7 @@ def main(options: Options) -> None:
         summary_table,
         true_angles,
     )
+    from worldmodel.latent_figures import draw_latents
     from worldmodel.progress import progress_bar
     from worldmodel.rollouts import Rollouts, open_dvbf, roll_out
     from worldmodel.sequences import Sequences, as_unit_frames, load_sequences, spread_over
@@ -100,7 +102,8 @@ def main(options: Options) -> None:
             write_json(out / "evaluation.json", found)
             draw_errors(out / "errors.png", judged)
             draw_reliability(out / "reliability.png", samples, data.dt)
-            ranking = draw_rollouts(out, truth, rollouts.frames, context, data.dt)
+            ranking = rank_by_error(truth, rollouts.frames, context)
+            draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
             median = int(ranking[len(ranking) // 2])
             what_if = imagine_counterfactuals(model, data, median, context, simulator)
             draw_counterfactuals(out / "counterfactuals.png", what_if, data.dt)
@@ -114,6 +117,7 @@ def main(options: Options) -> None:
                 draw_futures(
                     out / "futures.png", fans, angles[shown, context:], angles[shown, :context], names, data.dt
                 )
+            draw_latents(out, model, data, rollouts, context, simulator)
         bar.update()
 
     print(summary_table(found))

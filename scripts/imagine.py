@@ -36,6 +36,7 @@ def main(options: Options) -> None:
     import jax
     import numpy as np
 
+    from worldmodel.evaluation import rank_by_error
     from worldmodel.figures import draw_rollouts
     from worldmodel.files import atomic_folder, write_json
     from worldmodel.forecast_figures import draw_errors
@@ -66,7 +67,9 @@ def main(options: Options) -> None:
     with atomic_folder(options.out) as out:
         np.savez_compressed(out / "imagined.npz", allow_pickle=False, **arrays)
         write_json(out / "metrics.json", metrics)
-        draw_rollouts(out, as_unit_frames(data.frames), rollouts.frames, context, data.dt)
+        truth = as_unit_frames(data.frames)
+        ranking = rank_by_error(truth, rollouts.frames, context)
+        draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
         draw_errors(out / "errors.png", metrics)
 
     print(summary_table(metrics))

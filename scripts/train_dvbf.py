@@ -56,12 +56,14 @@ def main(options: Options) -> int:
     from worldmodel.figures import draw_curves
     from worldmodel.files import write_json
     from worldmodel.fitting import Task, fit, load_training_data, start_or_resume
+    from worldmodel.learning import Watched
     from worldmodel.objectives import dvbf_loss
     from worldmodel.rollouts import reconstruct, validation_elbo
 
     shortest = options.model.initial_frames + 1
     data, validation, card = load_training_data(options, options.window or shortest)
     window = options.window or min(data.length, LONGEST_WINDOW)
+    watched = Watched.of(validation, options.model.initial_frames)
 
     def validate(model: DVBF) -> tuple[dict[str, float], list[str]]:
         found = health.measure(model, validation)
@@ -76,6 +78,7 @@ def main(options: Options) -> int:
             loss=lambda *arguments: dvbf_loss(*arguments, steps=options.steps),
             window=window,
             validate=validate,
+            snapshot=watched.snapshot,
         )
 
     if options.overfit_one_batch:
@@ -89,7 +92,9 @@ def main(options: Options) -> int:
     if not finished:
         print(f"{run.folder}: stopped and saved; --resume goes on from here")
         return INTERRUPTED
-    print(f"{run.folder}: trained; pictures: {run.folder / 'curves.png'}")
+    if snapshots := run.snapshots():
+        watched.animate(run.folder / "learning.gif", snapshots)
+    print(f"{run.folder}: trained; pictures: curves.png, learning.gif")
     found = health.measure(trained, validation)
     problems = [problem.name for problem in found.problems()]
     write_json(run.folder / "health.json", dataclasses.asdict(found) | {"problems": problems})

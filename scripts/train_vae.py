@@ -54,7 +54,7 @@ def main(options: Options) -> int:
             loss=vae_loss,
             window=1,
             validate=lambda model: ({"validation_mse": float(np.mean((reconstruct(model, frames) - frames) ** 2))}, []),
-            snapshot=lambda model: reconstruct(model, shown),
+            snapshot=lambda model: {"frames": reconstruct(model, shown)},
         )
 
     if options.overfit_one_batch:
@@ -72,8 +72,9 @@ def main(options: Options) -> int:
     report = report_posterior(posterior, frames, reconstruct(model, frames))
     write_json(run.folder / "posterior.json", report.to_json())
     draw_posterior(run.folder / "posterior.png", report.kl, report.std)
-    steps, pictures = run.snapshots()
-    animate_grid(run.folder / "learning.gif", steps, pictures, shown)
+    if snapshots := run.snapshots():
+        pictures = [arrays["frames"] for arrays in snapshots.values()]
+        animate_grid(run.folder / "learning.gif", list(snapshots), pictures, shown)
     walk = latent_walk(np.asarray(posterior.mean()))
     animate_walk(run.folder / "latent_walk.gif", np.clip(model.emission(walk).mean(), 0, 1))
 

@@ -136,6 +136,31 @@ def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_snapshots_come_back_in_order(run: Run):
+    kept = {step: {"frames": np.full((2, 3), step / 7, np.float32), "latents": np.arange(step)} for step in (500, 0)}
+    for step, arrays in kept.items():
+        run.save_snapshot(step, arrays)
+    back = run.snapshots()
+    assert list(back) == [0, 500]
+    for step, arrays in kept.items():
+        assert set(back[step]) == set(arrays)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(back[step][name], array)
+
+
+def test_a_damaged_snapshot_is_one_line(run: Run):
+    run.save_snapshot(500, {"frames": np.zeros((2, 3))})
+    [path] = (run.folder / "snapshots").iterdir()
+    whole = path.read_bytes()
+    for damage in (b"", whole[: len(whole) // 2], b"x" * 100):
+        path.write_bytes(damage)
+        with pytest.raises(UserError, match=r"step_00000500\.npz: the snapshot is damaged"):
+            run.snapshots()
+    np.savez(path, frames=np.array([run], dtype=object))
+    with pytest.raises(UserError, match="damaged"):
+        run.snapshots()
+
+
 def test_metrics_after_the_checkpoint_and_torn_lines_are_dropped(run: Run):
     for step in (100, 200, 300):
         run.append_metrics({"step": step, "elbo": 1.0})

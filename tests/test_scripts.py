@@ -68,6 +68,7 @@ def test_a_trained_dvbf_leaves_a_whole_run_folder(dvbf_run: Path):
     assert last["elbo"] == pytest.approx(last["reconstruction"] - last["kl"], abs=1e-3)
     assert {"kl_initial", "kl_step", "validation_open_loop_mse", "validation_latent_growth"} <= set(last)
     assert width(dvbf_run / "curves.png") > 500
+    assert len(frame_times(dvbf_run / "learning.gif")) == 2  # before the first step, and at the end
     assert all(path.suffix == ".npz" for path in (dvbf_run / "checkpoints").iterdir())
 
 
@@ -108,8 +109,9 @@ def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_
     assert found["samples"]["futures"] == 12
     assert f"{found['rows']['model']['mse']['value'][8]:.4f}" in result.stdout
     assert sum(frame_times(out / "rollouts.gif")) == sum(frame_times(out / "counterfactuals.gif")) == 1500
-    for name in ("errors", "futures", "reliability", "film_strip", "counterfactuals"):
-        assert width(out / f"{name}.png") > 800
+    pictures = ("errors", "futures", "reliability", "film_strip", "counterfactuals", "latent_cloud", "latent_paths")
+    for name in (*pictures, "base_matrices", "eigenvalues", "decoder_circle"):
+        assert width(out / f"{name}.png") > 600
 
 
 @pytest.mark.parametrize(

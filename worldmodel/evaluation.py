@@ -95,6 +95,11 @@ def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.mean((truth - frames) ** 2, axis=tuple(range(2, truth.ndim)))
 
 
+def rank_by_error(truth: np.ndarray, frames: np.ndarray, context: int) -> np.ndarray:
+    """The numbers `[N]` of sequences `[N, T, H, W(, C)]`, that with the smallest error after the context first."""
+    return np.argsort(squared_error(truth[:, context:], frames[:, context:]).mean(axis=1))
+
+
 def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """How many frames of `[N, S, H, W(, C)]` pass before the squared error exceeds 2.5% of the true squares: `[N]`.
 

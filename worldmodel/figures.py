@@ -26,6 +26,8 @@ LARGEST_ERROR = 0.5
 """brightness difference that has the last colour"""
 FASTEST, SLOWEST = 20, 10_000
 """milliseconds that a picture of an animation can be shown; quicker ones are left out, to stay in real time"""
+RANKS = (0.1, 0.4, 0.6, 0.9)
+"""of the sequences that pictures show, among all by their error: good and bad ones"""
 CELL = 96
 """side of an enlarged frame in an animation, pixels"""
 
@@ -44,7 +46,7 @@ def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int
     """A looping GIF of uint8 RGB pictures, each shown for so long."""
     # One palette for all pictures: what does not change from one to the next is then not stored again.
     sample = np.concatenate([pictures[i] for i in np.linspace(0, len(pictures) - 1, 8).round().astype(int)])
-    palette = Image.fromarray(sample).quantize(64, dither=Image.Dither.NONE)
+    palette = Image.fromarray(sample).quantize(128, dither=Image.Dither.NONE)
     images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_write(path) as file:
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
@@ -67,21 +69,32 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
 
 
-def draw_rollouts(folder: Path, truth: np.ndarray, model: np.ndarray, context: int, dt: float | None) -> np.ndarray:
+def draw_rollouts(
+    folder: Path, truth: np.ndarray, model: np.ndarray, ranking: np.ndarray, context: int, dt: float | None
+) -> None:
     """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on.
 
-    The sequences shown are spread over the ranking by error, not the best ones only. Gives that ranking `[N]`, best
-    first.
+    The sequences shown are spread over the ranking by error `[N]`, not the best ones only.
     """
-    ranking = np.argsort(np.mean((truth - model)[:, context:] ** 2, axis=tuple(range(1, truth.ndim))))
     median = ranking[len(ranking) // 2]
     title = f"sequence {median}, the one with the median error of {len(truth)}"
     draw_film_strip(folder / "film_strip.png", truth[median], model[median], context, dt, title)
-    ranks = (0.1, 0.4, 0.6, 0.9)
-    names = [f"better than {1 - rank:.0%}" for rank in ranks]
-    shown = ranking[[round(rank * (len(ranking) - 1)) for rank in ranks]]
+    names = [f"better than {1 - rank:.0%}" for rank in RANKS]
+    shown = at_ranks(ranking)
     animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
-    return ranking
+
+
+def at_ranks(ranking: np.ndarray) -> np.ndarray:
+    """The sequences of a ranking `[N]` that pictures show."""
+    return ranking[[round(rank * (len(ranking) - 1)) for rank in RANKS]]
+
+
+def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
+    """What the colours of `as_error` mean, beside the axes that show them."""
+    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
+    colours = figure.colorbar(scale, ax=axes, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
+    colours.ax.set_title("|error|", fontsize=7)
+    colours.ax.tick_params(labelsize=7)
 
 
 def draw_film_strip(
@@ -113,10 +126,7 @@ def draw_film_strip(
         f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
         fontsize=9,
     )
-    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
-    colours = figure.colorbar(scale, ax=list(axes[2]), fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
-    colours.ax.set_title("|error|", fontsize=7)
-    colours.ax.tick_params(labelsize=7)
+    error_colour_bar(figure, list(axes[2]))
     save_figure(figure, path)
 
 

@@ -53,8 +53,8 @@ class Task:
     """frames in a training window"""
     validate: Callable[[Any], tuple[dict[str, float], list[str]]]
     """model -> metrics on held-out sequences, and what is wrong, in words"""
-    snapshot: Callable[[Any], np.ndarray] | None = None
-    """model -> frames in [0, 1] that show how far learning is; kept in the run folder"""
+    snapshot: Callable[[Any], dict[str, np.ndarray]] | None = None
+    """model -> arrays that show how far learning is; kept in the run folder"""
 
 
 def load_training_data(options: TrainingOptions, window: int) -> tuple[Sequences, Sequences, DataCard]:

@@ -171,10 +171,15 @@ class Health:
         )
 
 
+def seen_and_imagined(data: Sequences, initial_frames: int) -> tuple[int, Sequences]:
+    """How many frames a model that begins with so many observes, and the sequences cut to those and the imagined."""
+    context = min(max(initial_frames, CONTEXT), data.length - 1)
+    return context, data.first_frames(min(data.length, context + IMAGINED))
+
+
 def measure(model: DVBF, data: Sequences) -> Health:
     """The health of `model` on sequences it was not trained on, of at least initial_frames + 1 frames."""
-    context = min(max(model.options.initial_frames, CONTEXT), data.length - 1)
-    data = data.first_frames(min(data.length, context + IMAGINED))
+    context, data = seen_and_imagined(data, model.options.initial_frames)
     truth = as_unit_frames(data.frames)
     ahead = truth[:, context:]
 

@@ -3,7 +3,7 @@
 R/config.json       everything that reproduces the run: model, options, data card, versions
 R/metrics.jsonl     one JSON object a line, every hundred steps
 R/checkpoints/      step_00001000.npz, ...: flat NumPy archives, written whole or not at all, no pickles
-R/snapshots/        frames that show how far learning was, for models that draw them
+R/snapshots/        step_00000500.npz, ...: arrays that show how far learning was; learning.gif is made of them
 R/curves.png        the metrics, drawn
 """
 
@@ -145,18 +145,18 @@ class Run:
 
     # Snapshots
 
-    def save_snapshot(self, step: int, frames: np.ndarray) -> None:
-        """Keep frames in [0, 1] that show how far learning was at this step."""
+    def save_snapshot(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays that show how far learning was at this step."""
         with atomic_write(self._snapshot(step)) as file:
-            np.save(file, (np.clip(frames, 0, 1) * 255).round().astype(np.uint8), allow_pickle=False)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
-    def snapshots(self) -> tuple[list[int], list[np.ndarray]]:
-        """The steps that have a snapshot, in order, and their frames in [0, 1]."""
-        steps = _numbered(self.folder / "snapshots", "npy")
-        return steps, [np.load(self._snapshot(step), allow_pickle=False) / np.float32(255) for step in steps]
+    def snapshots(self) -> dict[int, dict[str, np.ndarray]]:
+        """The snapshots by step, in order. Raises UserError when one is damaged."""
+        steps = _numbered(self.folder / "snapshots", "npz")
+        return {step: read_arrays(self._snapshot(step), "snapshot") for step in steps}
 
     def _snapshot(self, step: int) -> Path:
-        return self.folder / "snapshots" / f"step_{step:08d}.npy"
+        return self.folder / "snapshots" / f"step_{step:08d}.npz"
 
     # Checkpoints
 
@@ -230,16 +230,23 @@ def load_tree(path: Path, like: Tree) -> Tree:
     Raises UserError when the file is damaged or its arrays have other names or shapes. Runs no code from it.
     """
     flat, structure = _flat(like)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            leaves = {name: archive[name] for name in flat}
-    except KeyError as error:
-        raise UserError(f"{path}: belongs to another model: {str(error.args[0]).split(' is ')[0]}") from None
-    except Exception:  # damaged bytes make the readers of zip and npy fail in more ways than can be listed
-        raise UserError(f"{path}: the checkpoint is damaged") from None
+    leaves = read_arrays(path, "checkpoint")
     for name, leaf in flat.items():
-        if not isinstance(leaves[name], np.ndarray):
-            raise UserError(f"{path}: the checkpoint is damaged")
+        if name not in leaves:
+            raise UserError(f"{path}: belongs to another model: {name}")
         if leaves[name].shape != leaf.shape or leaves[name].dtype != leaf.dtype:
             raise UserError(f"{path}: belongs to another model: '{name}' is {list(leaves[name].shape)}")
     return jax.tree_util.tree_unflatten(structure, [jax.numpy.asarray(leaves[name]) for name in flat])
+
+
+def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz. Raises UserError when the file, which the message calls `what`, is damaged. Runs no code
+    from it."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive}
+    except Exception:  # damaged bytes make the readers of zip and npy fail in more ways than can be listed
+        raise UserError(f"{path}: the {what} is damaged") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise UserError(f"{path}: the {what} is damaged")
+    return arrays
