@@ -9,6 +9,8 @@ from worldmodel.cli import run_script
 from worldmodel.config import require_at_least
 from worldmodel.files import UserError
 
+LAST_PORT = 65535
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -64,10 +66,12 @@ def main(options: Options) -> None:
 
 def listen(port: int) -> socket.socket:
     """A port that only this machine can reach. Raises UserError when it cannot be had."""
+    if not 0 <= port <= LAST_PORT:
+        raise UserError(f"--port must be between 0 and {LAST_PORT}, not {port}")
     try:
         return socket.create_server(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        reason = os.strerror(error.errno) if isinstance(error, OSError) else "not between 0 and 65535"
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise UserError(f"--port {port}: cannot be used: {reason}; another one, or 0, may be free") from None
 
 

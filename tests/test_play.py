@@ -258,7 +258,7 @@ def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_pat
             (("--run", dvbf_run, "--port", 0, "--data", other), "other.npz: its states do not follow"),
             (("--run", dvbf_run, "--port", 0, "--context", 4), "--context must be at least 5"),
             (("--run", dvbf_run, "--port", port), f"--port {port}: cannot be used: Address already in use;"),
-            (("--run", dvbf_run, "--port", 65536), "--port 65536: cannot be used: not between 0 and 65535"),
+            (("--run", dvbf_run, "--port", 65536), "--port must be between 0 and 65535, not 65536"),
         ):
             result = run_script("play.py", *arguments)
             assert result.returncode == 2, result.stderr
