@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 
 from worldmodel.cli import use_compilation_cache
 
@@ -17,6 +20,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 use_compilation_cache()
 
 import jax
+from flax import nnx
 
 from worldmodel.collecting import collect_pendulum
 from worldmodel.dvbf import DVBF
@@ -42,6 +46,22 @@ def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[s
 
 def assert_ok(result: subprocess.CompletedProcess[str]) -> None:
     assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. Not for the whole session: while it is there, an event loop runs in this thread."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+        found = next(filter(None, map(shutil.which, (*names, own))), None)
+        if found is None:
+            pytest.skip(
+                "no Chromium or Chrome to look at pages with: install one (apt install chromium), or let"
+                " playwright fetch its own (.venv/bin/playwright install chromium)"
+            )
+        with playwright.chromium.launch(executable_path=found, args=["--no-sandbox"]) as browser:
+            yield browser
 
 
 def width(picture: Path) -> int:
@@ -117,9 +137,13 @@ def tiny_dvbf(request: pytest.FixtureRequest) -> DVBF:
     return make_tiny_dvbf(request.param)
 
 
-def make_tiny_dvbf(inference: str, **options: object) -> DVBF:
-    from flax import nnx
+def untrained_dvbf(data: Sequences) -> DVBF:
+    """A small model of the data's frames and actions."""
+    options, scale = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6), FrameScale.of(data, "test data")
+    return nnx.merge(*initialise(lambda rngs: DVBF(scale, options, rngs), jax.random.key(3)))
 
+
+def make_tiny_dvbf(inference: str, **options: object) -> DVBF:
     scale = FrameScale(
         frame_shape=(4, 4), action_size=2, pixel_mean=0.4, pixel_std=0.3, frame_variance=1.2, action_scale=1.5
     )

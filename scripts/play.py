@@ -1,0 +1,76 @@
+"""Drive the dream: push the true pendulum in a browser, and see a trained DVBF imagine it under the same pushes."""
+
+import dataclasses
+import os
+import socket
+from pathlib import Path
+
+from worldmodel.cli import run_script
+from worldmodel.config import require_at_least
+from worldmodel.files import UserError
+
+LAST_PORT = 65535
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    run: Path
+    """Run folder of a DVBF trained on a pendulum."""
+    data: Path | None = None
+    """Data set that shows the true pendulum, an .npz with its states; default: what the run was trained on."""
+    context: int | None = None
+    """True frames that the model is shown before it dreams (K); default: as many as the run's initial state needs."""
+    port: int = 8000
+    """Port of the page, on this machine alone; 0 takes a free one."""
+    seed: int = 0
+    """Seed of the random starts."""
+
+
+def main(options: Options) -> None:
+    require_at_least("--seed", options.seed, 0)
+    with listen(options.port) as listener:
+        import jax
+        from aiohttp import web
+
+        from worldmodel.evaluation import AngleReader
+        from worldmodel.live import latent_cloud
+        from worldmodel.rollouts import open_dvbf
+        from worldmodel.sequences import as_unit_frames, load_sequences
+        from worldmodel.serving import Player, Stage, make_app
+        from worldmodel.simulator import PendulumSimulator
+
+        run, model = open_dvbf(options.run)
+        path = options.data or Path(run.card.path)
+        data = load_sequences(path)
+        run.check_fits(data, path)
+        simulator = PendulumSimulator.of(data, str(path))
+        context = model.options.initial_frames if options.context is None else options.context
+        require_at_least("--context", context, model.options.initial_frames)
+        if data.length < model.options.initial_frames:
+            raise UserError(
+                f"{path}: has {data.length} frames, but the initial state needs {model.options.initial_frames}"
+            )
+
+        reader = AngleReader.of(as_unit_frames(simulator.album)[None], simulator.album_angles[None])
+        stage = Stage(model, simulator, reader, *latent_cloud(model, data), context)
+        warm_key, key = jax.random.split(jax.random.key(options.seed))
+        warm_up = Player(stage, warm_key)
+        for _ in range(2):
+            warm_up.next_moment()  # compiles a start and a step, so that no browser waits for them
+        print(f"open http://127.0.0.1:{listener.getsockname()[1]}/ in a browser (Ctrl-C ends)", flush=True)
+        web.run_app(make_app(stage, key), sock=listener, print=None, access_log=None)
+
+
+def listen(port: int) -> socket.socket:
+    """A port that only this machine can reach. Raises UserError when it cannot be had."""
+    if not 0 <= port <= LAST_PORT:
+        raise UserError(f"--port must be between 0 and {LAST_PORT}, not {port}")
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise UserError(f"--port {port}: cannot be used: {reason}; another one, or 0, may be free") from None
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)
