@@ -17,9 +17,9 @@ from worldmodel.envs.pendulum import PendulumParams, pendulum_step
 from worldmodel.evaluation import degrees_apart, wrap
 from worldmodel.sequences import spread_over
 
-DIRECTIONS = 2000
+DIRECTIONS = 1000
 """from which a cloud is looked at, to find the one in which it is most hollow"""
-LOOKED_AT = 1000
+LOOKED_AT = 3000
 """points, at most, that are looked at to find it"""
 NEAR = 0.3
 """how far from a state, in standard deviations of the data's states, the frames are that a tangent is fitted on"""
