@@ -86,19 +86,22 @@ def main(options: Options) -> int:
         return run_overfit(task(model), data, options, reconstruct)
     if options.find_lr:
         return run_range_test(task(options.model), data, options)
-    run = start_or_resume(options, "dvbf", card)
-    trained, finished = fit(run, task(options.model), data, options)
-    draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
+    runs = start_or_resume(options, "dvbf", card)
+    models, finished = fit(runs, task(options.model), data, options)
+    for run, model in zip(runs, models, strict=True):
+        draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
+        if not finished:
+            continue
+        if snapshots := run.snapshots():
+            watched.animate(run.folder / "learning.gif", snapshots)
+        found = health.measure(model, validation)
+        problems = [problem.name for problem in found.problems()]
+        write_json(run.folder / "health.json", dataclasses.asdict(found) | {"problems": problems})
+        print(f"{run.folder}: trained; pictures: curves.png, learning.gif")
+        print(found.in_words())
     if not finished:
-        print(f"{run.folder}: stopped and saved; --resume goes on from here")
+        print(f"{options.out}: stopped and saved; --resume goes on from here")
         return INTERRUPTED
-    if snapshots := run.snapshots():
-        watched.animate(run.folder / "learning.gif", snapshots)
-    print(f"{run.folder}: trained; pictures: curves.png, learning.gif")
-    found = health.measure(trained, validation)
-    problems = [problem.name for problem in found.problems()]
-    write_json(run.folder / "health.json", dataclasses.asdict(found) | {"problems": problems})
-    print(found.in_words())
     return 0
 
 

@@ -61,26 +61,27 @@ def main(options: Options) -> int:
         return run_overfit(task(sharpened(options.model, card.scale)), data, options, reconstruct)
     if options.find_lr:
         return run_range_test(task(options.model), data, options)
-    run = start_or_resume(options, "static_vae", card)
-    model, finished = fit(run, task(options.model), data, options)
-    draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
+    runs = start_or_resume(options, "static_vae", card)
+    models, finished = fit(runs, task(options.model), data, options)
+    for run, model in zip(runs, models, strict=True):
+        draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
+        if not finished:
+            continue
+        posterior = model.posterior(frames)
+        report = report_posterior(posterior, frames, reconstruct(model, frames))
+        write_json(run.folder / "posterior.json", report.to_json())
+        draw_posterior(run.folder / "posterior.png", report.kl, report.std)
+        if snapshots := run.snapshots():
+            pictures = [arrays["frames"] for arrays in snapshots.values()]
+            animate_grid(run.folder / "learning.gif", list(snapshots), pictures, shown)
+        walk = latent_walk(np.asarray(posterior.mean()))
+        animate_walk(run.folder / "latent_walk.gif", np.clip(model.emission(walk).mean(), 0, 1))
+        print(f"{run.folder}: trained; pictures: curves.png, posterior.png, learning.gif, latent_walk.gif")
+        print(report.table())
+        print("\n".join(report.in_words()))
     if not finished:
-        print(f"{run.folder}: stopped and saved; --resume goes on from here")
+        print(f"{options.out}: stopped and saved; --resume goes on from here")
         return INTERRUPTED
-
-    posterior = model.posterior(frames)
-    report = report_posterior(posterior, frames, reconstruct(model, frames))
-    write_json(run.folder / "posterior.json", report.to_json())
-    draw_posterior(run.folder / "posterior.png", report.kl, report.std)
-    if snapshots := run.snapshots():
-        pictures = [arrays["frames"] for arrays in snapshots.values()]
-        animate_grid(run.folder / "learning.gif", list(snapshots), pictures, shown)
-    walk = latent_walk(np.asarray(posterior.mean()))
-    animate_walk(run.folder / "latent_walk.gif", np.clip(model.emission(walk).mean(), 0, 1))
-
-    print(f"{run.folder}: trained; pictures: curves.png, posterior.png, learning.gif, latent_walk.gif")
-    print(report.table())
-    print("\n".join(report.in_words()))
     return 0
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 from worldmodel.dvbf import DVBF
 from worldmodel.files import UserError, atomic_folder, atomic_write, read_json, write_json
 from worldmodel.options import DVBFOptions
-from worldmodel.runs import KEPT_CHECKPOINTS, DataCard, Run, load_tree, save_tree
+from worldmodel.runs import KEPT_CHECKPOINTS, DamagedError, DataCard, Run, load_tree, save_tree
 from worldmodel.sequences import Sequences
 from worldmodel.training import TrainState, initial_state
 
@@ -91,14 +91,15 @@ def test_data_that_does_not_fit_a_run_is_refused(run: Run, pendulum_data: Sequen
 def test_a_checkpoint_comes_back_bit_for_bit(run: Run):
     state = tiny_state(seed=3)._replace(step=jnp.asarray(40, jnp.int32))
     run.save_checkpoint(state)
-    back = run.restore_checkpoint(tiny_state())
-    assert back is not None
-    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(back.params), strict=True):
+    back = run.load_checkpoint(40, tiny_state())
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert int(back.step) == 40
-    assert (jax.random.key_data(back.key) == jax.random.key_data(state.key)).all()
-    model = run.restore_model(lambda rngs: DVBF(make_tiny_dvbf("fusion").scale, make_tiny_dvbf("fusion").options, rngs))
+    model = run.restore_model(build_tiny)
     np.testing.assert_array_equal(jax.tree.leaves(nnx.split(model)[1])[0], jax.tree.leaves(state.params)[0])
+
+
+def build_tiny(rngs: nnx.Rngs) -> DVBF:
+    return DVBF(make_tiny_dvbf("fusion").scale, make_tiny_dvbf("fusion").options, rngs)
 
 
 def test_only_the_last_checkpoints_are_kept(run: Run):
@@ -107,14 +108,24 @@ def test_only_the_last_checkpoints_are_kept(run: Run):
     assert run.checkpoint_steps() == [4, 5, 6][-KEPT_CHECKPOINTS:]
 
 
-def test_a_damaged_checkpoint_is_one_line(run: Run):
-    run.save_checkpoint(tiny_state())
-    path = next((run.folder / "checkpoints").iterdir())
-    whole = path.read_bytes()
-    for damage in (b"", whole[: len(whole) // 2], b"x" * 100):
-        path.write_bytes(damage)
-        with pytest.raises(UserError, match="damaged"):
-            run.restore_checkpoint(tiny_state())
+def test_of_a_damaged_checkpoint_the_one_before_is_used(run: Run, capsys: pytest.CaptureFixture):
+    for step in (10, 20):
+        run.save_checkpoint(tiny_state(seed=step)._replace(step=jnp.asarray(step, jnp.int32)))
+    first, newest = sorted((run.folder / "checkpoints").iterdir())
+    whole = newest.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 0xFF
+    for damage in (b"", whole[: len(whole) // 2], b"x" * 100, bytes(flipped)):
+        newest.write_bytes(damage)
+        with pytest.raises(DamagedError, match="damaged"):
+            run.load_checkpoint(20, tiny_state())
+        model = run.restore_model(build_tiny)
+        expected = jax.tree.leaves(tiny_state(seed=10).params)[0]
+        np.testing.assert_array_equal(jax.tree.leaves(nnx.split(model)[1])[0], expected)
+        assert "step_00000020.npz: the checkpoint is damaged; the one before is used" in capsys.readouterr().err
+    first.write_bytes(b"")
+    with pytest.raises(UserError, match="has no whole checkpoint"):
+        run.restore_model(build_tiny)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):
@@ -166,7 +177,7 @@ def test_metrics_after_the_checkpoint_and_torn_lines_are_dropped(run: Run):
         run.append_metrics({"step": step, "elbo": 1.0})
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4')
-    run.drop_metrics_after(200)
+    run.forget_metrics_after(200)
     assert [line["step"] for line in run.metrics()] == [100, 200]
     assert all(json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines())
 

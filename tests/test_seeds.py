@@ -1,20 +1,28 @@
+"""Seeds trained together, on one device and on several."""
+
+import json
+import subprocess
+import sys
+import textwrap
+
 import jax
 import numpy as np
-from conftest import TINY
+import pytest
+from conftest import SMALL_DVBF, TINY, assert_ok, run_script
 from flax import nnx
 
 from worldmodel.dvbf import DVBF
 from worldmodel.objectives import dvbf_loss
 from worldmodel.options import DVBFOptions
 from worldmodel.scaling import FrameScale
-from worldmodel.seeds import train_seeds
+from worldmodel.seeds import make_mesh, train_seeds
 from worldmodel.sequences import Sequences
 
 
 def test_seeds_trained_together_equal_those_trained_alone(pendulum_data: Sequences):
     scale = FrameScale.of(pendulum_data, "data")
 
-    def train(seeds: list[int]) -> list[dict[str, np.ndarray]]:
+    def train(seeds: list[int]) -> list[list[np.ndarray]]:
         models = train_seeds(
             "dvbf",
             lambda rngs: DVBF(scale, DVBFOptions(**TINY), rngs),
@@ -32,3 +40,93 @@ def test_seeds_trained_together_equal_those_trained_alone(pendulum_data: Sequenc
     for a, b in zip(together[1], alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert any(np.abs(a - b).max() > 0.01 for a, b in zip(together[0], together[1], strict=True))
+
+
+def test_runs_of_many_seeds_are_runs_of_their_own(data_file, tmp_path):
+    group, alone = tmp_path / "group", tmp_path / "alone"
+    train = ("train_dvbf.py", "--data", data_file, *SMALL_DVBF)
+    assert_ok(run_script(*train, "--out", group, "--seed", 3, "--seeds", 2))
+    assert_ok(run_script(*train, "--out", alone, "--seed", 4))
+    assert sorted(path.name for path in group.iterdir()) == ["seed_3", "seed_4"]
+
+    def curve(run) -> list[dict]:
+        return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+    for one, other in zip(curve(group / "seed_4"), curve(alone), strict=True):
+        assert one["step"] == other["step"]
+        assert one.keys() == other.keys()
+        if "loss" in one:
+            assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+    together, single = (json.loads((run / "config.json").read_text())["options"] for run in (group / "seed_4", alone))
+    assert together | {"out": str(alone)} == single
+    assert curve(group / "seed_3")[1]["loss"] != curve(group / "seed_4")[1]["loss"]
+
+    refused = run_script(*train, "--out", group, "--seed", 4, "--seeds", 2)
+    assert refused.returncode == 2
+    assert "seed_4: holds a run already" in refused.stderr
+    assert not (group / "seed_5").exists()
+    # together or alone, each goes on from where it was
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", group, "--resume", "--steps", 150))
+    result = run_script("train_dvbf.py", "--data", data_file, "--out", group / "seed_3", "--resume", "--steps", 160)
+    assert_ok(result)
+    assert [curve(group / f"seed_{seed}")[-1]["step"] for seed in (3, 4)] == [160, 150]
+
+
+MANY_DEVICES = """
+    import json, sys
+    import jax
+    import numpy as np
+    from worldmodel.collecting import collect_pendulum
+    from worldmodel.dvbf import DVBF
+    from worldmodel.envs.pendulum import PAPER
+    from worldmodel.objectives import dvbf_loss
+    from worldmodel.options import DVBFOptions
+    from worldmodel.scaling import FrameScale
+    from worldmodel.seeds import Trainings
+
+    data = collect_pendulum(0, 64, 15, PAPER, 16)
+    scale = FrameScale.of(data, "data")
+    options = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6, mixture_hidden_size=5, initial_frames=2)
+    batches = []
+
+    def loss(model, frames, actions, key, step):
+        jax.debug.inspect_array_sharding(frames, callback=batches.append)
+        return dvbf_loss(model, frames, actions, key, step, steps=30)
+
+    found = {}
+    for seeds in ([0], [0, 1, 2, 3]):
+        trainings = Trainings(lambda rngs: DVBF(scale, options, rngs), loss, data, seeds, 30, 8, 1e-3, 8)
+        curve = [[metrics["loss"] for metrics in trainings.train(10)] for _ in range(3)]
+        found[len(seeds)] = {
+            "curve": curve,
+            "mesh": dict(trainings.mesh.shape),
+            "seeds_on_one": trainings._state.step.addressable_shards[0].data.shape[0],
+            "batch_on_one": batches[-1].shard_shape((len(seeds), 8, 8, 16, 16)),
+        }
+    print(json.dumps(found))
+"""
+
+
+def test_many_devices_give_the_same_curve_and_share_the_work():
+    def curves(devices: int) -> dict:
+        code = f"import os\nos.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count={devices}'\n"
+        code += textwrap.dedent(MANY_DEVICES)
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+    one, eight = curves(1), curves(8)
+    for seeds in ("1", "4"):
+        np.testing.assert_allclose(eight[seeds]["curve"], one[seeds]["curve"], rtol=2e-4)
+        assert one[seeds]["mesh"] == {"seed": 1, "data": 1}
+    # one seed: its batch of 8 is split over all devices; four seeds: two devices for each
+    assert eight["1"]["mesh"] == {"seed": 1, "data": 8}
+    assert eight["1"]["batch_on_one"] == [1, 1, 8, 16, 16]
+    assert eight["4"]["mesh"] == {"seed": 4, "data": 2}
+    assert eight["4"]["seeds_on_one"] == 1
+    assert eight["4"]["batch_on_one"] == [1, 4, 8, 16, 16]
+
+
+def test_devices_that_share_nothing_evenly_stay_idle():
+    assert dict(make_mesh(3, 5).shape) == {"seed": 1, "data": 1}
+    assert make_mesh(1, 32).axis_names == ("seed", "data")

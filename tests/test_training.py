@@ -19,6 +19,8 @@ from worldmodel.training import (
     warm_up_and_cosine,
 )
 
+ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
 
 def tiny_data() -> DeviceData:
     random = np.random.default_rng(0)
@@ -30,7 +32,7 @@ def tiny_chunk():
     graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
     optimiser = make_optimiser(1e-3)
     train_step = make_train_step(graphdef, lambda *arguments: dvbf_loss(*arguments, steps=10), optimiser)
-    chunk = make_train_chunk(train_step, batch_size=4, window=6)
+    chunk = make_train_chunk(train_step, batch_size=4, window=6, sharding=ONE_DEVICE)
     return chunk, lambda: initial_state(jax.tree.map(jnp.copy, params), optimiser, jax.random.key(7))
 
 
@@ -60,8 +62,8 @@ def test_a_chunk_equals_a_plain_loop_of_optax_updates():
     def loss(model, frames, actions, key, step):
         return dvbf_loss(model, frames, actions, key, step, steps=10)
 
-    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), batch_size=4, window=6)
-    state, metrics = jax.jit(chunk)(TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), key), data, 3)
+    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), batch_size=4, window=6, sharding=ONE_DEVICE)
+    state, metrics = jax.jit(chunk)(initial_state(params, optimiser, key), data, 3)
 
     losses = []
     for step in range(3):

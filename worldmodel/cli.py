@@ -3,6 +3,7 @@
 Nothing heavy is imported here, and scripts import JAX inside their main, so that --help answers at once.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -11,11 +12,12 @@ from typing import Any, TypeVar
 
 import tyro
 
-from worldmodel.config import read_options
+from worldmodel.config import SEED_FOLDER, read_options
 from worldmodel.files import UserError
 
 Options = TypeVar("Options")
 
+SEED_CONFIGS = f"{SEED_FOLDER}[0-9]*/config.json"
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -42,13 +44,17 @@ def run_script(main: Callable[[Options], int | None], options: type[Options], de
 
 
 def saved_options(kind: type[Options], arguments: list[str]) -> Options | None:
-    """The options that the run in --out was started with, or None where there is no run."""
+    """The options that the run in --out was started with, or the runs in it; None where there is no run."""
     for position, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--out":
             folder = Path(value or "".join(arguments[position + 1 : position + 2]))
             if (folder / "config.json").is_file():
                 return read_options(folder, kind)
+            seeds = sorted(int(path.parent.name[len(SEED_FOLDER) :]) for path in folder.glob(SEED_CONFIGS))
+            if seeds:
+                first: Any = read_options(folder / f"{SEED_FOLDER}{seeds[0]}", kind)
+                return dataclasses.replace(first, out=folder, seed=seeds[0], seeds=len(seeds))
     return None
 
 

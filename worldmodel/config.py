@@ -11,6 +11,9 @@ from worldmodel.files import UserError, read_json
 
 T = TypeVar("T")
 
+SEED_FOLDER = "seed_"
+"""begins the name of a run's folder within that of several seeds"""
+
 
 def from_json(kind: type[T], value: dict[str, Any]) -> T:
     """A dataclass from a JSON object; fields may be dataclasses, paths and tuples of numbers, and fields that

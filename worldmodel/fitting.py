@@ -10,31 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from tqdm import tqdm
 
 from worldmodel.files import UserError
-from worldmodel.networks import initialise
 from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
-from worldmodel.runs import DataCard, Run
+from worldmodel.runs import DamagedError, DataCard, Run, refuse_existing_run
+from worldmodel.seeds import LOG_EVERY, Trainings
 from worldmodel.sequences import Sequences, hold_out, load_sequences
-from worldmodel.training import (
-    Loss,
-    TrainState,
-    initial_state,
-    make_optimiser,
-    make_train_chunk,
-    make_train_step,
-    to_device,
-    warm_up_and_cosine,
-)
+from worldmodel.training import Loss
 
-LOG_EVERY = 100
-"""steps between two lines of metrics.jsonl; also the steps that run in one dispatch"""
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
 WARN_FROM = 0.3
@@ -66,19 +52,21 @@ def load_training_data(options: TrainingOptions, window: int) -> tuple[Sequences
     return *hold_out(data, options.validation_share, str(options.data)), card
 
 
-def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
-    """The keys of a run: one for the initial parameters, one for all of training."""
-    parameters, training = jax.random.split(jax.random.key(seed))
-    return parameters, training
-
-
-def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
-    """The run folder for these options: a new one, or with --resume the one that is there.
+def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list[Run]:
+    """The run folders for these options, one for each seed: new ones, or with --resume those that are there.
 
     Raises UserError when a new run would overwrite another, or when a resumed one has other options or data.
     """
-    if not options.resume:
-        return Run.create(options.out, name, options.to_json(), card)
+    each = options.each_seed()
+    if options.resume:
+        return [resume(alone, name, card) for alone in each]
+    for folder in (options.out, *(alone.out for alone in each)):
+        refuse_existing_run(folder)
+    return [Run.create(alone.out, name, alone.to_json(), card) for alone in each]
+
+
+def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
+    """The run in options.out. Raises UserError when it has other options or data."""
     run = Run.open(options.out, name)
     if run.card.fingerprint != card.fingerprint:
         raise UserError(f"{options.data}: not the data that {options.out} was trained on ({run.card.path})")
@@ -95,59 +83,90 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     return run
 
 
-def fit(run: Run, task: Task, data: Sequences, options: TrainingOptions) -> tuple[Any, bool]:
-    """Train until `options.steps` or until Ctrl-C; give the model and whether training ended by itself.
+def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) -> tuple[list[Any], bool]:
+    """Train every run, all in one program, until `options.steps` or until Ctrl-C; give the models and whether training
+    ended by itself.
 
-    Goes on from the run's last checkpoint where there is one. Raises UserError when the loss is no longer a
-    number; the last good checkpoint stays.
+    Goes on from the last checkpoint that all runs have. Raises UserError when a loss is no longer a number; the last
+    good checkpoints stay.
     """
-    parameters_key, training_key = split_seed(options.seed)
-    graphdef, params = initialise(task.build, parameters_key)
-    optimiser = make_optimiser(warm_up_and_cosine(options.learning_rate, options.steps))
-    train_step = make_train_step(graphdef, task.loss, optimiser)
-    train_chunk = jax.jit(make_train_chunk(train_step, options.batch_size, task.window), donate_argnums=0)
-    state = initial_state(params, optimiser, training_key)
-    state = run.restore_checkpoint(state) or state
-    run.drop_metrics_after(int(state.step))
-    device_data = to_device(data)
+    trainings = Trainings(
+        task.build,
+        task.loss,
+        data,
+        [alone.seed for alone in options.each_seed()],
+        options.steps,
+        options.batch_size,
+        options.learning_rate,
+        task.window,
+    )
+    step = restore(runs, trainings)
 
-    def log(state: TrainState, metrics: dict[str, Any], bar: tqdm) -> dict[str, Any]:
-        step = int(state.step)
-        metrics = {"step": step} | metrics
-        if step % VALIDATE_EVERY == 0 or step >= options.steps or step == 0:
-            model = nnx.merge(graphdef, state.params)
-            validated, problems = task.validate(model)
-            metrics |= validated
-            if WARN_FROM * options.steps <= step < options.steps:
-                for problem in problems:
-                    bar.write(f"step {step}: {problem}", file=sys.stderr)
-            if task.snapshot is not None:
-                run.save_snapshot(step, task.snapshot(model))
-        run.append_metrics(metrics)
-        return metrics
+    def log(step: int, metrics: list[dict[str, Any]]) -> None:
+        validated: list[dict[str, Any]] = [{} for _ in runs]
+        if step % VALIDATE_EVERY == 0 or step >= options.steps:
+            for index, (run, model) in enumerate(zip(runs, trainings.models(), strict=True)):
+                validated[index], problems = task.validate(model)
+                if WARN_FROM * options.steps <= step < options.steps:
+                    for problem in problems:
+                        bar.write(f"{label(run, runs)}step {step}: {problem}", file=sys.stderr)
+                if task.snapshot is not None:
+                    run.save_snapshot(step, task.snapshot(model))
+        for run, trained, held_out in zip(runs, metrics, validated, strict=True):
+            run.append_metrics({"step": step} | trained | held_out)
 
-    with (
-        stop_on_interrupt() as interrupted,
-        progress_bar(task.name, options.steps, "step", done=int(state.step)) as bar,
-    ):
-        if int(state.step) == 0:
-            log(state, {}, bar)
-        while (step := int(state.step)) < options.steps and not interrupted():
+    def save() -> None:
+        for run, state in zip(runs, trainings.states(), strict=True):
+            run.save_checkpoint(state)
+
+    with stop_on_interrupt() as interrupted, progress_bar(task.name, options.steps, "step", done=step) as bar:
+        if step == 0:
+            log(0, [{}] * len(runs))
+        while step < options.steps and not interrupted():
             started = time.monotonic()
             updates = min(LOG_EVERY - step % LOG_EVERY, options.steps - step)
-            state, means = train_chunk(state, device_data, jnp.asarray(updates))
-            metrics = {name: float(value) for name, value in means.items()}
-            if not all(math.isfinite(value) for value in metrics.values()):
-                raise UserError(not_finite(run, int(state.step)))
-            metrics["steps_per_second"] = updates / (time.monotonic() - started)
-            metrics = log(state, metrics, bar)
+            metrics = trainings.train(updates)
+            step += updates
+            for run, of_run in zip(runs, metrics, strict=True):
+                if not all(map(math.isfinite, of_run.values())):
+                    raise UserError(not_finite(run, step))
+                of_run["steps_per_second"] = updates / (time.monotonic() - started)
+            log(step, metrics)
             bar.update(updates)
-            bar.set_postfix_str(f"ELBO {metrics['elbo']:.2f} nats/frame", refresh=False)
-            if int(state.step) % CHECKPOINT_EVERY == 0:
-                run.save_checkpoint(state)
-    if int(state.step) not in run.checkpoint_steps():
-        run.save_checkpoint(state)
-    return nnx.merge(graphdef, state.params), int(state.step) >= options.steps
+            bar.set_postfix_str(f"ELBO {np.median([m['elbo'] for m in metrics]):.2f} nats/frame", refresh=False)
+            if step % CHECKPOINT_EVERY == 0:
+                save()
+    if any(step not in run.checkpoint_steps() for run in runs):
+        save()
+    return trainings.models(), step >= options.steps
+
+
+def label(run: Run, runs: list[Run]) -> str:
+    """What begins a line about one of several runs."""
+    return "" if len(runs) == 1 else f"{run.folder}: "
+
+
+def restore(runs: list[Run], trainings: Trainings) -> int:
+    """Go on from the newest checkpoint that every run has and that is whole; give its step, 0 where there is none.
+
+    A damaged one is named on stderr and the one before is taken. Raises UserError when all are damaged.
+    """
+    common = set.intersection(*(set(run.checkpoint_steps()) for run in runs))
+    for step in sorted(common, reverse=True):
+        try:
+            states = [run.load_checkpoint(step, like) for run, like in zip(runs, trainings.states(), strict=True)]
+        except DamagedError as error:
+            print(f"warning: {error}; the one before is used", file=sys.stderr)
+            continue
+        trainings.load(states)
+        for run in runs:
+            run.forget_metrics_after(step)
+        return step
+    if common:
+        raise UserError(f"{runs[0].folder}: has no whole checkpoint")
+    for run in runs:
+        run.forget_metrics_after(-1)
+    return 0
 
 
 def not_finite(run: Run, step: int) -> str:

@@ -5,9 +5,9 @@ The defaults are the recipe. This file imports nothing heavy, so that a script's
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from worldmodel.config import require_at_least, require_positive, require_share
+from worldmodel.config import SEED_FOLDER, require_at_least, require_positive, require_share
 from worldmodel.files import UserError
 
 MODES = ("resume", "overfit_one_batch", "find_lr")
@@ -24,6 +24,9 @@ class TrainingOptions:
     """Run folder to write."""
     seed: int = 0
     """Seed of the initial parameters, of the batches and of all noise."""
+    seeds: int = 1
+    """How many runs to train at once, in one program: with more than one, runs of the seeds --seed, --seed + 1, ... in
+    the folders seed_0, seed_1, ... of --out, each a run of its own."""
     steps: int = 8000
     """Optimiser updates."""
     batch_size: int = 32
@@ -47,9 +50,19 @@ class TrainingOptions:
         plain = dataclasses.asdict(self) | {"data": str(self.data), "out": str(self.out)}
         return {name: value for name, value in plain.items() if name not in MODES}
 
+    def each_seed(self: Self) -> list[Self]:
+        """The options of each run, with which it could be trained or resumed alone."""
+        if self.seeds == 1:
+            return [self]
+        return [
+            dataclasses.replace(self, seed=seed, seeds=1, out=self.out / f"{SEED_FOLDER}{seed}")
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
+
     def check(self) -> None:
         """Raise UserError for values that no training can have."""
         require_at_least("--seed", self.seed, 0)
+        require_at_least("--seeds", self.seeds, 1)
         require_at_least("--steps", self.steps, 1)
         require_at_least("--batch-size", self.batch_size, 1)
         require_positive("--learning-rate", self.learning_rate)

@@ -11,6 +11,7 @@ import dataclasses
 import importlib.metadata
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,14 +121,19 @@ class Run:
     # Metrics
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(metrics) + "\n")
+        """Add a line. Raises UserError when it cannot be written."""
+        path = self.folder / "metrics.jsonl"
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
     def metrics(self) -> list[dict[str, Any]]:
         path = self.folder / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def drop_metrics_after(self, step: int) -> None:
+    def forget_metrics_after(self, step: int) -> None:
         """Forget the lines that a killed run wrote after its last checkpoint, and a torn last line."""
         path = self.folder / "metrics.jsonl"
         if not path.exists():
@@ -166,35 +172,36 @@ class Run:
 
     def save_checkpoint(self, state: TrainState) -> None:
         """Write the state beside the earlier ones, then forget all but the last few."""
-        save_tree(self._checkpoint(int(state.step)), state._replace(key=jax.random.key_data(state.key)))
+        save_tree(self._checkpoint(int(state.step)), state)
         for step in self.checkpoint_steps()[:-KEPT_CHECKPOINTS]:
             self._checkpoint(step).unlink()
 
-    def restore_checkpoint(self, like: TrainState) -> TrainState | None:
-        """The last state, or None where none was saved yet. `like` gives structure and shapes.
+    def load_checkpoint(self, step: int, like: Tree) -> Tree:
+        """What was saved at a step; `like` gives structure and shapes, of all of it or of a part.
 
-        Raises UserError when the checkpoint is damaged or belongs to another model.
+        Raises DamagedError when the checkpoint is damaged, and UserError when it belongs to another model.
         """
-        steps = self.checkpoint_steps()
-        if not steps:
-            return None
-        plain = like._replace(key=jax.random.key_data(like.key))
-        state = load_tree(self._checkpoint(steps[-1]), plain)
-        return state._replace(key=jax.random.wrap_key_data(state.key))
+        return load_tree(self._checkpoint(step), like)
 
     def restore_model(self, build: Callable[[nnx.Rngs], Model]) -> Model:
-        """The trained model: what `build` makes, with the parameters of the last checkpoint.
+        """The trained model: what `build` makes, with the parameters of the last checkpoint that is whole.
 
-        Raises UserError when there is no checkpoint, or when it is damaged or of another model.
+        Raises UserError when there is none, or when it is of another model.
         """
-        steps = self.checkpoint_steps()
-        if not steps:
-            raise UserError(f"{self.folder}: has no checkpoint yet")
         graphdef, params, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
-        return nnx.merge(graphdef, load_tree(self._checkpoint(steps[-1]), {"params": params})["params"])
+        for step in reversed(self.checkpoint_steps()):
+            try:
+                return nnx.merge(graphdef, self.load_checkpoint(step, {"params": params})["params"])
+            except DamagedError as error:
+                print(f"warning: {error}; the one before is used", file=sys.stderr)
+        raise UserError(f"{self.folder}: has no whole checkpoint")
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:08d}.npz"
+
+
+class DamagedError(UserError):
+    """A file of a run is torn or corrupted."""
 
 
 def refuse_existing_run(folder: Path) -> None:
@@ -240,13 +247,13 @@ def load_tree(path: Path, like: Tree) -> Tree:
 
 
 def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz. Raises UserError when the file, which the message calls `what`, is damaged. Runs no code
-    from it."""
+    """The arrays of an .npz. Raises DamagedError when the file, which the message calls `what`, is damaged. Runs no
+    code from it."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive}
     except Exception:  # damaged bytes make the readers of zip and npy fail in more ways than can be listed
-        raise UserError(f"{path}: the {what} is damaged") from None
+        raise DamagedError(f"{path}: the {what} is damaged") from None
     if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        raise UserError(f"{path}: the {what} is damaged")
+        raise DamagedError(f"{path}: the {what} is damaged")
     return arrays

@@ -1,18 +1,27 @@
-"""Many seeds of one model in one compiled program."""
+"""Training of one or many seeds of a model in one compiled program, spread over the devices.
 
+Each seed is a training of its own, with its own parameters, optimiser, batches and noise: the step is mapped over them.
+Devices share the seeds among them; where there are more devices than seeds, they share every batch. Over several
+processes (jax.distributed) the same program runs in each, over all of their devices.
+"""
+
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from worldmodel.fitting import LOG_EVERY, split_seed
 from worldmodel.networks import initialise
 from worldmodel.progress import progress_bar
 from worldmodel.sequences import Sequences
 from worldmodel.training import (
     Loss,
+    TrainState,
     initial_state,
     make_optimiser,
     make_train_chunk,
@@ -20,6 +29,84 @@ from worldmodel.training import (
     to_device,
     warm_up_and_cosine,
 )
+
+LOG_EVERY = 100
+"""steps between two lines of metrics.jsonl; also the steps that run in one dispatch"""
+
+
+def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The keys of a run: one for the initial parameters, one for all of training."""
+    parameters, training = jax.random.split(jax.random.key(seed))
+    return parameters, training
+
+
+def make_mesh(seeds: int, batch_size: int) -> Mesh:
+    """All devices (of all processes) as a grid of axes "seed" and "data": as many rows as share the seeds evenly, and
+    in each as many devices as share a batch evenly. Devices that fit neither stay idle."""
+    devices = jax.devices()
+    rows = math.gcd(seeds, len(devices))
+    columns = math.gcd(batch_size, len(devices) // rows)
+    return Mesh(np.array(devices[: rows * columns]).reshape(rows, columns), ("seed", "data"))
+
+
+class Trainings:
+    """One training for each seed. What it gives to the outside is on the host and the same in every process."""
+
+    def __init__(
+        self,
+        build: Callable[[nnx.Rngs], nnx.Module],
+        loss: Loss,
+        data: Sequences,
+        seeds: list[int],
+        steps: int,
+        batch_size: int,
+        learning_rate: float,
+        window: int,
+    ):
+        """Nothing is trained yet: every seed is at step 0."""
+        self.mesh = make_mesh(len(seeds), batch_size)
+        keys = [split_seed(seed) for seed in seeds]
+        optimiser = make_optimiser(warm_up_and_cosine(learning_rate, steps))
+        self._graphdef, _ = initialise(build, keys[0][0])
+        self.load([initial_state(initialise(build, first)[1], optimiser, later) for first, later in keys])
+        chunk = make_train_chunk(
+            make_train_step(self._graphdef, loss, optimiser), batch_size, window, self._sharding("data")
+        )
+        mapped = jax.vmap(chunk, in_axes=(0, None, None), spmd_axis_name="seed")
+        self._chunk = jax.jit(mapped, donate_argnums=0)
+        self._data = jax.device_put(to_device(data), self._sharding())
+
+    def _sharding(self, *axes: str) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def load(self, states: list[TrainState]) -> None:
+        """Go on from one state a seed."""
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+        self._state = jax.device_put(stacked, self._sharding("seed"))
+
+    def states(self) -> list[TrainState]:
+        """The state of every seed, in NumPy."""
+        stacked = self._to_host(self._state)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(stacked.step))]
+
+    def models(self) -> list[Any]:
+        """The model of every seed."""
+        stacked = self._to_host(self._state.params)
+        count = len(self._state.step)
+        return [
+            nnx.merge(self._graphdef, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), stacked)) for i in range(count)
+        ]
+
+    def train(self, updates: int) -> list[dict[str, float]]:
+        """So many updates of every seed; the means of their metrics, by seed."""
+        self._state, means = self._chunk(self._state, self._data, jnp.asarray(updates))
+        means = self._to_host(means)
+        return [{name: float(value[i]) for name, value in means.items()} for i in range(len(means["loss"]))]
+
+    def _to_host(self, tree: Any) -> Any:
+        if jax.process_count() > 1:
+            return multihost_utils.process_allgather(tree, tiled=True)
+        return jax.device_get(tree)
 
 
 def train_seeds(
@@ -33,20 +120,13 @@ def train_seeds(
     learning_rate: float,
     window: int,
 ) -> list[Any]:
-    """One trained model for each seed, all trained by the same mapped step; equal, up to rounding, to the models
-    that a run with that seed alone gives."""
-    keys = [split_seed(seed) for seed in seeds]
-    optimiser = make_optimiser(warm_up_and_cosine(learning_rate, steps))
-    graphdef, _ = initialise(build, keys[0][0])
-    states = [initial_state(initialise(build, parameters)[1], optimiser, training) for parameters, training in keys]
-    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), batch_size, window)
-    train = jax.jit(jax.vmap(chunk, in_axes=(0, None, None)), donate_argnums=0)
-    device_data = to_device(data)
+    """One trained model for each seed, without a run folder; equal, up to rounding, to the models that a run with that
+    seed alone gives."""
+    trainings = Trainings(build, loss, data, seeds, steps, batch_size, learning_rate, window)
     with progress_bar(f"{name}, {len(seeds)} seeds", steps, "step") as bar:
         for done in range(0, steps, LOG_EVERY):
-            updates = min(LOG_EVERY, steps - done)
-            state, metrics = train(state, device_data, jnp.asarray(updates))
-            bar.update(updates)
-            bar.set_postfix_str(f"ELBO {float(jnp.median(metrics['elbo'])):.2f} nats/frame", refresh=False)
-    return [nnx.merge(graphdef, jax.tree.map(lambda leaf, i=i: leaf[i], state.params)) for i in range(len(seeds))]
+            metrics = trainings.train(min(LOG_EVERY, steps - done))
+            bar.update(min(LOG_EVERY, steps - done))
+            elbo = np.median([of_seed["elbo"] for of_seed in metrics])
+            bar.set_postfix_str(f"ELBO {elbo:.2f} nats/frame", refresh=False)
+    return trainings.models()

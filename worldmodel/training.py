@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Sharding
 
 from worldmodel.sequences import Sequences, as_unit_frames
 
@@ -25,7 +26,8 @@ class TrainState(NamedTuple):
     params: nnx.State
     optimiser: optax.OptState
     key: jax.Array
-    """never changes: the key of an update is this one with its step folded in"""
+    """the data of a key, which a file can hold. It never changes: the key of an update is this one with its step
+    folded in"""
 
 
 class DeviceData(NamedTuple):
@@ -59,7 +61,7 @@ def make_optimiser(schedule: optax.ScalarOrSchedule) -> optax.GradientTransforma
 
 
 def initial_state(params: nnx.State, optimiser: optax.GradientTransformation, key: jax.Array) -> TrainState:
-    return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), key)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), jax.random.key_data(key))
 
 
 def sample_windows(data: DeviceData, key: jax.Array, batch_size: int, window: int) -> tuple[jax.Array, jax.Array]:
@@ -96,17 +98,19 @@ def make_train_step(
 
 
 def make_train_chunk(
-    train_step: Callable, batch_size: int, window: int
+    train_step: Callable, batch_size: int, window: int, sharding: Sharding
 ) -> Callable[[TrainState, DeviceData, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """Many updates in one compiled program: (state, data, number of updates) -> (state, mean metrics).
+    """Many updates in one compiled program: (state, data, number of updates) -> (state, mean metrics). A batch is laid
+    out over the devices as `sharding` says.
 
     An update's randomness depends on the state's key and step alone, so that the same updates follow from a
     state however they are cut into chunks.
     """
 
     def update(state: TrainState, data: DeviceData) -> tuple[TrainState, dict[str, jax.Array]]:
-        window_key, loss_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        frames, actions = sample_windows(data, window_key, batch_size, window)
+        window_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
+        batch = sample_windows(data, window_key, batch_size, window)
+        frames, actions = jax.lax.with_sharding_constraint(batch, sharding)
         return train_step(state, frames, actions, loss_key)
 
     def train_chunk(state: TrainState, data: DeviceData, updates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
