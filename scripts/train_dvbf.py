@@ -48,6 +48,10 @@ CURVES = (
 def main(options: Options) -> int:
     options.check()
 
+    from worldmodel.cluster import is_writer, join
+
+    join(options)
+
     import jax
 
     from worldmodel import health
@@ -88,6 +92,8 @@ def main(options: Options) -> int:
         return run_range_test(task(options.model), data, options)
     runs = start_or_resume(options, "dvbf", card)
     models, finished = fit(runs, task(options.model), data, options)
+    if not is_writer():
+        return 0 if finished else INTERRUPTED
     for run, model in zip(runs, models, strict=True):
         draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
         if not finished:

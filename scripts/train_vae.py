@@ -34,6 +34,10 @@ CURVES = (
 def main(options: Options) -> int:
     options.check()
 
+    from worldmodel.cluster import is_writer, join
+
+    join(options)
+
     import numpy as np
 
     from baselines.static_vae import StaticVAE, latent_walk, reconstruct, report_posterior, vae_loss
@@ -63,6 +67,8 @@ def main(options: Options) -> int:
         return run_range_test(task(options.model), data, options)
     runs = start_or_resume(options, "static_vae", card)
     models, finished = fit(runs, task(options.model), data, options)
+    if not is_writer():
+        return 0 if finished else INTERRUPTED
     for run, model in zip(runs, models, strict=True):
         draw_curves(run.folder / "curves.png", run.metrics(), CURVES)
         if not finished:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from worldmodel.cluster import any_process, is_writer, wait_for_all
 from worldmodel.files import UserError
 from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
@@ -59,10 +60,17 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list
     """
     each = options.each_seed()
     if options.resume:
-        return [resume(alone, name, card) for alone in each]
+        runs = [resume(alone, name, card) for alone in each]
+        for run, alone in zip(runs, each, strict=True):
+            if is_writer() and alone.steps != run.config["options"]["steps"]:
+                run.change_steps(alone.steps)
+        return runs
     for folder in (options.out, *(alone.out for alone in each)):
         refuse_existing_run(folder)
-    return [Run.create(alone.out, name, alone.to_json(), card) for alone in each]
+    wait_for_all("no process has created a run yet")
+    if is_writer():
+        return [Run.create(alone.out, name, alone.to_json(), card) for alone in each]
+    return [Run(alone.out) for alone in each]
 
 
 def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
@@ -78,8 +86,6 @@ def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     done = max(run.checkpoint_steps(), default=0)
     if options.steps < done:
         raise UserError(f"{options.out}: has {done} steps already, more than --steps {options.steps}")
-    if options.steps != saved["steps"]:
-        run.change_steps(options.steps)
     return run
 
 
@@ -100,12 +106,15 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
         options.learning_rate,
         task.window,
     )
-    step = restore(runs, trainings)
+    step = saved = restore(runs, trainings)
 
     def log(step: int, metrics: list[dict[str, Any]]) -> None:
         validated: list[dict[str, Any]] = [{} for _ in runs]
-        if step % VALIDATE_EVERY == 0 or step >= options.steps:
-            for index, (run, model) in enumerate(zip(runs, trainings.models(), strict=True)):
+        models = trainings.models() if step % VALIDATE_EVERY == 0 or step >= options.steps else []
+        if not is_writer():
+            return
+        if models:
+            for index, (run, model) in enumerate(zip(runs, models, strict=True)):
                 validated[index], problems = task.validate(model)
                 if WARN_FROM * options.steps <= step < options.steps:
                     for problem in problems:
@@ -117,12 +126,13 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
 
     def save() -> None:
         for run, state in zip(runs, trainings.states(), strict=True):
-            run.save_checkpoint(state)
+            if is_writer():
+                run.save_checkpoint(state)
 
     with stop_on_interrupt() as interrupted, progress_bar(task.name, options.steps, "step", done=step) as bar:
         if step == 0:
             log(0, [{}] * len(runs))
-        while step < options.steps and not interrupted():
+        while step < options.steps and not any_process(interrupted()):
             started = time.monotonic()
             updates = min(LOG_EVERY - step % LOG_EVERY, options.steps - step)
             metrics = trainings.train(updates)
@@ -136,7 +146,8 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             bar.set_postfix_str(f"ELBO {np.median([m['elbo'] for m in metrics]):.2f} nats/frame", refresh=False)
             if step % CHECKPOINT_EVERY == 0:
                 save()
-    if any(step not in run.checkpoint_steps() for run in runs):
+                saved = step
+    if step != saved:
         save()
     return trainings.models(), step >= options.steps
 
@@ -159,14 +170,20 @@ def restore(runs: list[Run], trainings: Trainings) -> int:
             print(f"warning: {error}; the one before is used", file=sys.stderr)
             continue
         trainings.load(states)
-        for run in runs:
-            run.forget_metrics_after(step)
+        forget_metrics_after(step, runs)
         return step
     if common:
         raise UserError(f"{runs[0].folder}: has no whole checkpoint")
-    for run in runs:
-        run.forget_metrics_after(-1)
+    forget_metrics_after(-1, runs)
     return 0
+
+
+def forget_metrics_after(step: int, runs: list[Run]) -> None:
+    """Forget what runs that were killed wrote after their last common checkpoint."""
+    wait_for_all("every process has read its state")
+    for run in runs:
+        if is_writer():
+            run.forget_metrics_after(step)
 
 
 def not_finite(run: Run, step: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from worldmodel.config import SEED_FOLDER, require_at_least, require_positive, require_share
 from worldmodel.files import UserError
 
-MODES = ("resume", "overfit_one_batch", "find_lr")
+MODES = ("resume", "overfit_one_batch", "find_lr", "coordinator", "processes", "process_id")
 """options that say what to do now, and are no part of a run's configuration"""
 
 
@@ -44,6 +44,13 @@ class TrainingOptions:
     find_lr: bool = False
     """Instead of training, a learning-rate range test of 300 steps: a plot of the loss against the rate, and a
     suggestion."""
+    coordinator: str | None = None
+    """Train over several processes, each of which runs this same command: address (host:port) of the first; "auto"
+    asks SLURM, Open MPI or Kubernetes."""
+    processes: int | None = None
+    """How many processes there are, with a --coordinator that is an address."""
+    process_id: int | None = None
+    """Which of them this is, from 0, with a --coordinator that is an address."""
 
     def to_json(self) -> dict[str, Any]:
         """As config.json keeps them."""
@@ -69,6 +76,19 @@ class TrainingOptions:
         require_share("--validation-share", self.validation_share)
         if self.resume + self.overfit_one_batch + self.find_lr > 1:
             raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
+        self.check_processes()
+
+    def check_processes(self) -> None:
+        """Raise UserError when what is said of several processes does not fit together."""
+        address = self.coordinator not in (None, "auto")
+        if address != (self.processes is not None) or address != (self.process_id is not None):
+            raise UserError("--processes and --process-id go with a --coordinator that is an address, and it with them")
+        if self.processes is not None and self.process_id is not None:
+            require_at_least("--processes", self.processes, 1)
+            if not 0 <= self.process_id < self.processes:
+                raise UserError(f"--process-id must be between 0 and {self.processes - 1}, not {self.process_id}")
+        if self.coordinator is not None and (self.overfit_one_batch or self.find_lr):
+            raise UserError("--overfit-one-batch and --find-lr run in one process, without --coordinator")
 
 
 @dataclasses.dataclass(frozen=True)

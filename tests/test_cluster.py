@@ -1,0 +1,81 @@
+"""Training over several processes of one machine, which share nothing but files and a loopback connection."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCRIPTS, SMALL_DVBF, assert_ok, run_script
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def train_on_two(*arguments: object) -> list[subprocess.CompletedProcess[str]]:
+    """train_dvbf.py in two processes, one device each."""
+    command = [sys.executable, str(SCRIPTS / "train_dvbf.py"), *map(str, arguments)]
+    joined = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process-id")
+    processes = [
+        subprocess.Popen([*command, *joined, str(index)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for index in range(2)
+    ]
+    results = []
+    for process in processes:
+        out, err = process.communicate(timeout=300)
+        results.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    return results
+
+
+def curve(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_one_run_and_one_process_goes_on_with_it(data_file: Path, tmp_path: Path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", one, *SMALL_DVBF))
+    first, second = train_on_two("--data", data_file, "--out", two, *SMALL_DVBF)
+    assert_ok(first)
+    assert_ok(second)
+    assert "trained" in first.stdout
+    assert "trained" not in second.stdout  # one process writes
+    # the same curve, without doubled lines
+    assert [line["step"] for line in curve(two)] == [line["step"] for line in curve(one)] == [0, 100, 120]
+    for a, b in zip(curve(one)[1:], curve(two)[1:], strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=2e-3)
+    assert (two / "learning.gif").exists()
+
+    # two processes, then one, then two again
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", two, "--resume", "--steps", 150))
+    for result in train_on_two("--data", data_file, "--out", two, "--resume", "--steps", 180):
+        assert_ok(result)
+    assert [line["step"] for line in curve(two)] == [0, 100, 120, 150, 180]
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", one, "--resume", "--steps", 150))
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", one, "--resume", "--steps", 180))
+    parameters = []
+    for run in (one, two):
+        with np.load(run / "checkpoints" / "step_00000180.npz", allow_pickle=False) as archive:
+            parameters.append({name: archive[name] for name in archive if name.startswith("params/")})
+    for name, value in parameters[0].items():
+        np.testing.assert_allclose(parameters[1][name], value, rtol=2e-2, atol=2e-3, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--processes", 2), "--processes and --process-id go with a --coordinator"),
+        (("--coordinator", "127.0.0.1:1", "--processes", 2, "--process-id", 2), "--process-id must be between 0 and 1"),
+        (("--coordinator", "auto", "--find-lr"), "run in one process"),
+        (("--coordinator", "auto"), "--coordinator auto: cannot be joined"),
+    ],
+)
+def test_processes_that_do_not_fit_together(arguments: tuple, message: str, data_file: Path, tmp_path: Path):
+    result = run_script("train_dvbf.py", "--data", data_file, "--out", tmp_path / "run", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
