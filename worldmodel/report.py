@@ -22,6 +22,7 @@ from worldmodel.report_parts import MODELS, VAE_PARTS, Figure, Part
 from worldmodel.report_tables import (
     Evaluation,
     Table,
+    capitalised,
     error_table,
     facts_table,
     number,
@@ -157,7 +158,7 @@ def summarise_dvbf(folder: Path) -> Summary:
         summary = Summary(
             about=f"Shown {plural(found.context, 'frame')} of each of {plural(found.sequences, 'sequence')}"
             f" ({Path(found.data).name}), it imagined the next {found.horizon:,} from the actions alone.",
-            headline=f"{found.headline.title}, by imagined frames",
+            headline=f"{capitalised(found.headline.title)}, by imagined frames",
             tiles=tiles(found),
             tables=tables | ({"latents": [probe_table(found)]} if found.probes else {}),
         )

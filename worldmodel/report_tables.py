@@ -7,39 +7,13 @@ from typing import Any
 
 from worldmodel.config import from_json
 from worldmodel.files import UserError, read_json
-from worldmodel.forecasts import READING
+from worldmodel.forecasts import MEASURES, READING, Measure
 from worldmodel.health import Health
 
 CEILINGS = ("static VAE reconstruction", READING)
 """rows that have seen the frames that the others must foresee"""
 NOTHING = "–"
 """stands where there is no number"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """How one metric of evaluation.json is shown."""
-
-    name: str
-    title: str
-    """with its unit"""
-    form: str
-    """number format"""
-    unit: str = ""
-    """of a number that stands alone"""
-    factor: float = 1.0
-    larger_is_better: bool = False
-
-
-METRICS = (
-    Metric("angle_error_degrees", "Median angle error / degrees", ".1f", unit="°"),
-    Metric("share_within_30_degrees", "Sequences within 30 degrees", ".0%", larger_is_better=True),
-    Metric("energy_error", "Median energy error / J", ".2f"),
-    Metric("mse", "Pixel MSE × 1000", ".2f", factor=1000),
-    Metric("psnr", "PSNR / dB", ".1f", larger_is_better=True),
-    Metric("ssim", "SSIM", ".3f", larger_is_better=True),
-)
-"""in the order of the table; the first that a run has is its headline"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +53,8 @@ class Evaluation:
     """R^2 by probe and true state; empty without states"""
 
     @property
-    def headline(self) -> Metric:
-        return next(metric for metric in METRICS if metric.name in self.rows["model"])
+    def headline(self) -> Measure:
+        return next(metric for metric in MEASURES if metric.name in self.rows["model"])
 
     def when(self, horizon: int) -> str:
         """A horizon in frames, and in seconds where they are known."""
@@ -93,7 +67,7 @@ def read_evaluation(path: Path) -> Evaluation:
     try:
         horizon = _whole(found["horizon"])
         rows = {
-            row: {m.name: _estimates(metrics[m.name], horizon) for m in METRICS if m.name in metrics}
+            row: {m.name: _estimates(metrics[m.name], horizon) for m in MEASURES if m.name in metrics}
             for row, metrics in found["rows"].items()
         }
         samples, shown = found["samples"], [_whole(h) for h in found["shown_horizons"]]
@@ -257,10 +231,14 @@ def estimate_rows(columns: dict[str, list[Estimate]], form: str, factor: float, 
     ]
 
 
+def capitalised(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def error_table(found: Evaluation) -> Table:
     """Every metric at the shown horizons."""
     groups = []
-    for metric in METRICS:
+    for metric in MEASURES:
         columns = {
             name: [curves[metric.name][h - 1] for h in found.shown]
             for name, curves in found.rows.items()
@@ -269,7 +247,7 @@ def error_table(found: Evaluation) -> Table:
         if columns:
             better = "higher is better" if metric.larger_is_better else "lower is better"
             rows = estimate_rows(columns, metric.form, metric.factor, metric.larger_is_better)
-            groups.append(Group(f"{metric.title} ({better})", rows))
+            groups.append(Group(f"{capitalised(metric.title)} ({better})", rows))
     return Table(
         "Errors of imagined frames",
         f"{plural(found.sequences, 'sequence')}, {plural(found.context, 'frame')} observed. Small: 95% bootstrap"
