@@ -1,4 +1,4 @@
-"""The whole main job on Gymnasium's Pendulum-v1: collect, train the static VAE, train the DVBF, imagine.
+"""The whole main job on Gymnasium's Pendulum-v1: collect, train the static VAE, train the DVBF, imagine, report.
 
 Every stage is one of the other scripts, called as a person would call it. A stage whose result is there already
 is kept, so that a demo that was stopped goes on where it was; delete the folder to begin anew.
@@ -34,9 +34,9 @@ def main(options: Options) -> None:
     train_stage("static VAE", vae, "latent_walk.gif", *train_vae)
     train_dvbf = ("train_dvbf.py", "--data", train, "--out", dvbf, "--steps", "9000")
     train_stage("DVBF", dvbf, "health.json", *train_dvbf)
-    imagined = out / "imagined"
-    imagine = ("imagine.py", "--run", dvbf, "--data", test, "--out", imagined, "--context", "10")
-    stage("imagination", imagined / "horizon.png", *imagine, quiet=True)
+    evaluate = ("evaluate.py", "--run", dvbf, "--data", test, "--vae", vae, "--context", "10")
+    stage("imagination and its evaluation", dvbf / "evaluation", *evaluate, quiet=True)
+    stage("report", dvbf / "report.html", "report.py", "--run", dvbf, quiet=True)
     print_summary(out, time.monotonic() - started)
 
 
@@ -68,20 +68,19 @@ def print_summary(out: Path, seconds: float) -> None:
     from worldmodel.forecasts import summary_table
 
     print(f"\n== done in {seconds:.0f} s\n")
-    print(summary_table(read_json(out / "imagined" / "metrics.json")))
-    print("\npictures:")
+    print(summary_table(read_json(out / "dvbf" / "evaluation" / "evaluation.json")))
+    print()
     for picture, what in (
-        ("imagined/film_strip.png", "true and imagined frames side by side"),
-        ("imagined/rollouts.gif", "the same, moving, in real time"),
-        ("imagined/errors.png", "the error over the imagined horizon"),
+        ("dvbf/report.html", "everything below and more on one page, with how to read it: open it in a browser"),
+        ("dvbf/evaluation/film_strip.png", "true and imagined frames side by side"),
+        ("dvbf/evaluation/rollouts.gif", "the same, moving, in real time"),
+        ("dvbf/evaluation/counterfactuals.gif", "one beginning, five futures under other actions"),
         ("dvbf/learning.gif", "how the DVBF learnt: frames, imagined frames, latents"),
-        ("dvbf/curves.png", "the same in numbers"),
         ("vae/learning.gif", "how the static VAE learnt"),
         ("vae/latent_walk.gif", "the VAE's decoder along a walk through its latent space"),
-        ("vae/posterior.png", "how each of its latent dimensions is used"),
-        ("vae/curves.png", "its reconstruction against its KL"),
     ):
-        print(f"  {out / picture!s:<36} {what}")
+        print(f"  {out / picture!s:<48} {what}")
+    print(f"\npush the pendulum yourself: python scripts/play.py --run {out / 'dvbf'}")
 
 
 if __name__ == "__main__":

@@ -93,8 +93,10 @@ def test_the_table_shows_every_row_at_its_horizons(judged: dict):
     table = summary_table(judged).splitlines()
     assert table[0] == "100 sequences, 10 frames observed, 30 imagined"
     assert table[1].split()[-3:] == ["@1", "@10", "@30"]
-    errors = judged["rows"]["model"]["mse"]["value"]
-    assert table[2].split() == ["model", *(f"{errors[h - 1]:.4f}" for h in (1, 10, 30))]
+    errors = judged["rows"]["model"]["angle_error_degrees"]["value"]
+    assert table[2].split() == ["model", *(f"{errors[h - 1]:.3g}" for h in (1, 10, 30))]
+    pixels = judged["rows"]["model"]["mse"]["value"]
+    assert f"{1000 * pixels[9]:.2f}" in next(table[i + 1] for i, line in enumerate(table) if line.startswith("pixel"))
 
 
 def test_without_states_and_with_one_sequence_there_is_less_to_say(trained: DVBF, unseen: Sequences):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,9 +97,11 @@ def test_imagination_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp
 
 
 def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_path: Path):
-    vae, out = tmp_path / "vae", tmp_path / "evaluation"
+    vae, run = tmp_path / "vae", tmp_path / "dvbf"
+    out = run / "evaluation"
+    shutil.copytree(dvbf_run, run)
     assert_ok(run_script("train_vae.py", "--data", data_file, "--out", vae, *SMALL))
-    evaluate = ("evaluate.py", "--run", dvbf_run, "--data", data_file, "--out", out, "--vae", vae)
+    evaluate = ("evaluate.py", "--run", run, "--data", data_file, "--vae", vae)
     result = run_script(*evaluate, "--context", 6, "--futures", 12, "--sequences", 10)
     assert_ok(result)
     found = json.loads((out / "evaluation.json").read_text())
@@ -112,6 +115,12 @@ def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_
     pictures = ("errors", "futures", "reliability", "film_strip", "counterfactuals", "latent_cloud", "latent_paths")
     for name in (*pictures, "base_matrices", "eigenvalues", "decoder_circle"):
         assert width(out / f"{name}.png") > 600
+
+    assert_ok(run_script("report.py", "--run", run))
+    page = (run / "report.html").read_text()
+    assert "Not there yet" not in page
+    assert page.count("<img") == len(list(run.rglob("*.png"))) + len(list(run.rglob("*.gif")))
+    assert f"{1000 * found['rows']['model']['mse']['value'][8]:.2f}" in page
 
 
 @pytest.mark.parametrize(

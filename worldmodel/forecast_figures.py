@@ -25,7 +25,7 @@ from worldmodel.figures import (
     save_animation,
     save_figure,
 )
-from worldmodel.forecasts import READING
+from worldmodel.forecasts import MEASURES, READING
 
 STYLES = {
     "model": (BLUE, "-"),
@@ -37,15 +37,6 @@ STYLES = {
     READING: (SKY, (0, (1, 1))),
 }
 """colour and line of every row of a table"""
-LABELS = {
-    "mse": ("Pixel error", "mean squared error", "log"),
-    "psnr": ("Peak signal-to-noise ratio", "PSNR / dB", "linear"),
-    "ssim": ("Structural similarity", "SSIM (1: equal)", "linear"),
-    "angle_error_degrees": ("Angle", "median angle error / degrees", "log"),
-    "share_within_30_degrees": ("Not lost", "share within 30 degrees", "linear"),
-    "energy_error": ("Energy", "median energy error / J", "log"),
-}
-"""title, label and scale of every measure"""
 STRIP = 10
 """frames of a strip, at most"""
 
@@ -53,23 +44,24 @@ STRIP = 10
 def draw_errors(path: Path, judged: dict[str, Any]) -> None:
     """Every measure over the horizon, one line a row of the table, with its bootstrap band."""
     rows, dt = judged["rows"], judged["dt"]
-    measures = [name for name in LABELS if any(name in row for row in rows.values())]
+    measures = [measure for measure in MEASURES if any(measure.name in row for row in rows.values())]
     columns = 3
     lines = -(-len(measures) // columns)
     figure = new_figure(4.1 * columns, 3.1 * lines + 0.5)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     drawn: dict[str, Any] = {}
     for axis, measure in zip(axes, measures, strict=False):
-        title, label, scale = LABELS[measure]
         for name, row in rows.items():
-            if measure not in row:
+            if measure.name not in row:
                 continue
             colour, style = STYLES[name]
-            value, low, high = (np.array(row[measure][part]) for part in ("value", "low", "high"))
+            value, low, high = (measure.factor * np.array(row[measure.name][part]) for part in ("value", "low", "high"))
             time = np.arange(1, len(value) + 1) * (dt or 1)
             [drawn[name]] = axis.plot(time, value, linestyle=style, color=colour, linewidth=1.5)
             axis.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.set(title=title, ylabel=label, yscale=scale, xlabel="imagined time / s" if dt else "imagined frames")
+        axis.set(ylabel=measure.title, xlabel="imagined time / s" if dt else "imagined frames")
+        if not measure.larger_is_better:
+            axis.set_yscale("log")
         axis.grid(alpha=0.3)
     for axis in axes[len(measures) :]:
         axis.set_axis_off()

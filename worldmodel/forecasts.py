@@ -4,6 +4,7 @@ A prediction is an array of frames `[N, S, H, W(, C)]` in [0, 1] for the S frame
 horizon h, the h-th imagined frame. Beside the means stand sampled futures, which say how sure the model is.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -41,17 +42,34 @@ READING = "angle read off true frames"
 """the row of what reading an angle costs"""
 LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 """of the intervals whose coverage is counted"""
-MEASURES = {
-    "mse": ("frame MSE at imagined step", ".4f"),
-    "psnr": ("PSNR / dB", ".1f"),
-    "ssim": ("SSIM", ".3f"),
-    "angle_error_degrees": ("median angle error / degrees", ".2f"),
-    "share_within_30_degrees": ("share within 30 degrees", ".2f"),
-    "energy_error": ("median energy error / J", ".3f"),
-}
-"""title and number format of each, in the order of the tables"""
 SAMPLED_TOGETHER = 1600
 """futures in one compiled program"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """How a row's measure is shown, in tables, pictures and reports."""
+
+    name: str
+    title: str
+    """with its unit"""
+    form: str
+    """number format"""
+    unit: str = ""
+    """of a number that stands alone"""
+    factor: float = 1.0
+    larger_is_better: bool = False
+
+
+MEASURES = (
+    Measure("angle_error_degrees", "median angle error / degrees", ".3g", unit="°"),
+    Measure("share_within_30_degrees", "sequences within 30 degrees", ".0%", larger_is_better=True),
+    Measure("energy_error", "median energy error / J", ".2f"),
+    Measure("mse", "pixel MSE × 1000", ".2f", factor=1000),
+    Measure("psnr", "PSNR / dB", ".1f", larger_is_better=True),
+    Measure("ssim", "SSIM (1: equal)", ".3f", larger_is_better=True),
+)
+"""in the order of the tables; the first that a run has is its headline"""
 
 
 def shown_horizons(horizon: int) -> list[int]:
@@ -180,10 +198,14 @@ def summary_table(judged: dict[str, Any]) -> str:
         for name, values in rows.items():
             lines.append(f"  {name:<32}" + "".join(f"{values[h - 1]:>9{form}}" for h in shown))
 
-    for measure, (title, form) in MEASURES.items():
-        rows = {name: row[measure]["value"] for name, row in judged["rows"].items() if measure in row}
+    for measure in MEASURES:
+        rows = {
+            name: [measure.factor * value for value in row[measure.name]["value"]]
+            for name, row in judged["rows"].items()
+            if measure.name in row
+        }
         if rows:
-            block(title, rows, form)
+            block(measure.title, rows, measure.form)
     if "samples" in judged:
         samples = judged["samples"]
         covered = {f"{float(level):.0%} interval": values for level, values in samples["coverage"].items()}

@@ -70,13 +70,13 @@ class Run:
         return Run(folder)
 
     @staticmethod
-    def open(folder: Path, model: str) -> "Run":
-        """Open a run of the given model. Raises UserError when the folder does not hold one."""
+    def open(folder: Path, *models: str) -> "Run":
+        """Open a run of one of the given models. Raises UserError when the folder does not hold one."""
         if not (folder / "config.json").is_file():
             raise UserError(f"{folder}: not a run folder (no config.json in it)")
         run = Run(folder)
-        if run.config.get("model") != model:
-            raise UserError(f"{folder}: holds a run of {run.config.get('model')}, not of {model}")
+        if run.config.get("model") not in models:
+            raise UserError(f"{folder}: holds a run of {run.config.get('model')}, not of {' or '.join(models)}")
         return run
 
     @property

@@ -1,0 +1,30 @@
+"""Report: everything that a run folder says about a model, as one HTML page that needs nothing else."""
+
+import dataclasses
+from pathlib import Path
+
+from worldmodel.cli import run_script
+from worldmodel.files import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    run: Path
+    """Run folder of a DVBF or a static VAE."""
+    out: Path | None = None
+    """HTML file to write; default: report.html in the run folder."""
+
+
+def main(options: Options) -> None:
+    out = options.out or options.run / "report.html"
+    if out.suffix != ".html":
+        raise UserError(f"{out}: a report is an .html file")
+
+    from worldmodel.report import write_report
+
+    write_report(options.run, out)
+    print(f"{out}: the report, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)
