@@ -30,7 +30,8 @@ of a pendulum that always hangs down.
 - *R^2*: of a probe from samples of the filter's latents to the true state, fitted on one half of the test sequences
   and scored on the other, both ways. The polynomial probe's degree is the largest that the frames allow.
 - *imagined*: the mean prediction after some observed frames, with the true torques, compared with frames without
-  noise. *Valid* until the squared error exceeds 0.025 of the frame's squared norm (Botev et al. 2021).
+  noise. *Valid* until the squared error exceeds 0.025 of the frame's squares (Botev et al. 2021), counted from the
+  background.
 - *oracles*: the true physics from a state estimated on the last five observed frames, by a parabola through their
   angles or by the trajectory that fits them best (shooting). Oracles and floors are scored on half of the long
   sequences; the other half tells them what angles look like.
