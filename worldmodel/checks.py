@@ -86,7 +86,9 @@ def overfit_one_batch(
     share: list[float] = []
     with progress_bar("overfit one batch", OVERFIT_STEPS, "step") as bar:
         while len(share) < OVERFIT_STEPS and not (share and share[-1] < OVERFIT_SHARE / 2):
-            state, metrics = train_step(state, frames, actions, jax.random.fold_in(training_key, state.step))
+            state, metrics = train_step(
+                state, frames, actions, jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+            )
             share.append(float(metrics["frame_mse"]) / variance)
             bar.update()
             if len(share) % 50 == 0:
@@ -134,7 +136,7 @@ def range_test(
     losses: list[float] = []
     with progress_bar("learning-rate range test", RANGE_TEST_STEPS, "step") as bar:
         for index in range(RANGE_TEST_STEPS):
-            batch_key, loss_key = jax.random.split(jax.random.fold_in(training_key, index))
+            batch_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), index))
             state, metrics = train_step(state, *next_batch(batch_key), loss_key)
             value = float(metrics["loss"])
             smoothed = 0.95 * smoothed + 0.05 * value

@@ -1,0 +1,73 @@
+"""A run that is killed at any moment goes on as if nothing had happened."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SCRIPTS, SMALL_DVBF, assert_ok, run_script
+
+KILLS = 10
+STEPS = ("--steps", 2000)
+
+
+@pytest.mark.slow
+def test_a_run_killed_ten_times_equals_one_that_was_never_killed(data_file: Path, tmp_path: Path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", whole, *SMALL_DVBF, *STEPS))
+    chance = random.Random(0)
+    command = [sys.executable, str(SCRIPTS / "train_dvbf.py"), "--data", str(data_file), "--out", str(killed)]
+    for attempt in range(KILLS):
+        begun = (killed / "config.json").exists()
+        process = subprocess.Popen([*command, *(["--resume"] if begun else map(str, (*SMALL_DVBF, *STEPS)))])
+        while process.poll() is None and not (killed / "metrics.jsonl").exists():
+            time.sleep(0.01)
+        if attempt % 2:  # while a checkpoint is being written: its temporary file is there
+            while process.poll() is None and not list(killed.glob("checkpoints/.step_*")):
+                time.sleep(0.0005)
+        else:
+            time.sleep(chance.uniform(0, 8))
+        process.kill()
+        process.wait()
+    result = run_script("train_dvbf.py", "--data", data_file, "--out", killed, "--resume")
+    assert_ok(result)
+
+    newest = "checkpoints/step_00002000.npz"
+    with np.load(whole / newest, allow_pickle=False) as one, np.load(killed / newest, allow_pickle=False) as other:
+        assert set(one) == set(other)
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+    def lines(run: Path) -> list[dict]:
+        found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [{name: value for name, value in line.items() if name != "steps_per_second"} for line in found]
+
+    assert [line["step"] for line in lines(killed)] == list(range(0, 2001, 100))
+    assert lines(killed) == lines(whole)
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_the_earlier_checkpoints(
+    dvbf_run: Path, data_file: Path, tmp_path: Path
+):
+    """As on a full disk, which the largest size of a file stands in for here."""
+    run = tmp_path / "run"
+    shutil.copytree(dvbf_run, run)
+    before = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
+    largest = min(map(len, before.values())) // 2
+    arguments = ["train_dvbf.py", "--data", str(data_file), "--out", str(run), "--resume", "--steps", "300"]
+    code = (
+        f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
+        f"sys.argv = {arguments!r}\n"
+        f"runpy.run_path({str(SCRIPTS / 'train_dvbf.py')!r}, run_name='__main__')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert re.fullmatch(r"error: .*step_00000300\.npz: cannot be written: File too large", last)
+    assert {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()} == before
