@@ -91,6 +91,5 @@ ABLATIONS: dict[str, Entry] = {
     "one-initial-frame": _dvbf("the initial state is inferred from one frame", initial_frames=1),
     "small-observation-noise": _dvbf("pixel sigma 0.03 instead of 0.18", observation_std=0.03),
     "large-observation-noise": _dvbf("pixel sigma 1 instead of 0.18", observation_std=1.0),
-    "without-consistency-and-hidden-part": _dvbf("both at once", consistency_weight=0.0, visible_size=8),
     "plain-bound": _dvbf("none of the parts: the ELBO alone", PLAIN_BOUND, visible_size=8),
 }
