@@ -35,7 +35,8 @@ class Options:
 
 def main(options: Options) -> None:
     require_at_least("--seed", options.seed, 0)
-    require_at_least("--futures", options.futures, 10)
+    # of fewer samples no interval of 95% can be told
+    require_at_least("--futures", options.futures, 39)
     if options.context is not None:
         require_at_least("--context", options.context, 1)
     if options.sequences is not None:
@@ -77,9 +78,9 @@ def main(options: Options) -> None:
     data = load_sequences(options.data)
     run.check_fits(data, options.data)
     vae = None if options.vae is None else open_vae(options.vae, data, options.data)
+    simulator = find_simulator(data)
     data = data.take(slice(None, options.sequences))
     context = options.context or model.options.initial_frames
-    simulator = find_simulator(data)
     roll_key, sample_key, fan_key = jax.random.split(jax.random.key(options.seed), 3)
 
     def imagine(data: Sequences) -> Rollouts:
@@ -88,14 +89,16 @@ def main(options: Options) -> None:
     with progress_bar("evaluation", 4, "part") as bar:
         truth = as_unit_frames(data.frames)
         rollouts = imagine(data)
-        predictions = predict(data, context, imagine)
+        predictions = predict(data, context, rollouts, imagine)
         if vae is not None:
             predictions["static VAE reconstruction"] = reconstruct(vae, truth[:, context:])
         bar.update()
         judged = judge(data, context, predictions, None if simulator is None else simulator.params)
         bar.update()
         samples = judge_samples(model, data, context, options.futures, sample_key)
-        found = {"data": str(options.data)} | judged | {"samples": samples}
+        found = (
+            {"data": str(options.data), "trained_steps": max(run.checkpoint_steps())} | judged | {"samples": samples}
+        )
         found |= probe_latents(rollouts.posterior_latents, data)
         bar.update()
         with atomic_folder(out_folder) as out:
@@ -112,7 +115,7 @@ def main(options: Options) -> None:
             if angles is not None:
                 shown = spread_over(ranking, 3)
                 fans = sample_angles(model, data, shown, context, options.futures, fan_key)
-                ranks = ("the best", "the median", "the worst")
+                ranks = ("the best", "the median", "the worst") if len(shown) == 3 else ("the best", "the worst")
                 names = [f"{rank} of {len(data)} (sequence {which})" for rank, which in zip(ranks, shown, strict=False)]
                 draw_futures(
                     out / "futures.png", fans, angles[shown, context:], angles[shown, :context], names, data.dt
@@ -121,9 +124,9 @@ def main(options: Options) -> None:
         bar.update()
 
     print(summary_table(found))
-    print(
-        f"{out_folder}: evaluation.json and pictures; python scripts/report.py --run {options.run} makes a page of them"
-    )
+    print(f"{out_folder}: evaluation.json and pictures")
+    if options.out is None:
+        print(f"python scripts/report.py --run {options.run} makes a page of them")
 
 
 if __name__ == "__main__":

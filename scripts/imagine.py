@@ -54,7 +54,9 @@ def main(options: Options) -> None:
         return roll_out(model, data, context, jax.random.key(options.seed))
 
     rollouts = imagine(data)
-    metrics = judge(data, context, predict(data, context, imagine)) | probe_latents(rollouts.posterior_latents, data)
+    metrics = judge(data, context, predict(data, context, rollouts, imagine)) | probe_latents(
+        rollouts.posterior_latents, data
+    )
     arrays = {
         "true_frames": data.frames,
         "imagined_frames": rollouts.frames,

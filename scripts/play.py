@@ -32,10 +32,9 @@ def main(options: Options) -> None:
         import jax
         from aiohttp import web
 
-        from worldmodel.evaluation import AngleReader
         from worldmodel.live import latent_cloud
         from worldmodel.rollouts import open_dvbf
-        from worldmodel.sequences import as_unit_frames, load_sequences
+        from worldmodel.sequences import load_sequences
         from worldmodel.serving import Player, Stage, make_app
         from worldmodel.simulator import PendulumSimulator
 
@@ -51,7 +50,7 @@ def main(options: Options) -> None:
                 f"{path}: has {data.length} frames, but the initial state needs {model.options.initial_frames}"
             )
 
-        reader = AngleReader.of(as_unit_frames(simulator.album)[None], simulator.album_angles[None])
+        reader = simulator.reader()
         stage = Stage(model, simulator, reader, *latent_cloud(model, data), context)
         warm_key, key = jax.random.split(jax.random.key(options.seed))
         warm_up = Player(stage, warm_key)

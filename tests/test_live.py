@@ -25,7 +25,7 @@ def simulator(unseen: Sequences) -> PendulumSimulator:
 
 @pytest.fixture(scope="module")
 def reader(simulator: PendulumSimulator) -> AngleReader:
-    return AngleReader.of(as_unit_frames(simulator.album)[None], simulator.album_angles[None])
+    return simulator.reader()
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_colour_frames_are_no_different(unseen: Sequences):
     grey = unseen.take(slice(0, 20)).first_frames(15)
     data = dataclasses.replace(grey, frames=np.stack([grey.frames, 255 - grey.frames, grey.frames], axis=-1))
     simulator = PendulumSimulator.of(data, "data")
-    reader = AngleReader.of(as_unit_frames(simulator.album)[None], simulator.album_angles[None])
+    reader = simulator.reader()
     worlds = SideBySide(untrained_dvbf(data), simulator, reader, CONTEXT)
     worlds.start(FIRST)
     moment = worlds.step(1.0)

@@ -20,10 +20,9 @@ import pytest
 from conftest import SCRIPTS, run_script, untrained_dvbf
 from playwright.sync_api import Browser, Page
 
-from worldmodel.evaluation import AngleReader
 from worldmodel.figures import BLUE, ORANGE
 from worldmodel.live import latent_cloud
-from worldmodel.sequences import Sequences, as_unit_frames, save_sequences
+from worldmodel.sequences import Sequences, save_sequences
 from worldmodel.serving import Player, Stage, describe_moment, describe_world
 from worldmodel.simulator import PendulumSimulator
 
@@ -236,7 +235,7 @@ def test_colour_frames_are_sent_as_they_are(pendulum_data: Sequences):
     data = dataclasses.replace(pendulum_data, frames=frames)
     model = untrained_dvbf(data)
     simulator = PendulumSimulator.of(data, "data")
-    reader = AngleReader.of(as_unit_frames(simulator.album)[None], simulator.album_angles[None])
+    reader = simulator.reader()
     stage = Stage(model, simulator, reader, *latent_cloud(model, data), context=5)
     world = describe_world(stage)
     assert (world["height"], world["width"], world["speed"]) == (16, 16, 2.0)

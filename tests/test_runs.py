@@ -177,7 +177,7 @@ def test_metrics_after_the_checkpoint_and_torn_lines_are_dropped(run: Run):
         run.append_metrics({"step": step, "elbo": 1.0})
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4')
-    run.forget_metrics_after(200)
+    run.forget_after(200)
     assert [line["step"] for line in run.metrics()] == [100, 200]
     assert all(json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines())
 

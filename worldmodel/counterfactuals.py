@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.dvbf import DVBF
-from worldmodel.evaluation import AngleReader
-from worldmodel.sequences import Sequences, as_unit_frames
+from worldmodel.sequences import PENDULUM_STATES, Sequences, as_unit_frames
 from worldmodel.simulator import PendulumSimulator
 
 BANG_SECONDS = 0.5
@@ -68,8 +67,8 @@ def imagine_counterfactuals(
     imagined = np.clip(np.asarray(model.emission(latents).mean()), 0, 1)
     if simulator is None or own.states is None:
         return Counterfactuals(list(futures), context, actions, imagined, None, None, None)
-    states = simulator.states(np.repeat(own.states[:, 0], count, axis=0), actions[..., 0])
+    first = np.stack([own.states[:, 0, own.state_names.index(name)] for name in PENDULUM_STATES], axis=-1)
+    states = simulator.states(np.repeat(first, count, axis=0), actions[..., 0])
     true = as_unit_frames(simulator.frames(states[..., 0]))
-    read = AngleReader.of(as_unit_frames(simulator.album[None]), simulator.album_angles[None])
-    angles = read(imagined.reshape(*imagined.shape[:2], -1))
+    angles = simulator.reader()(imagined.reshape(*imagined.shape[:2], -1))
     return Counterfactuals(list(futures), context, actions, imagined, true, angles, states[..., 0])

@@ -28,6 +28,8 @@ BEST_PSNR = 100.0
 """dB; what equal frames are given, whose PSNR is infinite"""
 RESAMPLES = 300
 """of a bootstrap"""
+RESAMPLED_TOGETHER = 10_000_000
+"""numbers in memory at a time"""
 
 
 def linear_features(latents: np.ndarray) -> np.ndarray:
@@ -103,10 +105,11 @@ def rank_by_error(truth: np.ndarray, frames: np.ndarray, context: int) -> np.nda
 def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """How many frames of `[N, S, H, W(, C)]` pass before the squared error exceeds 2.5% of the true squares: `[N]`.
 
-    Brightness counts from the background (the median true frame): of a bright one the squares would hide every error.
+    Brightness counts from the background (the median pixel of each channel): on a bright one the squares would hide
+    every error.
     """
     pixels = tuple(range(2, truth.ndim))
-    background = np.median(truth, axis=(0, 1))
+    background = np.median(truth, axis=(0, 1, 2, 3))
     invalid = np.sum((frames - truth) ** 2, axis=pixels) > VALID_ERROR * np.sum((truth - background) ** 2, axis=pixels)
     return np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
 
@@ -141,7 +144,13 @@ def interval(values: np.ndarray, statistic: Callable) -> tuple[np.ndarray, np.nd
     if len(values) < 2:
         return values[0], values[0]
     found = bootstrap(
-        (values,), statistic, axis=0, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+        (values,),
+        statistic,
+        axis=0,
+        n_resamples=RESAMPLES,
+        batch=max(1, RESAMPLED_TOGETHER // values.size),
+        method="percentile",
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return found.low, found.high
 
@@ -204,7 +213,7 @@ class AngleReader:
         templates = weights @ frames / weights.sum(axis=1, keepdims=True)
         mean = templates.mean(axis=0)
         templates = templates - mean
-        templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+        templates /= np.maximum(np.linalg.norm(templates, axis=1, keepdims=True), 1e-12)
         # All templates are one rod turned: their first principal directions hold nearly everything, and make reading
         # several times cheaper.
         left, scale, right = np.linalg.svd(templates, full_matrices=False)

@@ -18,7 +18,7 @@ from worldmodel.files import UserError
 from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
 from worldmodel.runs import DamagedError, DataCard, Run, refuse_existing_run
-from worldmodel.seeds import LOG_EVERY, Trainings
+from worldmodel.seeds import LOG_EVERY, Trainings, make_mesh
 from worldmodel.sequences import Sequences, hold_out, load_sequences
 from worldmodel.training import Loss
 
@@ -59,6 +59,7 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list
     Raises UserError when a new run would overwrite another, or when a resumed one has other options or data.
     """
     each = options.each_seed()
+    make_mesh(options.seeds, options.batch_size)  # can all processes take part?
     if options.resume:
         runs = [resume(alone, name, card) for alone in each]
         for run, alone in zip(runs, each, strict=True):
@@ -160,30 +161,40 @@ def label(run: Run, runs: list[Run]) -> str:
 def restore(runs: list[Run], trainings: Trainings) -> int:
     """Go on from the newest checkpoint that every run has and that is whole; give its step, 0 where there is none.
 
-    A damaged one is named on stderr and the one before is taken. Raises UserError when all are damaged.
+    A damaged one is named on stderr and the one before is taken. Raises UserError when all are damaged, or when one run
+    is further than the others by more than a killed training can leave it.
     """
-    common = set.intersection(*(set(run.checkpoint_steps()) for run in runs))
+    steps = [run.checkpoint_steps() for run in runs]
+    newest = [max(of_run, default=0) for of_run in steps]
+    if max(newest) - min(newest) > CHECKPOINT_EVERY:
+        behind, ahead = np.argmin(newest), np.argmax(newest)
+        raise UserError(
+            f"{runs[behind].folder} is at step {newest[behind]}, {runs[ahead].folder} at {newest[ahead]}: resume each by"
+            " itself"
+        )
+    common = set.intersection(*map(set, steps))
     for step in sorted(common, reverse=True):
         try:
             states = [run.load_checkpoint(step, like) for run, like in zip(runs, trainings.states(), strict=True)]
         except DamagedError as error:
-            print(f"warning: {error}; the one before is used", file=sys.stderr)
+            if is_writer():
+                print(f"warning: {error}; the one before is used", file=sys.stderr)
             continue
         trainings.load(states)
-        forget_metrics_after(step, runs)
+        forget_after(step, runs)
         return step
-    if common:
+    if any(steps):
         raise UserError(f"{runs[0].folder}: has no whole checkpoint")
-    forget_metrics_after(-1, runs)
+    forget_after(-1, runs)
     return 0
 
 
-def forget_metrics_after(step: int, runs: list[Run]) -> None:
+def forget_after(step: int, runs: list[Run]) -> None:
     """Forget what runs that were killed wrote after their last common checkpoint."""
     wait_for_all("every process has read its state")
     for run in runs:
         if is_writer():
-            run.forget_metrics_after(step)
+            run.forget_after(step)
 
 
 def not_finite(run: Run, step: int) -> str:

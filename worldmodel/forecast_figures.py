@@ -107,7 +107,7 @@ def draw_reliability(path: Path, samples: dict[str, Any], dt: float | None) -> N
     left, right = figure.subplots(1, 2)
     nominal = np.array(samples["reliability"]["nominal"])
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
-    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "black")
     for colour, (horizon, observed) in zip(colours, samples["reliability"]["observed"].items(), strict=False):
         left.plot(nominal, observed, color=colour, marker=".", label=f"{horizon} imagined frames")
     left.set(

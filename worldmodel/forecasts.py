@@ -5,6 +5,7 @@ horizon h, the h-th imagined frame. Beside the means stand sampled futures, whic
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -44,6 +45,8 @@ LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 """of the intervals whose coverage is counted"""
 SAMPLED_TOGETHER = 1600
 """futures in one compiled program"""
+PIXELS_TOGETHER = 50_000_000
+"""and pixels, where all are kept"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +80,15 @@ def shown_horizons(horizon: int) -> list[int]:
     return [h for h in HORIZONS if h < horizon] + [horizon]
 
 
-def predict(data: Sequences, context: int, imagine: Callable[[Sequences], Rollouts]) -> dict[str, np.ndarray]:
-    """What the model and its naive rivals say of the frames after the context, by name."""
+def predict(
+    data: Sequences, context: int, rollouts: Rollouts, imagine: Callable[[Sequences], Rollouts]
+) -> dict[str, np.ndarray]:
+    """What the model and its naive rivals say of the frames after the context, by name; `imagine` rolls other data out
+    as `rollouts` are made."""
     truth = as_unit_frames(data.frames)
     ahead, seen = truth[:, context:], truth[:, context - 1 : context]
     predictions = {
-        "model": imagine(data).frames[:, context:],
+        "model": rollouts.frames[:, context:],
         "repeat last frame": np.broadcast_to(seen, ahead.shape),
         "mean frame": np.broadcast_to(truth.mean(axis=(0, 1)), ahead.shape),
         "zero actions": imagine(zero_actions(data, context)).frames[:, context:],
@@ -274,7 +280,11 @@ def sample_futures(
     `[K, B, S]` in rad that `read` finds, or without it frames `[K, B, S, P]`. The key is consumed."""
     graphdef, params = nnx.split(model)
     templates = None if read is None else read.templates
-    size = max(1, min(len(data), SAMPLED_TOGETHER // futures))
+    together = SAMPLED_TOGETHER
+    if read is None:
+        pixels = math.prod(data.frame_shape) * (data.length - context)
+        together = min(together, PIXELS_TOGETHER // pixels)
+    size = max(1, min(len(data), together // futures))
     for index, (batch, count) in enumerate(batches(data, size)):
         batch_key = jax.random.fold_in(key, index)
         shown = _sample_batch(graphdef, context, futures, params, templates, batch.frames, batch.actions, batch_key)
@@ -288,8 +298,9 @@ def sample_angles(
     angles = true_angles(data)
     assert angles is not None
     read = AngleReader.of(as_unit_frames(data.frames), angles)
-    [(_, _, shown)] = sample_futures(model, data.take(which), context, futures, key, read)
-    return shown
+    some = data.take(which)
+    parts = [shown for _, _, shown in sample_futures(model, some, context, futures, key, read)]
+    return np.concatenate(parts, axis=1)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -104,7 +104,7 @@ class Cloud:
         self.which = np.random.default_rng(0).permutation(last[..., 0].size)[:LARGEST_CLOUD]
         colouring = colourings(data)[0]
         points = self._points(last)
-        reach = ROOM * np.abs(points).max(axis=0)
+        reach = ROOM * np.maximum(np.abs(points).max(axis=0), 1e-6)
         self.figure = Figure(figsize=(3.2, height / 100), dpi=100, layout="constrained")
         axes = self.figure.subplots(2, 1)
         self.drawn = []

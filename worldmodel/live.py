@@ -83,7 +83,7 @@ class SideBySide:
 
     def _filter(self) -> np.ndarray:
         """The latent `[Z]` of the newest of the last `context` true frames."""
-        frames, torques = np.stack(self._frames), np.stack(self._torques)
+        frames, torques = np.stack(self._frames), np.array(self._torques, np.float32)
         return np.asarray(_filter(self._graphdef, self._params, frames[None], torques[None, :, None]))[0, -1]
 
     def _moment(self, seen_latent: np.ndarray) -> Moment:

@@ -76,6 +76,8 @@ class TrainingOptions:
         require_share("--validation-share", self.validation_share)
         if self.resume + self.overfit_one_batch + self.find_lr > 1:
             raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
+        if self.seeds > 1 and (self.overfit_one_batch or self.find_lr):
+            raise UserError("--overfit-one-batch and --find-lr take one seed, not --seeds")
         self.check_processes()
 
     def check_processes(self) -> None:

@@ -133,8 +133,11 @@ class Run:
         path = self.folder / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def forget_metrics_after(self, step: int) -> None:
-        """Forget the lines that a killed run wrote after its last checkpoint, and a torn last line."""
+    def forget_after(self, step: int) -> None:
+        """Forget what was written after a step: checkpoints, lines of metrics, and a torn last line."""
+        for later in self.checkpoint_steps():
+            if later > step:
+                self._checkpoint(later).unlink()
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return

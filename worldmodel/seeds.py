@@ -16,6 +16,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from worldmodel.files import UserError
 from worldmodel.networks import initialise
 from worldmodel.progress import progress_bar
 from worldmodel.sequences import Sequences
@@ -42,10 +43,16 @@ def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
 
 def make_mesh(seeds: int, batch_size: int) -> Mesh:
     """All devices (of all processes) as a grid of axes "seed" and "data": as many rows as share the seeds evenly, and
-    in each as many devices as share a batch evenly. Devices that fit neither stay idle."""
+    in each as many devices as share a batch evenly. Devices that fit neither stay idle; raises UserError when a whole
+    process would."""
     devices = jax.devices()
     rows = math.gcd(seeds, len(devices))
     columns = math.gcd(batch_size, len(devices) // rows)
+    if len({device.process_index for device in devices[: rows * columns]}) < jax.process_count():
+        raise UserError(
+            f"--seeds {seeds} and --batch-size {batch_size} cannot be shared evenly by the {len(devices)} devices of all"
+            " processes: give a number that they divide"
+        )
     return Mesh(np.array(devices[: rows * columns]).reshape(rows, columns), ("seed", "data"))
 
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.envs.pendulum import PRESETS, PendulumParams, pendulum_step, simulate
-from worldmodel.evaluation import wrap
+from worldmodel.evaluation import AngleReader, wrap
 from worldmodel.files import UserError
-from worldmodel.sequences import PENDULUM_STATES, Sequences, spread_over
+from worldmodel.sequences import PENDULUM_STATES, Sequences, as_unit_frames, spread_over
 
 SAME_STATE = 2e-3
 """largest difference, in rad and rad/s, between a recorded step and the same step of the right physics"""
@@ -51,6 +51,10 @@ class PendulumSimulator:
     def states(self, initial: np.ndarray, torques: np.ndarray) -> np.ndarray:
         """All states `[N, T, 2]` (rad, rad/s) from `[N, 2]` under torques `[N, T-1]` in N m."""
         return np.asarray(simulate(jnp.asarray(initial, jnp.float32), jnp.asarray(torques, jnp.float32), self.params))
+
+    def reader(self) -> AngleReader:
+        """Reads the angle off a frame, by the true ones."""
+        return AngleReader.of(as_unit_frames(self.album)[None], self.album_angles[None])
 
     def frames(self, angles: np.ndarray) -> np.ndarray:
         """uint8 `[..., H, W(, C)]`: for every angle `[...]` in rad the true frame whose angle is nearest."""
