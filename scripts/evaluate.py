@@ -96,9 +96,8 @@ def main(options: Options) -> None:
         judged = judge(data, context, predictions, None if simulator is None else simulator.params)
         bar.update()
         samples = judge_samples(model, data, context, options.futures, sample_key)
-        found = (
-            {"data": str(options.data), "trained_steps": max(run.checkpoint_steps())} | judged | {"samples": samples}
-        )
+        of = {"data": str(options.data), "trained_steps": max(run.checkpoint_steps())}
+        found = of | judged | {"samples": samples}
         found |= probe_latents(rollouts.posterior_latents, data)
         bar.update()
         with atomic_folder(out_folder) as out:

@@ -54,9 +54,8 @@ def main(options: Options) -> None:
         return roll_out(model, data, context, jax.random.key(options.seed))
 
     rollouts = imagine(data)
-    metrics = judge(data, context, predict(data, context, rollouts, imagine)) | probe_latents(
-        rollouts.posterior_latents, data
-    )
+    metrics = judge(data, context, predict(data, context, rollouts, imagine))
+    metrics |= probe_latents(rollouts.posterior_latents, data)
     arrays = {
         "true_frames": data.frames,
         "imagined_frames": rollouts.frames,

@@ -56,7 +56,7 @@ BAD_INPUT = {
     "evaluate without a run": ("evaluate.py --run nothing --data {data} --out new", "nothing: not a run folder"),
     "evaluate other frames": ("evaluate.py --run {run} --data large.npz --out new", "large.npz: frames are [20, 20]"),
     "evaluate with nothing left": ("evaluate.py --run {run} --data {data} --out new --context 15", "leave nothing"),
-    "evaluate with few futures": ("evaluate.py --run {run} --data {data} --out new --futures 9", "at least 10"),
+    "evaluate with few futures": ("evaluate.py --run {run} --data {data} --out new --futures 38", "at least 39"),
     "evaluate over something": ("evaluate.py --run {run} --data {data} --out {run}", "nothing is overwritten"),
     "evaluate with a DVBF as VAE": ("evaluate.py --run {run} --data {data} --out new --vae {run}", "not of static_vae"),
     "collect over something": ("collect.py --out text.npz", "text.npz: exists already"),

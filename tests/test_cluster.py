@@ -79,3 +79,11 @@ def test_processes_that_do_not_fit_together(arguments: tuple, message: str, data
     assert result.returncode == 2
     assert message in result.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_process_that_would_stay_idle_is_refused(data_file: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    for result in train_on_two("--data", data_file, "--out", run, *SMALL_DVBF, "--batch-size", 9):
+        assert result.returncode == 2
+        assert "--batch-size 9 cannot be shared evenly by the 2 devices" in result.stderr
+    assert not run.exists()

@@ -42,6 +42,9 @@ def test_futures_share_their_past_and_follow_their_own_actions(trained: DVBF, un
     pushed = jnp.asarray(np.concatenate([unseen.actions[4, :9, 0], np.full(30, np.abs(unseen.actions).max())]))[None]
     truth = np.asarray(simulate(start, pushed, PAPER))[0, :, 0]
     np.testing.assert_allclose(found.true_angles[found.names.index("constant push, plus")], truth, atol=1e-4)
+    turned = dataclasses.replace(unseen, states=unseen.states[..., ::-1], state_names=unseen.state_names[::-1])
+    again = imagine_counterfactuals(trained, turned, 4, 10, PendulumSimulator.of(turned, "data"))
+    np.testing.assert_allclose(again.true_angles, found.true_angles, atol=1e-5)
     # different actions, different futures; and the model knows it
     assert degrees_apart(found.true_angles[2, -1], found.true_angles[3, -1]) > 10
     errors = degrees_apart(found.imagined_angles, found.true_angles)

@@ -63,7 +63,7 @@ def judged(trained: DVBF, unseen: Sequences) -> dict:
     def imagine(data: Sequences) -> Rollouts:
         return roll_out(trained, data, 10, jax.random.key(0))
 
-    predictions = predict(unseen, 10, imagine)
+    predictions = predict(unseen, 10, imagine(unseen), imagine)
     return judge(unseen, 10, predictions, PAPER) | probe_latents(imagine(unseen).posterior_latents, unseen)
 
 
@@ -101,7 +101,11 @@ def test_the_table_shows_every_row_at_its_horizons(judged: dict):
 
 def test_without_states_and_with_one_sequence_there_is_less_to_say(trained: DVBF, unseen: Sequences):
     alone = dataclasses.replace(unseen, states=None, state_names=()).take(slice(0, 1))
-    predictions = predict(alone, 10, lambda data: roll_out(trained, data, 10, jax.random.key(0)))
+
+    def imagine(data: Sequences) -> Rollouts:
+        return roll_out(trained, data, 10, jax.random.key(0))
+
+    predictions = predict(alone, 10, imagine(alone), imagine)
     assert set(predictions) == {"model", "repeat last frame", "mean frame", "zero actions"}
     row = judge(alone, 10, predictions)["rows"]["model"]
     assert set(row) == {"mse", "psnr", "ssim"}
@@ -122,6 +126,7 @@ def test_samples_scatter_around_the_mean_rollout_more_and_more(trained: DVBF, un
     assert 0 < spread[0] < spread[10:].mean()
     again = sample_angles(trained, unseen, which, 10, 40, jax.random.key(0))
     np.testing.assert_array_equal(again, shown)
+    assert sample_angles(trained, unseen, which[:3], 10, 600, jax.random.key(0)).shape == (600, 3, 30)  # in two batches
 
 
 def test_a_model_that_is_too_sure_is_told_so(trained: DVBF):

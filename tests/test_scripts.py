@@ -102,14 +102,14 @@ def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_
     shutil.copytree(dvbf_run, run)
     assert_ok(run_script("train_vae.py", "--data", data_file, "--out", vae, *SMALL))
     evaluate = ("evaluate.py", "--run", run, "--data", data_file, "--vae", vae)
-    result = run_script(*evaluate, "--context", 6, "--futures", 12, "--sequences", 10)
+    result = run_script(*evaluate, "--context", 6, "--futures", 40, "--sequences", 10)
     assert_ok(result)
     found = json.loads((out / "evaluation.json").read_text())
     assert (found["sequences"], found["context"], found["horizon"]) == (10, 6, 9)
     rivals = {"repeat last frame", "mean frame", "zero actions", "shuffled actions", "static VAE reconstruction"}
     assert {"model"} | rivals <= set(found["rows"])
     assert len(found["rows"]["model"]["energy_error"]["value"]) == 9
-    assert found["samples"]["futures"] == 12
+    assert found["samples"]["futures"] == 40
     assert f"{1000 * found['rows']['model']['mse']['value'][8]:.2f}" in result.stdout
     assert sum(frame_times(out / "rollouts.gif")) == sum(frame_times(out / "counterfactuals.gif")) == 1500
     pictures = ("errors", "futures", "reliability", "film_strip", "counterfactuals", "latent_cloud", "latent_paths")

@@ -67,9 +67,13 @@ def test_runs_of_many_seeds_are_runs_of_their_own(data_file, tmp_path):
     assert not (group / "seed_5").exists()
     # together or alone, each goes on from where it was
     assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", group, "--resume", "--steps", 150))
-    result = run_script("train_dvbf.py", "--data", data_file, "--out", group / "seed_3", "--resume", "--steps", 160)
-    assert_ok(result)
-    assert [curve(group / f"seed_{seed}")[-1]["step"] for seed in (3, 4)] == [160, 150]
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", group / "seed_3", "--resume", "--steps", 700))
+    assert [curve(group / f"seed_{seed}")[-1]["step"] for seed in (3, 4)] == [700, 150]
+    before = {path: path.read_bytes() for path in group.rglob("*") if path.is_file()}
+    apart = run_script("train_dvbf.py", "--data", data_file, "--out", group, "--resume", "--steps", 800)
+    assert apart.returncode == 2
+    assert "seed_4 is at step 150" in apart.stderr
+    assert all(path.read_bytes() == was for path, was in before.items() if path.name != "config.json")
 
 
 MANY_DEVICES = """

@@ -169,8 +169,8 @@ def restore(runs: list[Run], trainings: Trainings) -> int:
     if max(newest) - min(newest) > CHECKPOINT_EVERY:
         behind, ahead = np.argmin(newest), np.argmax(newest)
         raise UserError(
-            f"{runs[behind].folder} is at step {newest[behind]}, {runs[ahead].folder} at {newest[ahead]}: resume each by"
-            " itself"
+            f"{runs[behind].folder} is at step {newest[behind]}, {runs[ahead].folder} at {newest[ahead]}:"
+            " resume each by itself"
         )
     common = set.intersection(*map(set, steps))
     for step in sorted(common, reverse=True):
@@ -183,7 +183,7 @@ def restore(runs: list[Run], trainings: Trainings) -> int:
         trainings.load(states)
         forget_after(step, runs)
         return step
-    if any(steps):
+    if common:
         raise UserError(f"{runs[0].folder}: has no whole checkpoint")
     forget_after(-1, runs)
     return 0

@@ -269,7 +269,7 @@ def valid_table(found: Evaluation) -> Table:
         rows = [Row(row.name, row.cells + more.cells, row.note) for row, more in zip(rows, seconds, strict=True)]
     return Table(
         "Valid prediction time",
-        "Until the squared error of a frame passes a fixed share of the frame's squared norm (Botev et al. 2021), at"
+        "Until the squared error of a frame passes 2.5% of its squares, counted from the background, at"
         f" most {plural(found.horizon, 'frame')}. Median over the sequences; higher is better.",
         "predictor",
         columns,

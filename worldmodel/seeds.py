@@ -50,8 +50,8 @@ def make_mesh(seeds: int, batch_size: int) -> Mesh:
     columns = math.gcd(batch_size, len(devices) // rows)
     if len({device.process_index for device in devices[: rows * columns]}) < jax.process_count():
         raise UserError(
-            f"--seeds {seeds} and --batch-size {batch_size} cannot be shared evenly by the {len(devices)} devices of all"
-            " processes: give a number that they divide"
+            f"--seeds {seeds} and --batch-size {batch_size} cannot be shared evenly by the {len(devices)} devices of"
+            " all processes: give a number that they divide"
         )
     return Mesh(np.array(devices[: rows * columns]).reshape(rows, columns), ("seed", "data"))
 
