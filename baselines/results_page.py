@@ -1,5 +1,6 @@
 """RESULTS.md from results/*.json: every table with the paper's figures, the floors and the ceilings beside ours."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +61,7 @@ ABLATION = """
 frames alone, and of how many seeds.
 """
 
-NEEDED = ("world", "noise", "steps", "rollouts", "velocity_std", "training_sequences", "machine", "runs")
+NEEDED = ("options", "world", "noise", "steps", "rollouts", "velocity_std", "training_sequences", "machine", "runs")
 
 
 def read_results(out: Path) -> Results:
@@ -73,6 +74,9 @@ def read_results(out: Path) -> Results:
         if isinstance(data, dict) and "model" in data:
             if data["model"] not in order or any(key not in data for key in NEEDED):
                 raise UserError(f"{path}: written by another version of the benchmark; delete it")
+            options = dataclasses.asdict((MODELS | ABLATIONS)[data["model"]].options)
+            if data["options"] != options:
+                raise UserError(f"{path}: its model had other options than it has now; delete it")
             results[path.stem] = data
     return dict(sorted(results.items(), key=lambda item: (order.index(item[1]["model"]), item[0])))
 
@@ -230,6 +234,14 @@ def mse_table(results: Results, floors: dict[str, Any]) -> list[str]:
     return lines
 
 
+def valid_frames(runs: list[dict[str, Any]], context: int) -> str:
+    """The median over seeds of the valid prediction time, where it was measured; a static model has none."""
+    rolled = [run.get(f"context_{context}", {}) for run in runs]
+    if "valid_prediction_frames" not in rolled[0]:
+        return ""
+    return number(summary([of_run["valid_prediction_frames"] for of_run in rolled], "median"), ".0f")
+
+
 def bounds_table(results: Results) -> list[str]:
     lines = header(
         *("", "ELBO per sequence", "per frame", "reconstruction", "KL", "IWAE, 16 samples"),
@@ -241,12 +253,7 @@ def bounds_table(results: Results) -> list[str]:
             summary([run["nats_per_sequence"][part] for run in runs], "median")
             for part in ("elbo", "reconstruction", "kl", "iwae")
         )
-        valid = [
-            number(summary([run[f"context_{context}"]["valid_prediction_frames"] for run in runs], "median"), ".0f")
-            if f"context_{context}" in runs[0]
-            else ""
-            for context in CONTEXTS
-        ]
+        valid = (valid_frames(runs, context) for context in CONTEXTS)
         nats = (number(value, ".1f") for value in (elbo, elbo / 15, reconstruction, kl, iwae))
         lines.append(row(name, *nats, *valid, f"{len(runs)} seeds in {data['training_seconds']} s", data["machine"]))
     lines.append(row("*paper: DVBF-LL*", "*798.6*", "*not said which*", "*802.1*", "*3.5*", "", "", "", "", ""))

@@ -11,7 +11,12 @@ from conftest import SCRIPTS
 
 README = (SCRIPTS.parent / "README.md").read_text()
 SERVES = "play.py"  # until Ctrl-C: test_play.py runs it
-SMALLER = {"collect.py": "--sequences 12", "train_vae.py": "--steps 20", "train_dvbf.py": "--steps 20"}
+SMALLER = {
+    "collect.py": "--sequences 12",
+    "train_vae.py": "--steps 20",
+    "train_dvbf.py": "--steps 20",
+    "evaluate.py": "--sequences 6",
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -41,6 +46,11 @@ def test_the_commands_of_the_readme_work(tmp_path: Path):
         )
         assert result.returncode == 0, f"{command}\n{result.stderr}"
     assert (tmp_path / "runs" / "imagined" / "film_strip.png").exists()
+    assert (tmp_path / "runs" / "dvbf" / "report.html").exists()
+
+
+def test_nothing_is_left_to_be_filled_in():
+    assert not re.search(r"@[A-Z]+@|TODO|XXX", README)
 
 
 def test_the_data_that_the_readme_makes_can_be_learnt_from(tmp_path: Path):

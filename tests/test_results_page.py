@@ -42,3 +42,8 @@ def test_a_file_of_another_version_is_told_by_name(tmp_path: Path):
     (tmp_path / "results" / "dvbf.json").write_text(json.dumps({"model": "dvbf", "runs": []}))
     with pytest.raises(UserError, match=r"dvbf\.json: written by another version"):
         read_results(tmp_path)
+    of_another_recipe = json.loads((RESULTS / "dvbf.json").read_text())
+    of_another_recipe["options"]["final_noise_scale"] = 0.5
+    (tmp_path / "results" / "dvbf.json").write_text(json.dumps(of_another_recipe))
+    with pytest.raises(UserError, match=r"dvbf\.json: its model had other options"):
+        read_results(tmp_path)
