@@ -26,7 +26,7 @@ KEPT_SHAPE = 0.9999
 """of the templates' squares, that reading an angle keeps"""
 BEST_PSNR = 100.0
 """dB; what equal frames are given, whose PSNR is infinite"""
-RESAMPLES = 300
+RESAMPLES = 200
 """of a bootstrap"""
 RESAMPLED_TOGETHER = 10_000_000
 """numbers in memory at a time"""
