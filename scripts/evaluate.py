@@ -43,7 +43,9 @@ def main(options: Options) -> None:
         require_at_least("--sequences", options.sequences, 1)
     out_folder = options.out or options.run / "evaluation"
     if out_folder.exists() and (not out_folder.is_dir() or any(out_folder.iterdir())):
-        raise UserError(f"{out_folder}: exists and is not an empty folder; nothing is overwritten")
+        raise UserError(
+            f"{out_folder}: exists and is not an empty folder; nothing is overwritten: delete it, or give --out"
+        )
 
     import jax
 

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from worldmodel.config import from_json, read_options
+from worldmodel.config import SEED_FOLDER, from_json, read_options
 from worldmodel.files import UserError, atomic_write, read_json, write_json
 from worldmodel.networks import Model
 from worldmodel.scaling import FrameScale
@@ -73,7 +73,9 @@ class Run:
     def open(folder: Path, *models: str) -> "Run":
         """Open a run of one of the given models. Raises UserError when the folder does not hold one."""
         if not (folder / "config.json").is_file():
-            raise UserError(f"{folder}: not a run folder (no config.json in it)")
+            seeds = sorted(path.parent.name for path in folder.glob(f"{SEED_FOLDER}*/config.json"))
+            hint = f"; the runs of its seeds are {', '.join(seeds)}" if seeds else ""
+            raise UserError(f"{folder}: not a run folder (no config.json in it{hint})")
         run = Run(folder)
         if run.config.get("model") not in models:
             raise UserError(f"{folder}: holds a run of {run.config.get('model')}, not of {' or '.join(models)}")
