@@ -134,7 +134,8 @@ class PaperDVBF(DVBF):
         latents, drawn, posterior = jax.tree.map(swap, outputs)
         prior = diagonal_normal(jnp.zeros_like(drawn), jnp.ones_like(drawn))
         latents = jnp.concatenate([first[:, None], latents], axis=1)
-        return Filtered(latents, jnp.concatenate([first_noise[:, None], drawn], axis=1), initial, posterior, prior)
+        draws = jnp.concatenate([first_noise[:, None], drawn], axis=1)
+        return Filtered(pixels, latents, draws, initial, posterior, prior)
 
     def imagine(self, latent: jax.Array, actions: jax.Array, noise: jax.Array) -> jax.Array:
         """As DVBF.imagine."""

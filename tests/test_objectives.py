@@ -106,7 +106,8 @@ def test_the_distance_to_a_restart_is_that_of_a_slow_loop(tiny_dvbf: DVBF, tiny_
     """Each latent against the initial state of the sequence that begins there."""
     frames, actions = map(jnp.asarray, tiny_batch)
     latents = jax.random.normal(jax.random.key(0), (3, 7, tiny_dvbf.options.latent_size))
-    distance = restart_distance(tiny_dvbf, frames, actions, latents)
+    filtered = tiny_dvbf.filter(frames, actions, jnp.ones((3, 6), bool), jnp.zeros_like(latents))
+    distance = restart_distance(tiny_dvbf, filtered._replace(latents=latents), actions)
     assert distance.shape == (3, 6)  # two frames are seen: the last latent has too few
     for t in range(6):
         rest = tiny_dvbf.filter(

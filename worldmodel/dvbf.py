@@ -55,6 +55,8 @@ UNIT_RAW_STD = 0.5413
 class Filtered(NamedTuple):
     """What a filter gives for B sequences of T frames."""
 
+    features: jax.Array
+    """`[B, T, F]` what the posteriors were told of each frame"""
     latents: jax.Array
     """`[B, T, Z]` samples"""
     draws: jax.Array
@@ -215,7 +217,7 @@ class DVBF(nnx.Module):
         _, outputs = jax.lax.scan(step, first, over_time)
         latents, posterior, prior = jax.tree.map(swap, outputs)
         latents = jnp.concatenate([first[:, None], latents], axis=1)
-        return Filtered(latents, latents, initial, posterior, prior)
+        return Filtered(features, latents, latents, initial, posterior, prior)
 
     def imagine(self, latent: jax.Array, actions: jax.Array, noise: jax.Array) -> jax.Array:
         """Roll the prior out: `[B, Z]`, `[B, S, A]`, `[B, S, Z]` standard normal (zeros follow the means) to

@@ -24,9 +24,11 @@ class MLP(nnx.Module):
         self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        shape = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])  # the gradients of plain matrix products are the faster ones
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
-        return self.layers[-1](x)
+        return self.layers[-1](x).reshape(*shape, -1)
 
 
 def flatten_frames(frames: jax.Array, frame_shape: Sequence[int]) -> jax.Array:

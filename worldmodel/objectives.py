@@ -93,21 +93,20 @@ def noise_scale(step: jax.Array, steps: int, final: float) -> jax.Array:
     return final ** jnp.clip((step / steps - 0.2) / 0.5, 0, 1)
 
 
-def restart_distance(model: DVBF, frames: jax.Array, actions: jax.Array, latents: jax.Array) -> jax.Array:
-    """How far each latent is from the initial state that the frames from there on give: squared, averaged over
-    dimensions, `[B, T - K + 1]` with K the frames that the initial posterior sees.
+def restart_distance(model: DVBF, filtered: Filtered, actions: jax.Array) -> jax.Array:
+    """How far each filtered latent is from the initial state that the frames from there on give: squared, averaged over
+    dimensions, `[B, T - K + 1]` with K the frames that the initial posterior sees. Actions are `[B, T-1, A]`.
 
     A filter may write into its latents what only their place in the window explains, since all windows begin anew:
     a memory of the start, a clock. It costs nothing within the window and drifts beyond it. A latent that could as
     well be an initial state cannot hold such things.
     """
     seen = model.options.initial_frames
-    starts = np.arange(frames.shape[1] - seen + 1)
+    starts = np.arange(filtered.latents.shape[1] - seen + 1)
     window = starts[:, None] + np.arange(seen)  # [T - K + 1, K]
     actions = actions / model.scale.action_scale
-    features = model.recognise(frames, actions)[:, window]
-    restart = jax.vmap(model.initial, in_axes=1, out_axes=1)(features, actions[:, window[:, :-1]])
-    return jnp.mean((latents[:, : len(starts)] - restart.mean()) ** 2, axis=-1)
+    restart = jax.vmap(model.initial, in_axes=1, out_axes=1)(filtered.features[:, window], actions[:, window[:, :-1]])
+    return jnp.mean((filtered.latents[:, : len(starts)] - restart.mean()) ** 2, axis=-1)
 
 
 def dvbf_loss(
@@ -148,7 +147,7 @@ def dvbf_loss(
     loss = jnp.mean(-c * terms.reconstruction + regulariser)
     metrics = {}
     if options.consistency_weight > 0:
-        distance = jnp.mean(restart_distance(model, frames, actions, filtered.latents))
+        distance = jnp.mean(restart_distance(model, filtered, actions))
         loss += options.consistency_weight * distance
         metrics["restart_distance"] = distance
 
