@@ -62,6 +62,7 @@ MODELS: dict[str, Entry] = {
         base_matrices=32,
         mixture_hidden_size=256,
     ),
+    "dvbf-bfloat16": _dvbf("the defaults, the networks of frames computing in bfloat16", precision="bfloat16"),
     "dvbf-w-inference": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
     "paper-dvbf": _paper(
         "the paper's networks and annealed bound, but Adam and 8,000 x 32 sequences, not Adadelta and 100,000 x 500",

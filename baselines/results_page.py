@@ -1,6 +1,5 @@
 """RESULTS.md from results/*.json: every table with the paper's figures, the floors and the ceilings beside ours."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from baselines.lineup import ABLATIONS, MODELS
 from baselines.scores import CONTEXTS, HORIZONS
+from worldmodel.config import from_json
 from worldmodel.files import UserError, atomic_write, read_json
 
 Results = dict[str, dict[str, Any]]
@@ -74,11 +74,19 @@ def read_results(out: Path) -> Results:
         if isinstance(data, dict) and "model" in data:
             if data["model"] not in order or any(key not in data for key in NEEDED):
                 raise UserError(f"{path}: written by another version of the benchmark; delete it")
-            options = dataclasses.asdict((MODELS | ABLATIONS)[data["model"]].options)
-            if data["options"] != options:
+            options = (MODELS | ABLATIONS)[data["model"]].options
+            if not _equal(options, data["options"]):
                 raise UserError(f"{path}: its model had other options than it has now; delete it")
             results[path.stem] = data
     return dict(sorted(results.items(), key=lambda item: (order.index(item[1]["model"]), item[0])))
+
+
+def _equal(options: Any, saved: dict[str, Any]) -> bool:
+    """Whether saved options are these; one that was not there yet had its default."""
+    try:
+        return from_json(type(options), saved) == options
+    except TypeError:
+        return False
 
 
 def write_results_page(out: Path) -> None:

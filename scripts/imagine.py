@@ -66,7 +66,7 @@ def main(options: Options) -> None:
     if data.states is not None:
         arrays |= {"states": data.states, "state_names": np.array(data.state_names)}
     with atomic_folder(options.out) as out:
-        np.savez_compressed(out / "imagined.npz", allow_pickle=False, **arrays)
+        np.savez(out / "imagined.npz", allow_pickle=False, **arrays)
         write_json(out / "metrics.json", metrics)
         truth = as_unit_frames(data.frames)
         ranking = rank_by_error(truth, rollouts.frames, context)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from worldmodel.distributions import from_noise
 from worldmodel.dvbf import BALL_RADIUS, DVBF, FusionPosterior, ProcessNoisePosterior, into_ball
+from worldmodel.networks import MLP
 from worldmodel.objectives import dvbf_loss
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -237,3 +238,26 @@ def test_frames_of_any_rank_and_size_fit(tiny_batch: Batch):
     emission = colour.emission(filtered.latents)
     assert emission.mean().shape == frames.shape
     assert emission.log_prob(frames).shape == (3, 7)
+
+
+def test_bfloat16_rounds_what_the_networks_multiply_and_nothing_else(tiny_batch: Batch):
+    """Of one layer, against the product of rounded numbers; of the model, by how little the loss moves."""
+    x = jax.random.normal(jax.random.key(0), (5, 3, 20))
+    layer = MLP((20, 7), nnx.Rngs(params=1), precision="bfloat16")
+
+    def rounded(a: jax.Array) -> np.ndarray:
+        return np.asarray(a.astype(jnp.bfloat16).astype(jnp.float32))
+
+    kernel = layer.layers[0].kernel[...]
+    assert layer(x).dtype == kernel.dtype == jnp.float32
+    np.testing.assert_allclose(layer(x), rounded(x) @ rounded(kernel), rtol=2**-7, atol=2**-8)
+    assert np.abs(rounded(x) - x).max() > 1e-3
+
+    frames, actions = map(jnp.asarray, tiny_batch)
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        model = make_tiny_dvbf("fusion", precision=precision)
+        assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {jnp.dtype("float32")}
+        losses.append(float(dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(5), steps=100)[0]))
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-2)

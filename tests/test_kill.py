@@ -4,6 +4,7 @@ import json
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,42 +15,48 @@ import pytest
 from conftest import SCRIPTS, SMALL_DVBF, assert_ok, run_script
 
 KILLS = 10
-STEPS = ("--steps", 2000)
+STEPS = 12_000
 
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_equals_one_that_was_never_killed(data_file: Path, tmp_path: Path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", whole, *SMALL_DVBF, *STEPS))
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", whole, *SMALL_DVBF, "--steps", STEPS))
     chance = random.Random(0)
     command = [sys.executable, str(SCRIPTS / "train_dvbf.py"), "--data", str(data_file), "--out", str(killed)]
+    lines = killed / "metrics.jsonl"
     for attempt in range(KILLS):
         begun = (killed / "config.json").exists()
-        process = subprocess.Popen([*command, *(["--resume"] if begun else map(str, (*SMALL_DVBF, *STEPS)))])
-        while process.poll() is None and not (killed / "metrics.jsonl").exists():
-            time.sleep(0.01)
+        process = subprocess.Popen(
+            [*command, *(["--resume"] if begun else map(str, (*SMALL_DVBF, "--steps", STEPS)))],
+            stderr=subprocess.DEVNULL,
+        )
+        before = lines.stat().st_mtime_ns if lines.exists() else 0
+        while process.poll() is None and not (lines.exists() and lines.stat().st_mtime_ns > before):
+            time.sleep(0.001)
         if attempt % 2:  # while a checkpoint is being written: its temporary file is there
-            while process.poll() is None and not list(killed.glob("checkpoints/.step_*")):
-                time.sleep(0.0005)
+            while process.poll() is None and not list(killed.glob("checkpoints/.unfinished.*")):
+                pass
         else:
-            time.sleep(chance.uniform(0, 8))
+            time.sleep(chance.uniform(0, 1.5))
         process.kill()
-        process.wait()
+        assert process.wait() == -signal.SIGKILL
     result = run_script("train_dvbf.py", "--data", data_file, "--out", killed, "--resume")
     assert_ok(result)
 
-    newest = "checkpoints/step_00002000.npz"
+    newest = f"checkpoints/step_{STEPS:08d}.npz"
     with np.load(whole / newest, allow_pickle=False) as one, np.load(killed / newest, allow_pickle=False) as other:
         assert set(one) == set(other)
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
-    def lines(run: Path) -> list[dict]:
+    def metrics(run: Path) -> list[dict]:
         found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return [{name: value for name, value in line.items() if name != "steps_per_second"} for line in found]
 
-    assert [line["step"] for line in lines(killed)] == list(range(0, 2001, 100))
-    assert lines(killed) == lines(whole)
+    assert [line["step"] for line in metrics(killed)] == list(range(0, STEPS + 1, 100))
+    assert metrics(killed) == metrics(whole)
+    assert {path.name for path in killed.rglob("*")} == {path.name for path in whole.rglob("*")}
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_leaves_the_earlier_checkpoints(

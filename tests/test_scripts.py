@@ -174,6 +174,11 @@ def test_a_resumed_run_may_be_made_longer_but_not_changed(dvbf_run: Path, data_f
     assert "a resumed run keeps its options, but learning_rate was 0.002" in result.stderr
     assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", run, "--resume", "--steps", 150))
     assert [line["step"] for line in metrics(run)] == [0, 100, 120, 150]
+    # an option that the project did not have yet has its default
+    config = json.loads((run / "config.json").read_text())
+    del config["options"]["model"]["precision"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", run, "--resume", "--steps", 160))
 
 
 def test_one_batch_is_overfitted(data_file: Path, tmp_path: Path):

@@ -146,12 +146,13 @@ class DVBF(nnx.Module):
         pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
         latent, prefix = options.latent_size, options.initial_frames
         posterior = FusionPosterior if options.inference == "fusion" else ProcessNoisePosterior
-        self.encoder = MLP((pixels, hidden, features), rngs)
+        precision = options.precision
+        self.encoder = MLP((pixels, hidden, features), rngs, precision=precision)
         prefix_size = prefix * features + (prefix - 1) * scale.action_size
-        self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs)
+        self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs, precision=precision)
         self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
         self.posterior = posterior(scale.action_size, options, rngs)
-        self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs)
+        self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
 
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""

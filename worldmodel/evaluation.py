@@ -7,6 +7,7 @@ NumPy in and out; true states score a model here and are seen nowhere else.
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import dm_pix
@@ -116,7 +117,7 @@ def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 def psnr(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Peak signal-to-noise ratio in dB `[N, S]` of frames `[N, S, H, W(, C)]` in [0, 1]."""
-    return np.minimum(_each_pair(dm_pix.psnr, truth, frames), BEST_PSNR)
+    return np.minimum(_each_pair(_psnr, truth, frames), BEST_PSNR)
 
 
 def ssim(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -124,19 +125,18 @@ def ssim(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     or as many as the frame has)."""
     window = min(11, *truth.shape[2:4])
     window -= 1 - window % 2
-    return _each_pair(lambda a, b: dm_pix.ssim(a, b, filter_size=window), truth, frames)
+    return _each_pair(partial(_ssim, filter_size=window), truth, frames)
+
+
+_psnr = jax.jit(dm_pix.psnr)
+_ssim = jax.jit(dm_pix.ssim, static_argnames="filter_size")
 
 
 def _each_pair(measure: Callable, truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """A measure of two images for all frames `[N, S, H, W(, C)]`, one horizon at a time."""
     channels = truth.shape[4:] or (1,)
-
-    @jax.jit
-    def of_horizon(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return measure(*pair)
-
     pairs = (np.swapaxes(x, 0, 1).reshape(-1, len(x), *x.shape[2:4], *channels) for x in (truth, frames))
-    return np.stack([np.asarray(of_horizon(pair)) for pair in zip(*pairs, strict=True)], axis=1)
+    return np.stack([np.asarray(measure(*pair)) for pair in zip(*pairs, strict=True)], axis=1)
 
 
 def interval(values: np.ndarray, statistic: Callable) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,10 @@ class UserError(Exception):
     """Something that the user gave is wrong. The message is one line that says what and where."""
 
 
+UNFINISHED = ".unfinished."
+"""begins the name of a file that is being written; one that stays belongs to a process that was killed"""
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well, and leaves no trace if it fails.
@@ -23,7 +27,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.")
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     try:
@@ -58,7 +62,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     `path` must not be there, or be empty. Raises UserError when the place cannot be written.
     """
     require_writable(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}."))
     try:
         yield temporary
         temporary.chmod(0o755)

@@ -1,7 +1,6 @@
 """A training run from its first step to its last: drives training.py and keeps the run folder."""
 
 import dataclasses
-import json
 import math
 import signal
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.cluster import any_process, is_writer, wait_for_all
+from worldmodel.config import read_options
 from worldmodel.files import UserError
 from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
@@ -79,9 +79,10 @@ def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     run = Run.open(options.out, name)
     if run.card.fingerprint != card.fingerprint:
         raise UserError(f"{options.data}: not the data that {options.out} was trained on ({run.card.path})")
-    saved, given = run.config["options"], json.loads(json.dumps(options.to_json()))
+    # through the class, so that an option that was not there yet has its default
+    saved, given = read_options(options.out, type(options)).to_json(), options.to_json()
     free = {"data", "out", "steps"}
-    changed = [f"{key} was {saved.get(key)}" for key in given if key not in free and given[key] != saved.get(key)]
+    changed = [f"{key} was {saved[key]}" for key in given if key not in free and given[key] != saved[key]]
     if changed:
         raise UserError(f"{options.out}: a resumed run keeps its options, but {', '.join(changed)}")
     done = max(run.checkpoint_steps(), default=0)

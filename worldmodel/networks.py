@@ -14,21 +14,27 @@ Model = TypeVar("Model", bound=nnx.Module)
 class MLP(nnx.Module):
     """Fully connected layers of the given sizes, an activation between them, linear at the end.
 
-    `sizes` has the input size first and the output size last; `[..., sizes[0]] -> [..., sizes[-1]]`.
+    `sizes` has the input size first and the output size last; `[..., sizes[0]] -> [..., sizes[-1]]`. Parameters and
+    output are float32; the layers compute in `precision`.
     """
 
     def __init__(
-        self, sizes: Sequence[int], rngs: nnx.Rngs, activation: Callable[[jax.Array], jax.Array] = jax.nn.silu
+        self,
+        sizes: Sequence[int],
+        rngs: nnx.Rngs,
+        activation: Callable[[jax.Array], jax.Array] = jax.nn.silu,
+        precision: str = "float32",
     ):
         self.activation = activation
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
+        dtype = jnp.dtype(precision)
+        self.layers = nnx.List([nnx.Linear(i, o, dtype=dtype, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = x.shape[:-1]
         x = x.reshape(-1, x.shape[-1])  # the gradients of plain matrix products are the faster ones
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
-        return self.layers[-1](x).reshape(*shape, -1)
+        return self.layers[-1](x).astype(jnp.float32).reshape(*shape, -1)
 
 
 def flatten_frames(frames: jax.Array, frame_shape: Sequence[int]) -> jax.Array:

@@ -129,6 +129,9 @@ class DVBFOptions:
     consistency_weight: float = 30.0
     """Weight of the mean squared distance between a filtered latent and the initial state that the frames from
     there on would give, in nats per frame: a latent must mean the same at every time."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the networks of frames (encoder, initial state, decoder) compute in. Parameters, dynamics and densities stay
+    float32."""
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""

@@ -21,7 +21,7 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.config import SEED_FOLDER, from_json, read_options
-from worldmodel.files import UserError, atomic_write, read_json, write_json
+from worldmodel.files import UNFINISHED, UserError, atomic_write, read_json, write_json
 from worldmodel.networks import Model
 from worldmodel.scaling import FrameScale
 from worldmodel.sequences import Sequences
@@ -136,7 +136,10 @@ class Run:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def forget_after(self, step: int) -> None:
-        """Forget what was written after a step: checkpoints, lines of metrics, and a torn last line."""
+        """Forget what was written after a step: checkpoints, lines of metrics, and what was not written to its end."""
+        for torn in self.folder.rglob(f"{UNFINISHED}*"):
+            if torn.is_file():
+                torn.unlink()
         for later in self.checkpoint_steps():
             if later > step:
                 self._checkpoint(later).unlink()
