@@ -184,8 +184,8 @@ def _collect_some(
         frames = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
         records.append((frames, np.array(actions, np.float32), np.array(states, np.float32)))
     env.close()
-    frames, actions, states = (np.stack(arrays) for arrays in zip(*records, strict=True))
-    return frames, actions, states if states.size else None
+    stacked = [np.stack(arrays) for arrays in zip(*records, strict=True)]
+    return stacked[0], stacked[1], stacked[2] if stacked[2].size else None
 
 
 def _as_vector(action: Any, space: gymnasium.Space) -> np.ndarray:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,13 @@ from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
 from worldmodel.runs import DamagedError, DataCard, Run, refuse_existing_run
 from worldmodel.seeds import LOG_EVERY, Trainings, make_mesh
-from worldmodel.sequences import Sequences, hold_out, load_sequences
+from worldmodel.sequences import Sequences, hold_out, load_sequences, spread_within
 from worldmodel.training import Loss
 
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
+LARGEST_VALIDATION = 256e6
+"""bytes of held-out frames and actions that are looked at; of more, evenly spread sequences"""
 WARN_FROM = 0.3
 """share of the steps after which what validation finds wrong is printed; before it, little is learnt yet"""
 
@@ -50,7 +52,8 @@ def load_training_data(options: TrainingOptions, window: int) -> tuple[Sequences
     if data.length < window:
         raise UserError(f"{options.data}: sequences have {data.length} frames, but training needs {window}")
     card = DataCard.of(options.data, data)
-    return *hold_out(data, options.validation_share, str(options.data)), card
+    training, validation = hold_out(data, options.validation_share, str(options.data))
+    return training, spread_within(validation, LARGEST_VALIDATION), card
 
 
 def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list[Run]:
@@ -106,6 +109,7 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
         options.batch_size,
         options.learning_rate,
         task.window,
+        options.budget_bytes,
     )
     step = saved = restore(runs, trainings)
 
@@ -130,7 +134,11 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             if is_writer():
                 run.save_checkpoint(state)
 
-    with stop_on_interrupt() as interrupted, progress_bar(task.name, options.steps, "step", done=step) as bar:
+    with (
+        closing(trainings),
+        stop_on_interrupt() as interrupted,
+        progress_bar(task.name, options.steps, "step", done=step) as bar,
+    ):
         if step == 0:
             log(0, [{}] * len(runs))
         while step < options.steps and not any_process(interrupted()):
