@@ -28,11 +28,15 @@ def tiny_data() -> DeviceData:
     return DeviceData(jnp.asarray(frames), jnp.asarray(random.standard_normal((5, 8, 2)), jnp.float32))
 
 
+def four_windows(data: DeviceData, key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return sample_windows(data, key, batch_size=4, window=6)
+
+
 def tiny_chunk():
     graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
     optimiser = make_optimiser(1e-3)
     train_step = make_train_step(graphdef, lambda *arguments: dvbf_loss(*arguments, steps=10), optimiser)
-    chunk = make_train_chunk(train_step, batch_size=4, window=6, sharding=ONE_DEVICE)
+    chunk = make_train_chunk(train_step, four_windows, ONE_DEVICE)
     return chunk, lambda: initial_state(jax.tree.map(jnp.copy, params), optimiser, jax.random.key(7))
 
 
@@ -62,7 +66,7 @@ def test_a_chunk_equals_a_plain_loop_of_optax_updates():
     def loss(model, frames, actions, key, step):
         return dvbf_loss(model, frames, actions, key, step, steps=10)
 
-    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), batch_size=4, window=6, sharding=ONE_DEVICE)
+    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), four_windows, ONE_DEVICE)
     state, metrics = jax.jit(chunk)(initial_state(params, optimiser, key), data, 3)
 
     losses = []

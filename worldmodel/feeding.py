@@ -56,8 +56,10 @@ class Stream:
     def __init__(
         self, data: Sequences, seeds: int, batch_size: int, window: int, steps: int, mesh: Mesh, memory_budget: float
     ):
-        """For so many steps in all. Half of the budget (bytes) is for a piece that is trained on, half for the next; but
-        a piece has two updates at least: for one the compiler makes another program, which rounds differently."""
+        """For so many steps in all. Half of the budget (bytes) is for the piece that is trained on, half for the next.
+
+        But a piece has two updates at least: for one the compiler makes another program, which rounds differently.
+        """
         self._sharding = NamedSharding(mesh, PartitionSpec("seed", None, "data"))
         bytes_of_update = seeds * batch_size * window * data.nbytes / math.prod(data.frames.shape[:2])
         pieces = math.ceil(LOG_EVERY * bytes_of_update / min(PIECE, memory_budget / 2))

@@ -24,8 +24,9 @@ from worldmodel.training import Loss
 
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
-LARGEST_VALIDATION = 256e6
-"""bytes of held-out frames and actions that are looked at; of more, evenly spread sequences"""
+LARGEST_VALIDATION = 64e6
+"""bytes of held-out frames and actions that are looked at; of more, evenly spread sequences. Looking takes some twenty
+times as much memory."""
 WARN_FROM = 0.3
 """share of the steps after which what validation finds wrong is printed; before it, little is learnt yet"""
 
