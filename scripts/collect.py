@@ -12,7 +12,8 @@ from worldmodel.files import UserError, require_writable
 @dataclasses.dataclass(frozen=True)
 class Options:
     out: Path
-    """Data set to write, an .npz; a file that exists is not overwritten."""
+    """Data set to write: an .npz, or, for data larger than memory, a folder (a name without .npz) that is written piece
+    by piece. What exists is not overwritten."""
     env: str | None = None
     """Gymnasium id of an environment with rgb_array rendering (for example Pendulum-v1); default: the project's
     own pendulum, compiled."""
@@ -66,7 +67,7 @@ def main(options: Options) -> None:
     require_writable(options.out)  # say it now, not after the work
 
     from worldmodel import collecting
-    from worldmodel.sequences import save_sequences
+    from worldmodel.sequences import load_sequences, save_blocks
 
     if options.env is None:
         from worldmodel.envs.pendulum import PRESETS
@@ -76,11 +77,11 @@ def main(options: Options) -> None:
             params = dataclasses.replace(params, max_torque=options.max_torque)
         if options.initial_speed is not None:
             params = dataclasses.replace(params, initial_speed=options.initial_speed)
-        data = collecting.collect_pendulum(
+        blocks = collecting.pendulum_blocks(
             options.seed, options.sequences, options.frames, params, options.size, options.noise
         )
     else:
-        data = collecting.collect_gymnasium(
+        blocks = collecting.gymnasium_blocks(
             options.env,
             options.seed,
             options.sequences,
@@ -88,7 +89,8 @@ def main(options: Options) -> None:
             collecting.Camera(options.size, options.crop, options.noise),
             options.workers,
         )
-    save_sequences(options.out, data)
+    save_blocks(options.out, blocks, options.sequences)
+    data = load_sequences(options.out)
     print(
         f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}, actions of size"
         f" {data.action_size}"

@@ -54,10 +54,14 @@ def test_nothing_is_left_to_be_filled_in():
 
 
 def test_the_data_that_the_readme_makes_can_be_learnt_from(tmp_path: Path):
-    (code,) = blocks("python")
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    for script in ("train_vae.py", "train_dvbf.py"):
-        command = [sys.executable, str(SCRIPTS / script), "--data", "my_data.npz", "--out", script, "--steps", "5"]
+    for code in blocks("python"):
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    for script, data in (
+        ("train_vae.py", "my_data.npz"),
+        ("train_dvbf.py", "my_data.npz"),
+        ("train_vae.py", "my_large_data"),
+    ):
+        command = [sys.executable, str(SCRIPTS / script), "--data", data, "--out", f"{script}-{data}", "--steps", "5"]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
 

@@ -98,10 +98,11 @@ MANY_DEVICES = """
         return dvbf_loss(model, frames, actions, key, step, steps=30)
 
     found = {}
-    for seeds in ([0], [0, 1, 2, 3]):
-        trainings = Trainings(lambda rngs: DVBF(scale, options, rngs), loss, data, seeds, 30, 8, 1e-3, 8)
+    for seeds, budget in (([0], 1e9), ([0, 1, 2, 3], 1e9), ([0], 1e5), ([0, 1, 2, 3], 1e5)):
+        trainings = Trainings(lambda rngs: DVBF(scale, options, rngs), loss, data, seeds, 30, 8, 1e-3, 8, budget)
         curve = [[metrics["loss"] for metrics in trainings.train(10)] for _ in range(3)]
-        found[len(seeds)] = {
+        trainings.close()
+        found[f"{len(seeds)} {'whole' if budget > data.nbytes else 'streamed'}"] = {
             "curve": curve,
             "mesh": dict(trainings.mesh.shape),
             "seeds_on_one": trainings._state.step.addressable_shards[0].data.shape[0],
@@ -122,14 +123,18 @@ def test_many_devices_give_the_same_curve_and_share_the_work():
 
     one, eight = curves(1), curves(8)
     for seeds in ("1", "4"):
-        np.testing.assert_allclose(eight[seeds]["curve"], one[seeds]["curve"], rtol=2e-4)
-        assert one[seeds]["mesh"] == {"seed": 1, "data": 1}
-    # one seed: its batch of 8 is split over all devices; four seeds: two devices for each
-    assert eight["1"]["mesh"] == {"seed": 1, "data": 8}
-    assert eight["1"]["batch_on_one"] == [1, 8, 16, 16]
-    assert eight["4"]["mesh"] == {"seed": 4, "data": 2}
-    assert eight["4"]["seeds_on_one"] == 1
-    assert eight["4"]["batch_on_one"] == [1, 4, 8, 16, 16]
+        np.testing.assert_allclose(one[f"{seeds} streamed"]["curve"], one[f"{seeds} whole"]["curve"], rtol=1e-6)
+        for data in ("whole", "streamed"):
+            np.testing.assert_allclose(eight[f"{seeds} {data}"]["curve"], one[f"{seeds} {data}"]["curve"], rtol=2e-4)
+            assert one[f"{seeds} {data}"]["mesh"] == {"seed": 1, "data": 1}
+    for data in ("whole", "streamed"):
+        # one seed: its batch of 8 is split over all devices; four seeds: two devices for each
+        single, four = eight[f"1 {data}"], eight[f"4 {data}"]
+        assert single["mesh"] == {"seed": 1, "data": 8}
+        assert single["batch_on_one"] == [1, 8, 16, 16]
+        assert four["mesh"] == {"seed": 4, "data": 2}
+        assert four["seeds_on_one"] == 1
+        assert four["batch_on_one"] == [1, 4, 8, 16, 16]
 
 
 def test_devices_that_share_nothing_evenly_stay_idle():

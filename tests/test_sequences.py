@@ -103,8 +103,6 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=message):
             load_sequences(tmp_path / name)
-    with pytest.raises(UserError, match="is a folder, not a file"):
-        load_sequences(tmp_path)
 
 
 def test_a_damaged_array_is_named(tmp_path: Path):

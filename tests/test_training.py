@@ -28,11 +28,15 @@ def tiny_data() -> DeviceData:
     return DeviceData(jnp.asarray(frames), jnp.asarray(random.standard_normal((5, 8, 2)), jnp.float32))
 
 
+def four_windows(data: DeviceData, key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return sample_windows(data, key, batch_size=4, window=6)
+
+
 def tiny_chunk():
     graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
     optimiser = make_optimiser(1e-3)
     train_step = make_train_step(graphdef, lambda *arguments: dvbf_loss(*arguments, steps=10), optimiser)
-    chunk = make_train_chunk(train_step, batch_size=4, window=6, sharding=ONE_DEVICE)
+    chunk = make_train_chunk(train_step, four_windows, ONE_DEVICE)
     return chunk, lambda: initial_state(jax.tree.map(jnp.copy, params), optimiser, jax.random.key(7))
 
 
@@ -62,7 +66,7 @@ def test_a_chunk_equals_a_plain_loop_of_optax_updates():
     def loss(model, frames, actions, key, step):
         return dvbf_loss(model, frames, actions, key, step, steps=10)
 
-    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), batch_size=4, window=6, sharding=ONE_DEVICE)
+    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), four_windows, ONE_DEVICE)
     state, metrics = jax.jit(chunk)(initial_state(params, optimiser, key), data, 3)
 
     losses = []
@@ -79,6 +83,27 @@ def test_a_chunk_equals_a_plain_loop_of_optax_updates():
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
     assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert metrics["finite_loss"] == metrics["finite_gradient"] == 1
+
+
+@pytest.mark.parametrize(("metric", "well"), [("loss", (0.3, 0.3)), ("gradient", (0.4, 0.3))])
+def test_the_first_update_that_is_no_number_is_counted(metric: str, well: tuple[float, float]):
+    """Planted in update 3 (of 0 to 9) into the loss, or into its gradient alone, from which the next loss suffers."""
+    graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
+
+    def loss(model, frames, actions, key, step):
+        value, metrics = dvbf_loss(model, frames, actions, key, step, steps=10)
+        planted = jnp.where(step == 3, 0.0, 1.0)
+        if metric == "loss":
+            value = value / planted
+        else:  # the square root of 0 is a number, its slope is none
+            value += jnp.sqrt(planted * value**2)
+        return value, metrics | {"loss": value}
+
+    optimiser = make_optimiser(1e-3)
+    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), four_windows, ONE_DEVICE)
+    _, metrics = jax.jit(chunk)(initial_state(params, optimiser, jax.random.key(7)), tiny_data(), 10)
+    assert (metrics["finite_loss"], metrics["finite_gradient"]) == pytest.approx(well)
 
 
 def test_windows_are_cut_anywhere_and_keep_frames_and_actions_together():

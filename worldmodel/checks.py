@@ -19,7 +19,7 @@ from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
 from worldmodel.runs import refuse_existing_run
 from worldmodel.scaling import FrameScale
-from worldmodel.sequences import Sequences, spread_over
+from worldmodel.sequences import Sequences, spread_over, spread_within
 from worldmodel.training import (
     Loss,
     initial_state,
@@ -162,7 +162,8 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstru
     """Overfit one batch of `data`, draw the result into the --out folder, print it; 0 if it passed."""
     refuse_existing_run(options.out)
     batch_key, key = jax.random.split(jax.random.key(options.seed))
-    frames, actions = sample_windows(to_device(data), batch_key, OVERFIT_SEQUENCES, task.window)
+    device = to_device(spread_within(data, options.budget_bytes))
+    frames, actions = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
     result = overfit_one_batch(task.build, task.loss, frames, actions, options.learning_rate, key)
     picture = options.out / "overfit_one_batch.png"
     rebuilt = reconstruct(result.model, frames, actions)
@@ -184,7 +185,7 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstru
 def run_range_test(task: Task, data: Sequences, options: TrainingOptions) -> int:
     """A learning-rate range test on `data`, drawn into the --out folder and printed."""
     refuse_existing_run(options.out)
-    device = to_device(data)
+    device = to_device(spread_within(data, options.budget_bytes))
     next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window))
     result = range_test(task.build, task.loss, next_batch, jax.random.key(options.seed))
     picture = options.out / "find_lr.png"

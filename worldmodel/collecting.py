@@ -1,9 +1,14 @@
-"""Collect sequences from the project's own pendulum, compiled, or from any Gymnasium environment's frames."""
+"""Collect sequences from the project's own pendulum, compiled, or from any Gymnasium environment's frames.
+
+They come in blocks, so that a data set can be larger than memory.
+"""
 
 import dataclasses
 import os
 import warnings
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
@@ -17,7 +22,7 @@ from worldmodel.envs.pendulum import PendulumParams, simulate
 from worldmodel.envs.rendering import render_pendulum
 from worldmodel.files import UserError
 from worldmodel.progress import progress_bar
-from worldmodel.sequences import PENDULUM_STATES, Sequences
+from worldmodel.sequences import PENDULUM_STATES, Sequences, join
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +48,13 @@ CHUNK_PIXELS = 4_000_000
 def collect_pendulum(
     seed: int, sequences: int, length: int, params: PendulumParams, size: int, noise_std: float = 0.0
 ) -> Sequences:
+    """The sequences of `pendulum_blocks` in one."""
+    return join(list(pendulum_blocks(seed, sequences, length, params, size, noise_std)))
+
+
+def pendulum_blocks(
+    seed: int, sequences: int, length: int, params: PendulumParams, size: int, noise_std: float = 0.0
+) -> Iterator[Sequences]:
     """Random torques on the project's own pendulum: `sequences` x `length` frames of side `size`, grey.
 
     Torques are uniform and independent from frame to frame; initial states are uniform. Sequence n depends on
@@ -70,14 +82,14 @@ def collect_pendulum(
 
     high = jnp.array([[params.initial_angle, params.initial_speed]])
     chunk = max(1, min(sequences, CHUNK_PIXELS // (length * size**2)))
-    parts = []
     with progress_bar("collect", sequences, "sequence") as bar:
         for start in range(0, sequences, chunk):
             # The last chunk is as long as the others, for one compilation, and what is too much is cut off.
-            parts.append([np.asarray(array) for array in collect(jnp.arange(start, start + chunk))])
-            bar.update(min(chunk, sequences - start))
-    frames, actions, states = (np.concatenate(arrays)[:sequences] for arrays in zip(*parts, strict=True))
-    return Sequences(frames, actions, states.astype(np.float32), PENDULUM_STATES, params.dt)
+            count = min(chunk, sequences - start)
+            arrays = collect(jnp.arange(start, start + chunk))
+            frames, actions, states = (np.asarray(array)[:count] for array in arrays)
+            yield Sequences(frames, actions, states.astype(np.float32), PENDULUM_STATES, params.dt)
+            bar.update(count)
 
 
 def to_uint8(frames: jax.Array) -> jax.Array:
@@ -88,6 +100,13 @@ def to_uint8(frames: jax.Array) -> jax.Array:
 def collect_gymnasium(
     env_id: str, seed: int, sequences: int, length: int, camera: Camera, workers: int = 1
 ) -> Sequences:
+    """The sequences of `gymnasium_blocks` in one."""
+    return join(list(gymnasium_blocks(env_id, seed, sequences, length, camera, workers)))
+
+
+def gymnasium_blocks(
+    env_id: str, seed: int, sequences: int, length: int, camera: Camera, workers: int = 1
+) -> Iterator[Sequences]:
     """Random actions in any Gymnasium environment that renders: every sequence is one reset and length - 1 steps.
 
     Frames are cropped, resized by area and made grey; discrete actions become one-hot vectors. For pendulums the
@@ -98,25 +117,20 @@ def collect_gymnasium(
     # Pictures are drawn into memory: no screen, no sound, no greeting.
     os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     dt = _check_environment(env_id)
-    frames = np.empty((sequences, length, camera.size, camera.size), np.uint8)
-    records: list = [None] * sequences
+    shares = np.array_split(np.arange(sequences), max(workers, -(-sequences // 10)))
     with (
         progress_bar(f"collect {env_id}", sequences, "sequence") as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
-        shares = np.array_split(np.arange(sequences), max(workers, -(-sequences // 10)))
-        jobs = [pool.submit(_collect_some, env_id, seed, share, length, camera) for share in shares]
+        jobs = deque(pool.submit(_collect_some, env_id, seed, share, length, camera) for share in shares if len(share))
         try:
-            for job in as_completed(jobs):
-                for n, pictures, actions, states in job.result():
-                    frames[n], records[n] = pictures, (actions, states)
-                    bar.update()
+            while jobs:
+                frames, actions, states = jobs.popleft().result()
+                yield Sequences(frames, actions, states, PENDULUM_STATES if states is not None else (), dt)
+                bar.update(len(frames))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    actions = np.stack([record[0] for record in records])
-    states = np.stack([record[1] for record in records]) if records[0][1] is not None else None
-    return Sequences(frames, actions, states, PENDULUM_STATES if states is not None else (), dt)
 
 
 def _check_environment(env_id: str) -> float | None:
@@ -139,16 +153,15 @@ def _check_environment(env_id: str) -> float | None:
     return None if dt is None else float(dt)
 
 
-Record = tuple[int, np.ndarray, np.ndarray, np.ndarray | None]
-
-
-def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, camera: Camera) -> list[Record]:
-    """Some of the sequences, in a process of their own."""
+def _collect_some(
+    env_id: str, seed: int, which: np.ndarray, length: int, camera: Camera
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Frames, actions and states (of pendulums) of some of the sequences, in a process of their own."""
     import worldmodel.envs  # noqa: F401
 
     env = gymnasium.make(env_id, render_mode="rgb_array")
     inner, name = env.unwrapped, env.spec.id if env.spec else env_id
-    records: list[Record] = []
+    records = []
     for n in which:
         random = np.random.default_rng([seed, int(n)])
         env.reset(seed=int(random.integers(2**31)))
@@ -169,11 +182,10 @@ def _collect_some(env_id: str, seed: int, which: np.ndarray, length: int, camera
         clean = np.stack(pictures) / 255
         noisy = clean + camera.noise_std * random.standard_normal(clean.shape)
         frames = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
-        records.append(
-            (int(n), frames, np.array(actions, np.float32), np.array(states, np.float32) if states else None)
-        )
+        records.append((frames, np.array(actions, np.float32), np.array(states, np.float32)))
     env.close()
-    return records
+    stacked = [np.stack(arrays) for arrays in zip(*records, strict=True)]
+    return stacked[0], stacked[1], stacked[2] if stacked[2].size else None
 
 
 def _as_vector(action: Any, space: gymnasium.Space) -> np.ndarray:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,14 @@ from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
 from worldmodel.runs import DamagedError, DataCard, Run, refuse_existing_run
 from worldmodel.seeds import LOG_EVERY, Trainings, make_mesh
-from worldmodel.sequences import Sequences, hold_out, load_sequences
-from worldmodel.training import Loss
+from worldmodel.sequences import Sequences, hold_out, load_sequences, spread_within
+from worldmodel.training import FINITE, Loss
 
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
+LARGEST_VALIDATION = 64e6
+"""bytes of held-out frames and actions that are looked at; of more, evenly spread sequences. Looking takes some twenty
+times as much memory."""
 WARN_FROM = 0.3
 """share of the steps after which what validation finds wrong is printed; before it, little is learnt yet"""
 
@@ -50,7 +53,8 @@ def load_training_data(options: TrainingOptions, window: int) -> tuple[Sequences
     if data.length < window:
         raise UserError(f"{options.data}: sequences have {data.length} frames, but training needs {window}")
     card = DataCard.of(options.data, data)
-    return *hold_out(data, options.validation_share, str(options.data)), card
+    training, validation = hold_out(data, options.validation_share, str(options.data))
+    return training, spread_within(validation, LARGEST_VALIDATION), card
 
 
 def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list[Run]:
@@ -107,6 +111,7 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
         options.batch_size,
         options.learning_rate,
         task.window,
+        options.budget_bytes,
     )
     step = saved = restore(runs, trainings)
 
@@ -131,7 +136,11 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             if is_writer():
                 run.save_checkpoint(state)
 
-    with stop_on_interrupt() as interrupted, progress_bar(task.name, options.steps, "step", done=step) as bar:
+    with (
+        closing(trainings),
+        stop_on_interrupt() as interrupted,
+        progress_bar(task.name, options.steps, "step", done=step) as bar,
+    ):
         if step == 0:
             log(0, [{}] * len(runs))
         while step < options.steps and not any_process(interrupted()):
@@ -140,8 +149,7 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             metrics = trainings.train(updates)
             step += updates
             for run, of_run in zip(runs, metrics, strict=True):
-                if not all(map(math.isfinite, of_run.values())):
-                    raise UserError(not_finite(run, step))
+                require_finite(run, step - updates, updates, of_run)
                 of_run["steps_per_second"] = updates / (time.monotonic() - started)
             log(step, metrics)
             bar.update(updates)
@@ -198,12 +206,18 @@ def forget_after(step: int, runs: list[Run]) -> None:
             run.forget_after(step)
 
 
-def not_finite(run: Run, step: int) -> str:
+def require_finite(run: Run, done: int, updates: int, metrics: dict[str, float]) -> None:
+    """Raise UserError, with the step and the likely cause, if the metrics of so many updates after `done` say that the
+    loss or its gradient was not a finite number; what says so is taken out of them."""
+    well = {name: round(updates * metrics.pop(share)) for name, share in FINITE.items()}
+    if all(map(math.isfinite, metrics.values())):
+        return
+    name = min(well, key=lambda name: well[name])  # of two, the loss, from which the gradient comes
     steps = run.checkpoint_steps()
-    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
-    return (
-        f"{run.folder}: the loss is no longer a finite number at step {step}; {kept}. The usual cause is a learning"
-        " rate that is too high: try --find-lr, and another --out"
+    raise UserError(
+        f"{run.folder}: {name.replace('_', ' ')} is no longer a finite number at step {done + well[name] + 1};"
+        f" {f'the checkpoint of step {steps[-1]} is kept' if steps else 'there is no checkpoint yet'}. The usual cause"
+        " is a learning rate that is too high (try --find-lr, and another --out) or an --observation-std near 0"
     )
 
 

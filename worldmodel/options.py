@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from worldmodel.config import SEED_FOLDER, require_at_least, require_positive, require_share
 from worldmodel.files import UserError
 
-MODES = ("resume", "overfit_one_batch", "find_lr", "coordinator", "processes", "process_id")
+MODES = ("resume", "overfit_one_batch", "find_lr", "memory_budget", "coordinator", "processes", "process_id")
 """options that say what to do now, and are no part of a run's configuration"""
 
 
@@ -44,6 +44,9 @@ class TrainingOptions:
     find_lr: bool = False
     """Instead of training, a learning-rate range test of 300 steps: a plot of the loss against the rate, and a
     suggestion."""
+    memory_budget: float = 4.0
+    """GB of frames and actions that may lie on each device. A larger data set is streamed to it: the same windows, read
+    ahead from where the data is."""
     coordinator: str | None = None
     """Train over several processes, each of which runs this same command: address (host:port) of the first; "auto"
     asks SLURM, Open MPI or Kubernetes."""
@@ -51,6 +54,11 @@ class TrainingOptions:
     """How many processes there are, with a --coordinator that is an address."""
     process_id: int | None = None
     """Which of them this is, from 0, with a --coordinator that is an address."""
+
+    @property
+    def budget_bytes(self) -> float:
+        """The memory budget in bytes."""
+        return 1e9 * self.memory_budget
 
     def to_json(self) -> dict[str, Any]:
         """As config.json keeps them."""
@@ -74,6 +82,7 @@ class TrainingOptions:
         require_at_least("--batch-size", self.batch_size, 1)
         require_positive("--learning-rate", self.learning_rate)
         require_share("--validation-share", self.validation_share)
+        require_positive("--memory-budget", self.memory_budget)
         if self.resume + self.overfit_one_batch + self.find_lr > 1:
             raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
         if self.seeds > 1 and (self.overfit_one_batch or self.find_lr):

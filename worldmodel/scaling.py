@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from worldmodel.files import UserError
-from worldmodel.sequences import Sequences
+from worldmodel.sequences import Sequences, in_blocks
 
 SIGNAL_TO_NOISE = 300.0
 """A frame's variance over the data, divided by the default variance of its observation noise (of one pixel)."""
@@ -42,7 +42,8 @@ class FrameScale:
         if frame_variance < 1e-8:
             raise UserError(f"{source}: all frames are the same, there is nothing to learn")
         pixel_std = float(np.sqrt(np.mean(mean_square) - np.mean(mean) ** 2))
-        action_scale = float(np.sqrt(np.mean(data.actions.astype(np.float64) ** 2))) or 1.0
+        squared_actions = sum(np.sum(part.astype(np.float64) ** 2) for part in in_blocks(data.actions))
+        action_scale = float(np.sqrt(squared_actions / data.actions.size)) or 1.0
         return FrameScale(
             data.frame_shape, data.action_size, float(np.mean(mean)), pixel_std, frame_variance, action_scale
         )

@@ -7,6 +7,7 @@ processes (jax.distributed) the same program runs in each, over all of their dev
 
 import math
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -16,23 +17,22 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from worldmodel.feeding import make_feed
 from worldmodel.files import UserError
 from worldmodel.networks import initialise
 from worldmodel.progress import progress_bar
 from worldmodel.sequences import Sequences
 from worldmodel.training import (
+    LOG_EVERY,
+    DeviceData,
     Loss,
     TrainState,
     initial_state,
     make_optimiser,
     make_train_chunk,
     make_train_step,
-    to_device,
     warm_up_and_cosine,
 )
-
-LOG_EVERY = 100
-"""steps between two lines of metrics.jsonl; also the steps that run in one dispatch"""
 
 
 def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
@@ -56,15 +56,19 @@ def make_mesh(seeds: int, batch_size: int) -> Mesh:
     return Mesh(np.array(devices[: rows * columns]).reshape(rows, columns), ("seed", "data"))
 
 
-def over_seeds(chunk: Callable, seeds: int) -> Callable:
-    """The chunk of updates for states and metrics that are stacked by seed."""
+def over_seeds(chunk: Callable, seeds: int, data_axis: int | None) -> Callable:
+    """The chunk of updates for states and metrics that are stacked by seed, and for data with an axis of seeds or
+    None."""
     if seeds > 1:
-        return jax.vmap(chunk, in_axes=(0, None, None), spmd_axis_name="seed")
+        return jax.vmap(chunk, in_axes=(0, data_axis, None), spmd_axis_name="seed")
 
-    def alone(state: TrainState, data: Any, updates: jax.Array) -> Any:
+    def alone(state: TrainState, data: DeviceData, updates: jax.Array) -> Any:
         # not mapped over an axis of one: small matrix products are then several times faster on a CPU
-        result = chunk(jax.tree.map(lambda leaf: leaf[0], state), data, updates)
-        return jax.tree.map(lambda leaf: leaf[None], result)
+        own = data if data_axis is None else first(data)
+        return jax.tree.map(lambda leaf: leaf[None], chunk(first(state), own, updates))
+
+    def first(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], tree)
 
     return alone
 
@@ -82,18 +86,18 @@ class Trainings:
         batch_size: int,
         learning_rate: float,
         window: int,
+        memory_budget: float = math.inf,
     ):
-        """Nothing is trained yet: every seed is at step 0."""
+        """Nothing is trained yet: every seed is at step 0. Data of more bytes than the budget is streamed."""
         self.mesh = make_mesh(len(seeds), batch_size)
         keys = [split_seed(seed) for seed in seeds]
         optimiser = make_optimiser(warm_up_and_cosine(learning_rate, steps))
         self._graphdef, _ = initialise(build, keys[0][0])
+        self._feed = make_feed(data, len(seeds), batch_size, window, steps, self.mesh, memory_budget)
         self.load([initial_state(initialise(build, first)[1], optimiser, later) for first, later in keys])
-        chunk = make_train_chunk(
-            make_train_step(self._graphdef, loss, optimiser), batch_size, window, self._sharding("data")
-        )
-        self._chunk = jax.jit(over_seeds(chunk, len(seeds)), donate_argnums=0)
-        self._data = jax.device_put(to_device(data), self._sharding())
+        train_step = make_train_step(self._graphdef, loss, optimiser)
+        chunk = make_train_chunk(train_step, self._feed.next_batch, self._sharding("data"))
+        self._chunk = jax.jit(over_seeds(chunk, len(seeds), self._feed.seed_axis), donate_argnums=0)
 
     def _sharding(self, *axes: str) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
@@ -102,6 +106,7 @@ class Trainings:
         """Go on from one state a seed."""
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
         self._state = jax.device_put(stacked, self._sharding("seed"))
+        self._feed.start(stacked.key, int(stacked.step[0]))
 
     def states(self) -> list[TrainState]:
         """The state of every seed, in NumPy."""
@@ -118,9 +123,19 @@ class Trainings:
 
     def train(self, updates: int) -> list[dict[str, float]]:
         """So many updates of every seed; the means of their metrics, by seed."""
-        self._state, means = self._chunk(self._state, self._data, jnp.asarray(updates))
-        means = self._to_host(means)
-        return [{name: float(value[i]) for name, value in means.items()} for i in range(len(means["loss"]))]
+        means: list[dict[str, jax.Array]] = []
+        counts: list[int] = []
+        for data, count in self._feed.pieces(updates):
+            self._state, mean = self._chunk(self._state, data, jnp.asarray(count))
+            means.append(mean)
+            counts.append(count)
+            jax.block_until_ready(means[:-1])  # the next piece is made while this one is trained on, but no third
+        mean = jax.tree.map(lambda *parts: np.average(parts, axis=0, weights=counts), *self._to_host(means))
+        return [{name: float(value[i]) for name, value in mean.items()} for i in range(len(self._state.step))]
+
+    def close(self) -> None:
+        """End what reads ahead; nothing more can be trained."""
+        self._feed.close()
 
     def _to_host(self, tree: Any) -> Any:
         if jax.process_count() > 1:
@@ -138,11 +153,12 @@ def train_seeds(
     batch_size: int,
     learning_rate: float,
     window: int,
+    memory_budget: float = math.inf,
 ) -> list[Any]:
     """One trained model for each seed, without a run folder; equal, up to rounding, to the models that a run with that
     seed alone gives."""
-    trainings = Trainings(build, loss, data, seeds, steps, batch_size, learning_rate, window)
-    with progress_bar(f"{name}, {len(seeds)} seeds", steps, "step") as bar:
+    trainings = Trainings(build, loss, data, seeds, steps, batch_size, learning_rate, window, memory_budget)
+    with closing(trainings), progress_bar(f"{name}, {len(seeds)} seeds", steps, "step") as bar:
         for done in range(0, steps, LOG_EVERY):
             metrics = trainings.train(min(LOG_EVERY, steps - done))
             bar.update(min(LOG_EVERY, steps - done))

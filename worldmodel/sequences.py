@@ -1,4 +1,4 @@
-"""Sequences of frames and actions: the one record, its timeline, its file format.
+"""Sequences of frames and actions: the one record, its timeline, its file formats.
 
     frames    x_0 ----- x_1 ----- x_2 -- ... -- x_{T-1}
     actions        u_0       u_1       ...  u_{T-2}
@@ -13,14 +13,18 @@ to t+1 uses frame t+1 (a filter step) or not (an imagined step).
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from worldmodel.array_folder import read_folder, write_folder
 from worldmodel.files import UserError, atomic_write
 
+BLOCK = 2**24
+"""numbers of an array that are looked at together: what a pass over memory-mapped arrays reads at a time"""
 PENDULUM_STATES = ("angle", "angular_velocity")
 """rad, 0 upright; rad/s"""
 
@@ -59,6 +63,11 @@ class Sequences:
         """A."""
         return self.actions.shape[2]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what a model learns from: the frames and the actions."""
+        return self.frames.nbytes + self.actions.nbytes
+
     def take(self, which: np.ndarray | slice) -> "Sequences":
         """Some of the sequences, whole."""
         states = None if self.states is None else self.states[which]
@@ -82,7 +91,8 @@ class Sequences:
         digest = hashlib.sha256()
         for array in (self.frames, self.actions):
             digest.update(repr((array.shape, array.dtype.str)).encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for block in in_blocks(array):
+                digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()
 
 
@@ -91,9 +101,32 @@ def as_unit_frames(frames: Any) -> Any:
     return frames.astype(np.float32) / np.float32(255)
 
 
+def in_blocks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in parts of whole items of its first axis, in order, with about BLOCK numbers each."""
+    size = max(1, BLOCK * len(array) // max(1, array.size))
+    return (array[start : start + size] for start in range(0, len(array), size))
+
+
 def spread_over(items: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the items along the first axis, evenly spread from the first to the last."""
     return items[np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)]
+
+
+def spread_within(data: Sequences, size: float) -> Sequences:
+    """All sequences; where their frames and actions have more than `size` bytes, some of them that have not, evenly
+    spread, and at least one."""
+    if data.nbytes <= size:
+        return data
+    return data.take(spread_over(np.arange(len(data)), max(1, int(size * len(data) / data.nbytes))))
+
+
+def join(parts: list[Sequences]) -> Sequences:
+    """The sequences of all parts, in order."""
+    frames, actions = (np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "actions"))
+    states = [part.states for part in parts if part.states is not None]
+    return dataclasses.replace(
+        parts[0], frames=frames, actions=actions, states=np.concatenate(states) if states else None
+    )
 
 
 def hold_out(data: Sequences, share: float, source: str) -> tuple[Sequences, Sequences]:
@@ -129,21 +162,36 @@ def save_sequences(path: Path, data: Sequences) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
+def save_blocks(path: Path, blocks: Iterable[Sequences], count: int) -> None:
+    """Write `count` sequences that come in blocks, whole or not at all: an .npz where the path ends so, otherwise a
+    folder of arrays (array_folder.py), for which one block at a time is in memory.
+
+    Raises UserError when the data does not fit the format.
+    """
+    if path.suffix == ".npz":
+        save_sequences(path, join(list(blocks)))
+        return
+
+    def arrays(block: Sequences) -> dict[str, np.ndarray]:
+        check_sequences(block, str(path))
+        states = {} if block.states is None else {"states": block.states}
+        return {"frames": block.frames, "actions": block.actions} | states
+
+    blocks = iter(blocks)
+    first = next(blocks)
+    notes = {"state_names": first.state_names or None, "dt": first.dt}
+    known = {name: value for name, value in notes.items() if value is not None}
+    write_folder(path, map(arrays, itertools.chain([first], blocks)), count, known)
+
+
 def load_sequences(path: Path) -> Sequences:
-    """Read an .npz. Raises UserError, with the file's name and what is wrong with it. Runs no code from it."""
-    if not path.is_file():
-        raise UserError(f"{path}: is a folder, not a file" if path.is_dir() else f"{path}: no such file")
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{path}: not an .npz file but a single array")
-            known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in archive]
-            arrays = {name: _read(path, archive, name) for name in known}
-    except UserError:
-        raise
-    except Exception:  # bytes that are no archive make NumPy and zipfile fail in more ways than can be listed
-        raise UserError(f"{path}: not an .npz file") from None
+    """Read an .npz, or open a folder of arrays (array_folder.py), which stay in their files until they are touched.
+
+    Raises UserError, with the name and what is wrong with it. Runs no code from it.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    arrays = read_folder(path) if path.is_dir() else _read_archive(path)
     for name in ("frames", "actions"):
         if name not in arrays:
             raise UserError(f"{path}: has no array '{name}'")
@@ -165,6 +213,21 @@ def load_sequences(path: Path) -> Sequences:
     )
     check_sequences(data, str(path))
     return data
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz."""
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(f"{path}: not an .npz file but a single array")
+            known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in archive]
+            return {name: _read(path, archive, name) for name in known}
+    except UserError:
+        raise
+    except Exception:  # bytes that are no archive make NumPy and zipfile fail in more ways than can be listed
+        raise UserError(f"{path}: not an .npz file") from None
 
 
 def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
@@ -210,17 +273,21 @@ def check_sequences(data: Sequences, source: str) -> None:
         actions.shape[1] == data.length - 1,
         f"{data.length} frames need {data.length - 1} actions (T-1), not {actions.shape[1]}",
     )
-    require(bool(np.isfinite(actions).all()), "actions hold NaN or infinite numbers")
+    require(_all_finite(actions), "actions hold NaN or infinite numbers")
     if states is not None:
         require(states.dtype == np.float32, f"states must be float32, not {states.dtype}")
         require(
             states.ndim == 3 and states.shape[:2] == frames.shape[:2] and states.shape[2] > 0,
             f"states must be [N, T, S] = [{len(data)}, {data.length}, S], not {list(states.shape)}",
         )
-        require(bool(np.isfinite(states).all()), "states hold NaN or infinite numbers")
+        require(_all_finite(states), "states hold NaN or infinite numbers")
         require(
             len(data.state_names) == states.shape[2],
             f"{states.shape[2]} states but {len(data.state_names)} state_names",
         )
     if data.dt is not None:
         require(np.isfinite(data.dt) and data.dt > 0, f"dt must be positive seconds, not {data.dt}")
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    return all(bool(np.isfinite(block).all()) for block in in_blocks(array))
