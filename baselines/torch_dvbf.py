@@ -1,9 +1,9 @@
 """The DVBF of worldmodel/dvbf.py and its training in plain PyTorch: what the speed of ours is compared with.
 
-The same model (with FusionPosterior), the same objective and the same optimiser, as one writes them in PyTorch: networks
-batched over time, a Python loop over the steps of the transition alone, and what no step changes computed before the
-loop. tests/test_torch_dvbf.py holds the two to the same losses, gradients and frames. It computes no metrics beside the
-loss, which is in its favour. PyTorch is an optional dependency (the group `bench`).
+The same model (with FusionPosterior), the same objective and the same optimiser, as one writes them in PyTorch:
+networks batched over time, a Python loop over the steps of the transition alone, and what no step changes computed
+before the loop. tests/test_torch_dvbf.py holds the two to the same losses, gradients and frames. It computes no metrics
+beside the loss, which is in its favour. PyTorch is an optional dependency (the group `bench`).
 """
 
 import itertools
@@ -60,6 +60,19 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+class Prepared(NamedTuple):
+    """What the steps of a filter or a rollout share: made of the parameters once, before the loop."""
+
+    matrices: Tensor
+    """`[M * (Z + A), Z]` state and action matrices"""
+    stds: Tensor
+    """`[M, Z]` of the transition's noise"""
+    widening: Tensor
+    """`[M, Z]`"""
+    gain: Tensor
+    """`[M * V, Z - V]`"""
+
+
 class Transition(nn.Module):
     """The parameters of p(z' | z, u), locally linear."""
 
@@ -70,17 +83,6 @@ class Transition(nn.Module):
         self.state_matrices = nn.Parameter(torch.empty(m, latent_size, latent_size))
         self.action_matrices = nn.Parameter(torch.empty(m, action_size, latent_size))
         self.raw_noise_std = nn.Parameter(torch.empty(m, latent_size))
-
-    def matrices(self) -> Tensor:
-        """State and action matrices as one, `[M * (Z + A), Z]`."""
-        return torch.cat([self.state_matrices, self.action_matrices], dim=1).flatten(0, 1)
-
-    def step(self, latent: Tensor, action: Tensor, matrices: Tensor, stds: Tensor) -> tuple[Tensor, Normal]:
-        """The mixture `[B, M]` and p(z' | z, u), for the `matrices` above and the noises `stds` `[M, Z]`."""
-        stacked = torch.cat([latent, action], dim=1)
-        mixture = torch.softmax(self.weights(stacked), dim=1)
-        mean = into_ball(latent + mix(mixture, stacked, matrices))
-        return mixture, Normal(mean, mixture @ stds)
 
 
 class Posterior(nn.Module):
@@ -132,33 +134,51 @@ class TorchDVBF(nn.Module):
         given = self.options.observation_std
         return self.scale.default_observation_std if given is None else given
 
+    def prepare(self, noise_scale: float) -> Prepared:
+        matrices = torch.cat([self.transition.state_matrices, self.transition.action_matrices], dim=1)
+        stds = noise_scale * positive(self.transition.raw_noise_std)
+        gain = self.posterior.gain.flatten(0, 1)
+        return Prepared(matrices.flatten(0, 1), stds, positive(self.posterior.raw_widening), gain)
+
+    def predict(self, latent: Tensor, action: Tensor, prepared: Prepared) -> tuple[Tensor, Normal]:
+        """The mixture `[B, M]` and p(z' | z, u) for latents `[B, Z]` and scaled actions `[B, A]`."""
+        stacked = torch.cat([latent, action], dim=1)
+        mixture = torch.softmax(self.transition.weights(stacked), dim=1)
+        mean = into_ball(latent + mix(mixture, stacked, prepared.matrices))
+        return mixture, Normal(mean, mixture @ prepared.stds)
+
+    def measure(self, features: Tensor) -> Normal:
+        """What features `[..., F]` say of the visible latents, `[..., V]`."""
+        mean, raw_std = self.posterior.measurement(features).chunk(2, dim=-1)
+        return Normal(mean, positive(raw_std))
+
+    def correct(self, prior: Normal, mixture: Tensor, measured: Normal, prepared: Prepared) -> Normal:
+        """q(z' | z, u, x') from p(z' | z, u) `[B, Z]` and a measurement `[B, V]`."""
+        visible = measured.mean.shape[1]
+        std = prior.std * (mixture @ prepared.widening)
+        prior_precision, precision = std[:, :visible] ** -2, measured.std**-2
+        fused_precision = prior_precision + precision
+        fused_mean = (prior_precision * prior.mean[:, :visible] + precision * measured.mean) / fused_precision
+        moved = mix(mixture, fused_mean - prior.mean[:, :visible], prepared.gain)
+        return Normal(
+            torch.cat([fused_mean, prior.mean[:, visible:] + moved], dim=1),
+            torch.cat([fused_precision**-0.5, std[:, visible:]], dim=1),
+        )
+
     def filter(
         self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, noise_scale: float
     ) -> TorchFiltered:
         """As DVBF.filter: frames `[B, T, H, W]`, actions `[B, T-1, A]`, observed `[B, T-1]`, noise `[B, T, Z]`."""
-        prefix, visible = self.options.initial_frames, self.options.visible_size
+        prefix, prepared = self.options.initial_frames, self.prepare(noise_scale)
         actions = actions / self.scale.action_scale
         features = self.encode(frames)
         initial = self.initial(features[:, :prefix], actions[:, : prefix - 1])
-        measured, raw_std = self.posterior.measurement(features[:, 1:]).chunk(2, dim=-1)
-        precision = positive(raw_std) ** -2
-        weighted = precision * measured
-        matrices, stds = self.transition.matrices(), noise_scale * positive(self.transition.raw_noise_std)
-        widening, gain = positive(self.posterior.raw_widening), self.posterior.gain.flatten(0, 1)
-
+        measured = self.measure(features[:, 1:])
         latent = initial.mean + initial.std * noise[:, 0]
         latents, priors, posteriors = [latent], [], []
         for t in range(actions.shape[1]):
-            mixture, prior = self.transition.step(latent, actions[:, t], matrices, stds)
-            std = prior.std * (mixture @ widening)
-            prior_precision = std[:, :visible] ** -2
-            fused_precision = prior_precision + precision[:, t]
-            fused_mean = (prior_precision * prior.mean[:, :visible] + weighted[:, t]) / fused_precision
-            moved = mix(mixture, fused_mean - prior.mean[:, :visible], gain)
-            posterior = Normal(
-                torch.cat([fused_mean, prior.mean[:, visible:] + moved], dim=1),
-                torch.cat([fused_precision**-0.5, std[:, visible:]], dim=1),
-            )
+            mixture, prior = self.predict(latent, actions[:, t], prepared)
+            posterior = self.correct(prior, mixture, Normal(measured.mean[:, t], measured.std[:, t]), prepared)
             sees = observed[:, t, None]
             mean, std = torch.where(sees, posterior.mean, prior.mean), torch.where(sees, posterior.std, prior.std)
             latent = mean + std * noise[:, t + 1]
@@ -169,19 +189,16 @@ class TorchDVBF(nn.Module):
 
     def imagine(self, latent: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
         """As DVBF.imagine: `[B, Z]`, `[B, S, A]` and noise `[B, S, Z]` to the S latents `[B, S, Z]` after `latent`."""
+        prepared = self.prepare(self.options.final_noise_scale)
         actions = actions / self.scale.action_scale
-        matrices = self.transition.matrices()
-        stds = self.options.final_noise_scale * positive(self.transition.raw_noise_std)
         latents = []
         for t in range(actions.shape[1]):
-            _, prior = self.transition.step(latent, actions[:, t], matrices, stds)
+            _, prior = self.predict(latent, actions[:, t], prepared)
             latent = prior.mean + prior.std * noise[:, t]
             latents.append(latent)
         return torch.stack(latents, dim=1)
 
-    def loss(
-        self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, step: int, steps: int
-    ) -> Tensor:
+    def loss(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, step: int, steps: int) -> Tensor:
         """objectives.dvbf_loss, for given masks and noise."""
         options, help_given = self.options, early(step, steps)
         noise_scale = options.final_noise_scale ** min(max((step / steps - 0.2) / 0.5, 0.0), 1.0)
@@ -221,31 +238,30 @@ class TorchTraining:
         window: int,
         seed: int = 0,
     ):
-        """Frames uint8 `[N, T, H, W]`, actions float32 `[N, T-1, A]`."""
+        """Frames uint8 `[N, T, H, W]`, actions float32 `[N, T-1, A]`; on the device of the model."""
+        device = next(model.parameters()).device
         self.model, self.steps, self.batch_size, self.window = model, steps, batch_size, window
-        self.frames, self.actions = torch.from_numpy(frames), torch.from_numpy(actions)
+        self.frames, self.actions = torch.from_numpy(frames).to(device), torch.from_numpy(actions).to(device)
         self.optimiser = torch.optim.Adam(model.parameters(), fused=True)
         self.learning_rate, self.step = learning_rate, 0
-        self.random = torch.Generator().manual_seed(seed)
+        self.random = torch.Generator(device).manual_seed(seed)
 
     def train(self, updates: int) -> float:
         """So many updates; the mean loss."""
-        total = torch.zeros(())
-        for _ in range(updates):
-            total += self.update(*self.sample())
-        return float(total) / updates
+        losses = [self.update(*self.sample()) for _ in range(updates)]
+        return float(torch.stack(losses).mean())
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Windows of frames and actions, a mask of open-loop tails, and noise."""
         sequences, length = self.frames.shape[:2]
-        batch, window = self.batch_size, self.window
-        which = torch.randint(sequences, (batch, 1), generator=self.random)
-        time = torch.randint(length - window + 1, (batch, 1), generator=self.random) + torch.arange(window)
+        batch, window, on = self.batch_size, self.window, {"device": self.frames.device, "generator": self.random}
+        which = torch.randint(sequences, (batch, 1), **on)
+        along = torch.arange(window, device=self.frames.device)
+        time = torch.randint(length - window + 1, (batch, 1), **on) + along
         share = self.model.options.open_loop_share * early(self.step, self.steps)
-        open_loop = torch.rand((batch, 1), generator=self.random) < share
-        start = torch.randint(window - 1, (batch, 1), generator=self.random)
-        observed = ~open_loop | (torch.arange(window - 1) < start)
-        noise = torch.randn((batch, window, self.model.options.latent_size), generator=self.random)
+        open_loop = torch.rand((batch, 1), **on) < share
+        observed = ~open_loop | (along[:-1] < torch.randint(window - 1, (batch, 1), **on))
+        noise = torch.randn((batch, window, self.model.options.latent_size), **on)
         return self.frames[which, time].float() / 255, self.actions[which, time[:, :-1]], observed, noise
 
     def update(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor) -> Tensor:
@@ -264,15 +280,22 @@ class TorchTraining:
 def twin(model: DVBF) -> TorchDVBF:
     """A TorchDVBF with the parameters of a DVBF."""
     other = TorchDVBF(model.scale, model.options)
-    leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
-    state = {}
-    for path, leaf in leaves:
-        name, array = jax.tree_util.keystr(path, simple=True, separator="."), np.array(leaf)
-        if name.endswith(".kernel"):
-            name, array = name.removesuffix("kernel") + "weight", array.T
-        state[name] = torch.from_numpy(array)
-    other.load_state_dict(state)
+    arrays = named_arrays(nnx.state(model, nnx.Param))
+    other.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return other
+
+
+def named_arrays(params: nnx.State) -> dict[str, np.ndarray]:
+    """The parameters of a DVBF, or their gradients, by the names and in the layout that they have in its twin."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(params))
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): np.array(leaf) for path, leaf in leaves}
+    kernel = ".kernel"
+    return {
+        name.removesuffix(kernel) + ".weight" if name.endswith(kernel) else name: array.T.copy()
+        if name.endswith(kernel)
+        else array
+        for name, array in named.items()
+    }
 
 
 def early(step: int, steps: int) -> float:

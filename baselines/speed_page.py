@@ -1,0 +1,312 @@
+"""SPEED.md and docs/speed.png from results/speed.json."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from baselines.speed import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Setting
+from worldmodel.figures import BLUE, ORANGE, add_legend, new_figure, save_figure
+from worldmodel.files import UserError, atomic_write, read_json
+
+HEAD = """
+# Speed
+
+Written by `make bench` from results/speed.json. {machine}; {versions}.{quick}
+
+The DVBF has {parameters:,} parameters (hidden size {hidden}, all else the defaults), float32, and is trained on windows
+of {length} frames 16 x 16, {batch} at a time, with everything that a training computes. *PyTorch* is its twin,
+`baselines/torch_dvbf.py`: the same model, objective, optimiser and schedules, held to the same losses and gradients by
+a test, with networks batched over time and a Python loop over the steps of the filter.
+
+Figures are medians (smallest to largest) of {turns} turns. What is compared takes turns in one process, {seconds} of each;
+a ratio is taken turn by turn. *One thread*: one core, and one thread on it.
+"""
+
+PROFILE = """
+Where an update's time goes, in percent of it (XLA's own profile; the backward pass of what is computed forward):
+"""
+
+LIMITS = """
+An update's {products:,} matrix products need {gflop:.2f} GFLOP. By themselves, each shape at the pace that the machine
+reaches for it (forward and both backward products; read from the compiled program), they take {floor:.2f} of the update's
+{step:.2f} ms: **{share:.0%}**. A training that did nothing else would make {ceiling:.0f} updates a second{against}.
+
+| one thread | the update | the machine | share |
+|---|---|---|---|
+| GFLOP/s | {flops:.0f} | {peak:.0f} (a product of 1024 x 1024 matrices) | {flops_share:.0%} |
+| GB/s, of every operand and result of every operation | {bytes:.1f} | {memory:.1f} (triad in memory) | {memory_share:.0%} |
+| the same | {bytes:.1f} | {cache:.0f} (triad in the cache) | {cache_share:.0%} |
+
+The operations move {traffic:.0f} MB in an update, the most of it in the caches.
+"""
+
+DIRECTIONS = ("forward_matmul", "forward_other", "backward_matmul", "backward_other")
+SHOWN_SHAPES = 12
+MISSING = "-"
+GIGA, MEGA = 1e9, 1e6
+
+
+def write_speed_page(out: Path) -> None:
+    """Write SPEED.md and docs/speed.png from `out`/results/speed.json. Raises UserError when that is not there or of
+    another version."""
+    path = out / "results" / "speed.json"
+    found = read_json(path)
+    try:
+        draw_costs(out / "docs" / "speed.png", found)
+        page = speed_page(found)
+    except (KeyError, TypeError):
+        raise UserError(f"{path}: written by another version of the benchmark; delete it") from None
+    with atomic_write(out / "SPEED.md") as file:
+        file.write(page.encode())
+
+
+def speed_page(found: dict[str, Any]) -> str:
+    """The page, in Markdown."""
+    setting = Setting()
+    one, every = found["one_core"], found["all_cores"]
+    rates = one["training"]["rates"]
+    head = HEAD.format(
+        machine=found["machine"],
+        versions=", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items()),
+        quick=" A quick try (`--quick`): the figures are rough." if found["quick"] else "",
+        parameters=one["training"]["parameters"],
+        hidden=HIDDEN_SIZE,
+        length=setting.length,
+        batch=setting.batch,
+        turns=len(rates["dvbf"]),
+        seconds="a second or two" if not found["quick"] else "a fraction of a second",
+    )
+    parts = [head, "## What is asked for\n", asked_for(found), "## Rates\n", rates_table(found)]
+    if "gpu" in found:
+        parts += [f"## On the GPU ({found['gpu']['device']})\n", gpu_table(found["gpu"])]
+    parts += ["## One frame at a time\n", latency_table(one["latency"]), "## The machine's limits", limits_text(one)]
+    parts += [shapes_table(one["limits"]), PROFILE, profile_table(one["profile"]["parts"])]
+    parts += ["## What it costs to grow\n", "![Milliseconds of an update](docs/speed.png)\n"]
+    parts += [f"Seeds share {found['machine'].split(' of ')[0]}; the other panels have one thread.\n"]
+    parts += ["## Seconds until something happens, and memory\n", first_use_table(found)]
+    collected = every["collecting"]
+    parts += [f"Collecting {spread(collected['rates']['collect'], 1e-3)} thousand frames a second, in NumPy,"]
+    parts += [f"after {collected['first_call_seconds']:.1f} s that every call costs.\n"]
+    return "\n".join(part.strip("\n") if part.endswith("|") else part for part in parts).lstrip("\n")
+
+
+def asked_for(found: dict[str, Any]) -> str:
+    one, every = found["one_core"], found["all_cores"]
+    seeds = every["seeds"]["rates"]
+    most = max(seeds, key=int)
+    rows = [
+        ["training, one thread: steps/s over those of PyTorch", "at least 6", ratio(one["training"])],
+        [
+            "the matrix products of a training step alone, over the step",
+            "at least 35%",
+            f"{matmul_share(one['limits']):.0%}",
+        ],
+        [
+            "imagined rollouts of 64, decoded, one thread: frames/s over those of PyTorch",
+            "at least 5",
+            ratio(one["imagining"]),
+        ],
+        [
+            f"{most} seeds at once on all cores: time for each, over that of one alone",
+            "at most 1",
+            spread([alone / together for alone, together in zip(seeds["1"], seeds[most], strict=True)]),
+        ],
+        ["scripts/imagine.py as a whole, warm compilation cache", "under 8 s", f"{spread(found['start']['warm'])} s"],
+    ]
+    return table(["", "asked for", "here"], rows)
+
+
+def rates_table(found: dict[str, Any]) -> str:
+    setting = Setting()
+    rows = []
+    window = setting.batch * setting.length
+    for name, where, what, unit, factor in (
+        ("dvbf", "training", "DVBF, training", "steps/s", 1.0),
+        ("dvbf", "training", "the same", "frames/s", window),
+        ("vae", "training", f"static VAE, training, {VAE_BATCH} frames a step", "steps/s", 1.0),
+        ("vae", "training", "the same", "frames/s", VAE_BATCH),
+        ("dvbf", "imagining", f"DVBF, {setting.batch} rollouts of {IMAGINED} frames, decoded", "frames/s", 1.0),
+        ("roll_out", "imagining", "DVBF, what scripts/imagine.py does with them", "frames/s", 1.0),
+    ):
+        row = [f"{what}, {unit}"]
+        for cores in ("one_core", "all_cores"):
+            measured = found[cores][where]
+            row.append(spread(measured["rates"][name], factor))
+            twin = measured["rates"].get("twin") if name == "dvbf" else None
+            row += [spread(twin, factor), ratio(measured)] if twin else [MISSING, MISSING]
+        rows.append(row)
+    cores = found["machine"].split(" of ")[0]
+    return table(["", "one thread", "PyTorch", "ratio", cores, "PyTorch", "ratio"], rows)
+
+
+def gpu_table(gpu: dict[str, Any]) -> str:
+    seeds = gpu["seeds"]["rates"]
+    rows = [
+        ["DVBF, training, steps/s", spread(gpu["training"]["rates"]["dvbf"]), ratio(gpu["training"])],
+        ["static VAE, training, steps/s", spread(gpu["training"]["rates"]["vae"]), MISSING],
+        ["DVBF, rollouts, decoded, frames/s", spread(gpu["imagining"]["rates"]["dvbf"]), ratio(gpu["imagining"])],
+    ]
+    rows += [[f"DVBF, {count} seeds at once, steps/s of all", spread(rate), MISSING] for count, rate in seeds.items()]
+    return table(["", "here", "over PyTorch"], rows)
+
+
+def latency_table(latency: dict[str, Any]) -> str:
+    """Milliseconds at batch 1, one thread."""
+    names = {"step": "a filter step with one frame", "look": "a fresh look at five frames"}
+    rows = [
+        [what] + [f"{1e3 * seconds:.2f}" for name in latency for seconds in latency[name][kind]]
+        for kind, what in names.items()
+    ]
+    heads = [
+        f"{label}, {rank}" for label in ("ours", "PyTorch")[: len(latency)] for rank in ("median", "99th percentile")
+    ]
+    about = "Milliseconds from a uint8 frame to the latent in NumPy, batch 1, one thread.\n\n"
+    return about + table(["", *heads], rows)
+
+
+def limits_text(one: dict[str, Any]) -> str:
+    limits = one["limits"]
+    rates = {name: statistics.median(rate) for name, rate in limits["rates"].items()}
+    flops = sum(shape["count"] * shape["flops"] for shape in limits["shapes"])
+    moved = limits["traffic_bytes"] * rates["dvbf"]
+    twin = one["training"]["rates"].get("twin")
+    return LIMITS.format(
+        products=sum(shape["count"] for shape in limits["shapes"]),
+        gflop=flops / GIGA,
+        floor=1e3 / rates["matmuls"],
+        step=1e3 / rates["dvbf"],
+        share=matmul_share(limits),
+        ceiling=rates["matmuls"],
+        against=f", {rates['matmuls'] / statistics.median(twin):.1f} times those of PyTorch" if twin else "",
+        flops=flops * rates["dvbf"] / GIGA,
+        peak=rates["peak"] / GIGA,
+        flops_share=flops * rates["dvbf"] / rates["peak"],
+        bytes=moved / GIGA,
+        memory=rates["memory"] / GIGA,
+        memory_share=moved / rates["memory"],
+        cache=rates["cache"] / GIGA,
+        cache_share=moved / rates["cache"],
+        traffic=limits["traffic_bytes"] / MEGA,
+    )
+
+
+def matmul_share(limits: dict[str, Any]) -> float:
+    """The time of the matrix products alone over that of the update."""
+    rates = limits["rates"]
+    return statistics.median(step / alone for step, alone in zip(rates["dvbf"], rates["matmuls"], strict=True))
+
+
+def shapes_table(limits: dict[str, Any]) -> str:
+    """The shapes that take longest, together, and the rest."""
+
+    def seconds(shape: dict[str, Any]) -> float:
+        return shape["count"] * statistics.median(shape["seconds"])
+
+    def row(name: str, shapes: list[dict[str, Any]]) -> list[str]:
+        whole, flops = sum(map(seconds, shapes)), sum(shape["count"] * shape["flops"] for shape in shapes)
+        times = str(sum(shape["count"] for shape in shapes))
+        return [name, times, f"{1e3 * whole:.3f}", f"{flops / whole / GIGA:.0f}"]
+
+    shapes = sorted(limits["shapes"], key=seconds, reverse=True)
+    rows = []
+    for shape in shapes[:SHOWN_SHAPES]:
+        batch = f"{shape['batch']} of " if shape["batch"] > 1 else ""
+        rows.append(row(f"{batch}[{shape['m']}, {shape['k']}] @ [{shape['k']}, {shape['n']}]", [shape]))
+    if rest := shapes[SHOWN_SHAPES:]:
+        rows.append(row(f"{len(rest)} other shapes", rest))
+    return table(["product", "times", "ms in all", "GFLOP/s"], rows)
+
+
+def profile_table(parts: dict[str, dict[str, float]]) -> str:
+    def row(name: str, kinds: list[dict[str, float]]) -> list[str]:
+        cells = [sum(each.get(direction, 0) for each in kinds) for direction in DIRECTIONS]
+        return [name, *(f"{100 * cell:.1f}" for cell in cells), f"{100 * sum(cells):.1f}"]
+
+    ordered = sorted(parts, key=lambda name: -sum(parts[name].values()))
+    rows = [row(name, [parts[name]]) for name in ordered] + [row("all", list(parts.values()))]
+    heads = ["forward, matrix products", "forward, the rest", "backward, matrix products", "backward, the rest", "all"]
+    return table(["", *heads], rows)
+
+
+def first_use_table(found: dict[str, Any]) -> str:
+    names = {
+        "imports": "importing it all",
+        "dvbf": "DVBF, the first update",
+        "vae": "static VAE, the first update",
+        "roll_out": "DVBF, the first 64 rollouts",
+        "twin": "PyTorch's DVBF, the first update",
+    }
+    rows = []
+    for what, kinds in found["first_use"].items():
+        cold, warm = (kinds.get(kind) for kind in ("cold", "warm"))
+        memory = [f"{each['peak_bytes'] / MEGA:.0f}" if each else MISSING for each in (cold, warm)]
+        seconds = [f"{each['seconds']:.1f}" if each and what != "imports" else MISSING for each in (cold, warm)]
+        rows.append([names[what], *seconds, *memory])
+    start = [spread(found["start"][kind]) for kind in ("cold", "warm")]
+    rows.append(["scripts/imagine.py as a whole, 60 sequences of 60 frames", *start, MISSING, MISSING])
+    heads = ["s, empty compilation cache", "s, warm", "peak memory in MB, empty cache", "warm"]
+    return "All cores; imports count for the script and for memory only.\n\n" + table(["", *heads], rows)
+
+
+def ratio(measured: dict[str, Any]) -> str:
+    """Ours over the twin's, turn by turn."""
+    rates = measured["rates"]
+    if "twin" not in rates:
+        return MISSING
+    return spread([ours / others for ours, others in zip(rates["dvbf"], rates["twin"], strict=True)])
+
+
+def spread(values: list[float], factor: float = 1) -> str:
+    """The median (smallest to largest), with three digits."""
+    middle = statistics.median(values)
+    shown = [number(factor * value) for value in (middle, min(values), max(values))]
+    return shown[0] if len(values) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def number(value: float) -> str:
+    """Three digits, no exponent: 0.123, 12.3, 1,230."""
+    if value >= 100:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def draw_costs(path: Path, found: dict[str, Any]) -> None:
+    """Milliseconds of an update over batch, sequence length, latent size and number of seeds."""
+    labels = {"batch": "windows in a batch", "length": "frames in a window", "latent": "dimensions of the latent"}
+    figure = new_figure(14, 3.6)
+    axes = figure.subplots(1, len(labels) + 1)
+    for axis, cost in zip(axes, found["one_core"]["costs"], strict=False):
+        points = cost["points"]
+        x = [point["value"] for point in points]
+        for name, label, colour in (("dvbf", "ours", BLUE), ("twin", "PyTorch", ORANGE)):
+            if all(name in point["rates"] for point in points):
+                draw_milliseconds(axis, x, [point["rates"][name] for point in points], label, colour)
+        axis.set(xlabel=labels[cost["axis"]], ylabel="ms for an update, one thread", xticks=x)
+    seeds, every = found["all_cores"]["seeds"]["rates"], found["all_cores"]["training"]["rates"]
+    draw_milliseconds(axes[-1], list(map(int, seeds)), list(seeds.values()), "ours, trained at once", BLUE)
+    if "twin" in every:
+        alone = 1e3 / statistics.median(every["twin"])
+        axes[-1].axhline(alone, color=ORANGE, linestyle="--", label="PyTorch, one alone")
+    axes[-1].set(xlabel="seeds", ylabel="ms for an update of one seed, all cores", xticks=list(map(int, seeds)))
+    for axis in axes:
+        axis.set_xlim(left=0)
+        axis.set_ylim(bottom=0)
+        add_legend(axis)
+    figure.suptitle(
+        "What a training step costs: median, and range over the turns; the rest of the setting as above", fontsize=10
+    )
+    save_figure(figure, path)
+
+
+def draw_milliseconds(axis: Any, x: list[int], rates: list[list[float]], label: str, colour: str) -> None:
+    """Medians of 1 / rate with their range, for a list of rates at each x."""
+    middle = [1e3 / statistics.median(rate) for rate in rates]
+    below = [m - 1e3 / max(rate) for m, rate in zip(middle, rates, strict=True)]
+    above = [1e3 / min(rate) - m for m, rate in zip(middle, rates, strict=True)]
+    axis.errorbar(x, middle, (below, above), color=colour, marker="o", markersize=4, capsize=3, label=label)

@@ -1,0 +1,148 @@
+"""Measure how fast training, imagining, filtering and collecting are, beside a PyTorch twin and the machine's limits.
+
+Every measurement has a process of its own: on one core with one thread, or on all cores, and on the GPU where JAX sees
+one. Writes results/speed.json, SPEED.md and docs/speed.png. Without PyTorch (pip install -e '.[bench]') the twin is
+left out. Quality is another matter: scripts/benchmark.py.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from worldmodel.cli import run_script
+from worldmodel.files import UserError, write_json
+
+ONE_THREAD = {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "OMP_NUM_THREADS": "1",
+}
+ALL_CORES = {"JAX_PLATFORMS": "cpu"}
+AXES = {"batch": [16, 32, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64]}
+"""of baselines.speed.Setting, and their values"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    quick: bool = False
+    """Only try it: few and short turns. The figures are rough."""
+    out: Path = Path()
+    """Folder for results/, docs/ and SPEED.md; files there are replaced, the published ones when it is this
+    repository."""
+
+
+def main(options: Options) -> None:
+    from baselines.machine import machine, versions
+    from baselines.speed_page import write_speed_page
+
+    started = time.monotonic()
+    turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if options.quick else {"turns": 7, "seconds": 1.5}
+    short: dict[str, Any] = turns if options.quick else {"turns": 5, "seconds": 0.5}
+    axes = {name: values[::3] for name, values in AXES.items()} if options.quick else AXES
+    seeds = [1, 8] if options.quick else [1, 2, 4, 8]
+    found: dict[str, Any] = {
+        "machine": machine(),
+        "versions": versions("jax", "jaxlib", "torch"),
+        "quick": options.quick,
+    }
+    if found["versions"]["torch"] is None:
+        print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
+    found["one_core"] = {
+        "training": measure("speed.training", ONE_THREAD, **turns),
+        "limits": measure("speed_limits.limits", ONE_THREAD, **turns),
+        # without the cache, whose programs know the source as it was when they were compiled
+        "profile": measure("speed_limits.profile", ONE_THREAD | {"JAX_ENABLE_COMPILATION_CACHE": "false"}, updates=100),
+        "imagining": measure("speed.imagining", ONE_THREAD, **turns),
+        "latency": measure("speed.latency", ONE_THREAD, calls=200 if options.quick else 2000),
+        "costs": [measure("speed.cost", ONE_THREAD, axis=axis, values=axes[axis], **short) for axis in axes],
+    }
+    found["all_cores"] = {
+        "training": measure("speed.training", ALL_CORES, **turns),
+        "imagining": measure("speed.imagining", ALL_CORES, **turns),
+        "collecting": measure("speed.collecting", ALL_CORES, turns=turns["turns"]),
+        "seeds": measure("speed.many_seeds", ALL_CORES, counts=seeds, **turns),
+    }
+    found["first_use"] = first_uses(found["versions"]["torch"] is not None)
+    found["start"] = starts(2 if options.quick else 5)
+    if (device := measure("speed.device", {}))["platform"] == "gpu":
+        found["gpu"] = device | {
+            "training": measure("speed.training", {}, **turns),
+            "imagining": measure("speed.imagining", {}, **turns),
+            "seeds": measure("speed.many_seeds", {}, counts=[1, 64], **turns),
+        }
+    found["minutes"] = round((time.monotonic() - started) / 60, 1)
+    write_json(options.out / "results" / "speed.json", found)
+    write_speed_page(options.out)
+    print(f"{options.out / 'SPEED.md'}: written in {found['minutes']:g} minutes; picture: docs/speed.png")
+
+
+def measure(function: str, environment: dict[str, str], **arguments: Any) -> dict[str, Any]:
+    """What a function of baselines gives in a fresh process, which has one core when `environment` asks for one thread.
+    Raises UserError when it fails."""
+    module, name = function.split(".")
+    code = (
+        f"import json, sys; from baselines.{module} import {name}; print(json.dumps({name}(**json.loads(sys.argv[1]))))"
+    )
+    told = ", ".join(f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds"))
+    print(f"{name} {told}".rstrip(), end=": ", flush=True)
+    start = time.monotonic()
+    cores = sorted(os.sched_getaffinity(0))
+    if environment.get("OMP_NUM_THREADS") == "1":
+        cores = cores[-1:]
+    result = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(arguments)],
+        env=os.environ | {"TQDM_DISABLE": "1"} | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+    )
+    if result.returncode != 0:
+        raise UserError(f"{function} failed with status {result.returncode}; its last words are above")
+    print(f"{time.monotonic() - start:.0f} s")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def first_uses(torch: bool) -> dict[str, Any]:
+    """Seconds and memory of the first use of each model, with an empty compilation cache and with what it left."""
+    found: dict[str, Any] = {"imports": {"warm": measure("speed.first_use", ALL_CORES, what="imports")}}
+    for what in ("dvbf", "vae", "roll_out"):
+        with tempfile.TemporaryDirectory() as cache:
+            environment = ALL_CORES | {"JAX_COMPILATION_CACHE_DIR": cache}
+            found[what] = {kind: measure("speed.first_use", environment, what=what) for kind in ("cold", "warm")}
+    if torch:
+        found["twin"] = {"warm": measure("speed.first_use", ALL_CORES, what="twin")}
+    return found
+
+
+def starts(turns: int) -> dict[str, Any]:
+    """Seconds of scripts/imagine.py as a whole, on a small run: the first time and, with what that compiled, later."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data, run = folder / "data.npz", folder / "run"
+
+        def call(script: str, *arguments: object) -> float:
+            start = time.monotonic()
+            command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
+            environment = os.environ | ALL_CORES | {"TQDM_DISABLE": "1", "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+            result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+            if result.returncode != 0:
+                raise UserError(f"{script} failed with status {result.returncode}; its last words are above")
+            return time.monotonic() - start
+
+        print("imagine.py from its start", end=": ", flush=True)
+        call("collect.py", "--out", data, "--sequences", 60, "--frames", 60)
+        call("train_dvbf.py", "--data", data, "--out", run, "--steps", 100)
+        seconds = [call("imagine.py", "--run", run, "--data", data, "--out", folder / f"{i}") for i in range(turns + 1)]
+        print(f"{seconds[0]:.1f} s, then {min(seconds[1:]):.1f} s")
+        return {"cold": seconds[:1], "warm": seconds[1:]}
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)
