@@ -5,7 +5,6 @@ that it moves, and a profile of where its time goes.
 import glob
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -22,19 +21,17 @@ SQUARE = 1024
 MEBIBYTE = 2**20
 MEMORY, CACHE = 64 * MEBIBYTE, MEBIBYTE // 4
 """bytes of an array that is too large for the caches, and of one that stays in them"""
-PARTS = (
-    ("sample_windows", "drawing the batch"),
-    ("open_loop_tails", "random numbers"),
-    ("restart_distance", "consistency penalty"),
-    ("DVBF.encode", "encoder"),
-    ("DVBF.filter.<locals>", "filter, step by step"),
-    ("DVBF.initial", "initial state"),
-    ("DVBF.emission", "decoder"),
-    ("bound_terms", "likelihood and KL"),
-    ("DVBF.filter", "filter, step by step"),
-    ("dvbf_loss", "likelihood and KL"),
-)
-"""functions, and what they are a part of; the innermost function of an operation that is found here decides"""
+PARTS = {
+    "sample_windows": "drawing the batch",
+    "open_loop_tails": "random numbers",
+    "restart_distance": "consistency penalty",
+    "DVBF.encode": "encoder",
+    "DVBF.initial": "initial state",
+    "DVBF.emission": "decoder",
+    "DVBF.filter": "filter, step by step",
+    "dvbf_loss": "likelihood and KL",
+}
+"""functions, and what all that they call is a part of; the first of them that an operation comes from decides"""
 RANDOM = ("threefry", "_normal", "_uniform", "_randint", "fold_in")
 
 
@@ -118,14 +115,13 @@ def times_of_operations(data: ProfileData) -> Counter[str]:
     return spent
 
 
-def part_of(instruction: Instruction, source: Iterable[Frame]) -> str:
+def part_of(instruction: Instruction, source: list[Frame]) -> str:
     """The part of the training step that an instruction belongs to."""
+    if any("/optax/" in frame.file for frame in source):
+        return "optimiser"
     if any(word in instruction.attribute(r'op_name="([^"]*)"') for word in RANDOM):
         return "random numbers"
-    for frame in source:
-        if "/optax/" in frame.file:
-            return "optimiser"
-        for function, part in PARTS:
-            if frame.function.startswith(function):
-                return part
+    for function, part in PARTS.items():
+        if any(frame.function.startswith(function) for frame in source):
+            return part
     return "loops, copies and what XLA does not name"

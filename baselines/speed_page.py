@@ -11,33 +11,35 @@ from worldmodel.files import UserError, atomic_write, read_json
 HEAD = """
 # Speed
 
-Written by `make bench` from results/speed.json. {machine}; {versions}.{quick}
+Written by `make bench` from results/speed.json. {machine}; {versions}; {minutes:g} minutes.{quick}
 
-The DVBF has {parameters:,} parameters (hidden size {hidden}, all else the defaults), float32, and is trained on windows
-of {length} frames 16 x 16, {batch} at a time, with everything that a training computes. *PyTorch* is its twin,
+The DVBF has {parameters:,} parameters (hidden size {hidden}, all else the defaults), float32, and is trained on
+windows of {length} frames 16 x 16, {batch} at a time, by what `train_dvbf.py` uses. *PyTorch* is its twin,
 `baselines/torch_dvbf.py`: the same model, objective, optimiser and schedules, held to the same losses and gradients by
-a test, with networks batched over time and a Python loop over the steps of the filter.
+a test; networks are batched over time, a Python loop runs over the steps of the filter.
 
-Figures are medians (smallest to largest) of {turns} turns. What is compared takes turns in one process, {seconds} of each;
-a ratio is taken turn by turn. *One thread*: one core, and one thread on it.
-"""
-
-PROFILE = """
-Where an update's time goes, in percent of it (XLA's own profile; the backward pass of what is computed forward):
+Figures are medians (smallest to largest) of {turns} turns. What is compared takes turns in one process, about
+{seconds} of each; a ratio is taken turn by turn. *One thread*: one core, and one thread on it.
 """
 
 LIMITS = """
-An update's {products:,} matrix products need {gflop:.2f} GFLOP. By themselves, each shape at the pace that the machine
-reaches for it (forward and both backward products; read from the compiled program), they take {floor:.2f} of the update's
-{step:.2f} ms: **{share:.0%}**. A training that did nothing else would make {ceiling:.0f} updates a second{against}.
+The {products:,} matrix products of an update need {gflop:.2f} GFLOP. By themselves (read from the compiled program:
+forward and both backward products; each shape as fast as the machine does it) they take {floor:.2f} ms of the update's
+{step:.2f} ms, or **{share:.0%}**. A training that did nothing else would make {ceiling:.0f} updates a second{against}.
+Rollouts that did nothing but their matrix products would make {rollouts} thousand frames a second{rollouts_against}.
 
 | one thread | the update | the machine | share |
 |---|---|---|---|
-| GFLOP/s | {flops:.0f} | {peak:.0f} (a product of 1024 x 1024 matrices) | {flops_share:.0%} |
-| GB/s, of every operand and result of every operation | {bytes:.1f} | {memory:.1f} (triad in memory) | {memory_share:.0%} |
-| the same | {bytes:.1f} | {cache:.0f} (triad in the cache) | {cache_share:.0%} |
+| GFLOP/s | {flops:.0f} | {peak:.0f} (product of 1024 x 1024 matrices) | {flops_share:.0%} |
+| GB/s | {bytes:.1f} | {memory:.1f} (triad in memory) | {memory_share:.0%} |
+| | | {cache:.0f} (triad in the cache) | {cache_share:.0%} |
 
-The operations move {traffic:.0f} MB in an update, the most of it in the caches.
+GB/s counts every operand and result of every operation of the update, {traffic:.0f} MB, wherever they lie; the most
+lie in the caches.
+"""
+
+PROFILE = """
+Where an update's time goes, in percent of it (XLA's own profile, one thread):
 """
 
 DIRECTIONS = ("forward_matmul", "forward_other", "backward_matmul", "backward_other")
@@ -74,7 +76,8 @@ def speed_page(found: dict[str, Any]) -> str:
         length=setting.length,
         batch=setting.batch,
         turns=len(rates["dvbf"]),
-        seconds="a second or two" if not found["quick"] else "a fraction of a second",
+        seconds="a second" if not found["quick"] else "a fifth of a second",
+        minutes=found["minutes"],
     )
     parts = [head, "## What is asked for\n", asked_for(found), "## Rates\n", rates_table(found)]
     if "gpu" in found:
@@ -85,8 +88,10 @@ def speed_page(found: dict[str, Any]) -> str:
     parts += [f"Seeds share {found['machine'].split(' of ')[0]}; the other panels have one thread.\n"]
     parts += ["## Seconds until something happens, and memory\n", first_use_table(found)]
     collected = every["collecting"]
-    parts += [f"Collecting {spread(collected['rates']['collect'], 1e-3)} thousand frames a second, in NumPy,"]
-    parts += [f"after {collected['first_call_seconds']:.1f} s that every call costs.\n"]
+    parts += [
+        f"Frames 16 x 16 are collected at {spread(collected['rates']['collect'], 1e-3)} thousand a second, in NumPy,"
+        f" after {collected['seconds_of_a_call']:.1f} s that every call costs.\n"
+    ]
     return "\n".join(part.strip("\n") if part.endswith("|") else part for part in parts).lstrip("\n")
 
 
@@ -151,16 +156,15 @@ def gpu_table(gpu: dict[str, Any]) -> str:
 
 
 def latency_table(latency: dict[str, Any]) -> str:
-    """Milliseconds at batch 1, one thread."""
     names = {"step": "a filter step with one frame", "look": "a fresh look at five frames"}
     rows = [
-        [what] + [f"{1e3 * seconds:.2f}" for name in latency for seconds in latency[name][kind]]
+        [what] + [f"{1e6 * seconds:.0f}" for name in latency for seconds in latency[name][kind]]
         for kind, what in names.items()
     ]
     heads = [
         f"{label}, {rank}" for label in ("ours", "PyTorch")[: len(latency)] for rank in ("median", "99th percentile")
     ]
-    about = "Milliseconds from a uint8 frame to the latent in NumPy, batch 1, one thread.\n\n"
+    about = "Microseconds from a uint8 frame to the latent in NumPy, batch 1, one thread.\n\n"
     return about + table(["", *heads], rows)
 
 
@@ -169,7 +173,8 @@ def limits_text(one: dict[str, Any]) -> str:
     rates = {name: statistics.median(rate) for name, rate in limits["rates"].items()}
     flops = sum(shape["count"] * shape["flops"] for shape in limits["shapes"])
     moved = limits["traffic_bytes"] * rates["dvbf"]
-    twin = one["training"]["rates"].get("twin")
+    twin, imagining = one["training"]["rates"].get("twin"), one["imagining"]["rates"]
+    rollouts = statistics.median(imagining["matmuls"])
     return LIMITS.format(
         products=sum(shape["count"] for shape in limits["shapes"]),
         gflop=flops / GIGA,
@@ -178,6 +183,10 @@ def limits_text(one: dict[str, Any]) -> str:
         share=matmul_share(limits),
         ceiling=rates["matmuls"],
         against=f", {rates['matmuls'] / statistics.median(twin):.1f} times those of PyTorch" if twin else "",
+        rollouts=number(1e-3 * rollouts),
+        rollouts_against=f", {rollouts / statistics.median(imagining['twin']):.1f} times those of PyTorch"
+        if twin
+        else "",
         flops=flops * rates["dvbf"] / GIGA,
         peak=rates["peak"] / GIGA,
         flops_share=flops * rates["dvbf"] / rates["peak"],
@@ -231,21 +240,22 @@ def profile_table(parts: dict[str, dict[str, float]]) -> str:
 def first_use_table(found: dict[str, Any]) -> str:
     names = {
         "imports": "importing it all",
-        "dvbf": "DVBF, the first update",
-        "vae": "static VAE, the first update",
-        "roll_out": "DVBF, the first 64 rollouts",
-        "twin": "PyTorch's DVBF, the first update",
+        "dvbf": "DVBF, then the first update",
+        "vae": "static VAE, then the first update",
+        "roll_out": "DVBF, then the first 64 rollouts",
+        "twin": "PyTorch's DVBF, then the first update",
     }
     rows = []
     for what, kinds in found["first_use"].items():
-        cold, warm = (kinds.get(kind) for kind in ("cold", "warm"))
-        memory = [f"{each['peak_bytes'] / MEGA:.0f}" if each else MISSING for each in (cold, warm)]
-        seconds = [f"{each['seconds']:.1f}" if each and what != "imports" else MISSING for each in (cold, warm)]
+        key = "imports" if what == "imports" else "seconds"
+        each = [kinds.get(kind) for kind in ("cold", "warm")]
+        seconds = [f"{one[key]:.1f}" if one else MISSING for one in each]
+        memory = [f"{one['peak_bytes'] / MEGA:.0f}" if one else MISSING for one in each]
         rows.append([names[what], *seconds, *memory])
     start = [spread(found["start"][kind]) for kind in ("cold", "warm")]
     rows.append(["scripts/imagine.py as a whole, 60 sequences of 60 frames", *start, MISSING, MISSING])
-    heads = ["s, empty compilation cache", "s, warm", "peak memory in MB, empty cache", "warm"]
-    return "All cores; imports count for the script and for memory only.\n\n" + table(["", *heads], rows)
+    heads = ["s, empty compilation cache", "s, warm cache", "peak memory in MB, empty cache", "warm cache"]
+    return "All cores.\n\n" + table(["", *heads], rows)
 
 
 def ratio(measured: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ def main(options: Options) -> None:
     from baselines.speed_page import write_speed_page
 
     started = time.monotonic()
-    turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if options.quick else {"turns": 7, "seconds": 1.5}
+    turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if options.quick else {"turns": 7, "seconds": 1.0}
     short: dict[str, Any] = turns if options.quick else {"turns": 5, "seconds": 0.5}
     axes = {name: values[::3] for name, values in AXES.items()} if options.quick else AXES
     seeds = [1, 8] if options.quick else [1, 2, 4, 8]
@@ -89,7 +89,7 @@ def measure(function: str, environment: dict[str, str], **arguments: Any) -> dic
     code = (
         f"import json, sys; from baselines.{module} import {name}; print(json.dumps({name}(**json.loads(sys.argv[1]))))"
     )
-    told = ", ".join(f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds"))
+    told = ", ".join(f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started"))
     print(f"{name} {told}".rstrip(), end=": ", flush=True)
     start = time.monotonic()
     cores = sorted(os.sched_getaffinity(0))
@@ -109,15 +109,26 @@ def measure(function: str, environment: dict[str, str], **arguments: Any) -> dic
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def profile() -> dict[str, Any]:
+    """With a compilation cache of its own: programs of an older one know the source as it was when it was made."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = ONE_THREAD | {"JAX_COMPILATION_CACHE_DIR": cache}
+        return measure("speed_limits.profile", environment, updates=100)
+
+
 def first_uses(torch: bool) -> dict[str, Any]:
     """Seconds and memory of the first use of each model, with an empty compilation cache and with what it left."""
-    found: dict[str, Any] = {"imports": {"warm": measure("speed.first_use", ALL_CORES, what="imports")}}
+
+    def measured(what: str, environment: dict[str, str]) -> dict[str, Any]:
+        return measure("speed.first_use", environment, what=what, started=time.time())
+
+    found: dict[str, Any] = {"imports": {"warm": measured("imports", ALL_CORES)}}
     for what in ("dvbf", "vae", "roll_out"):
         with tempfile.TemporaryDirectory() as cache:
             environment = ALL_CORES | {"JAX_COMPILATION_CACHE_DIR": cache}
-            found[what] = {kind: measure("speed.first_use", environment, what=what) for kind in ("cold", "warm")}
+            found[what] = {kind: measured(what, environment) for kind in ("cold", "warm")}
     if torch:
-        found["twin"] = {"warm": measure("speed.first_use", ALL_CORES, what="twin")}
+        found["twin"] = {"warm": measured("twin", ALL_CORES)}
     return found
 
 
