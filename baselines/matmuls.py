@@ -22,6 +22,8 @@ class Matmuls:
             else (jnp.ones((shape.m, shape.k)), jnp.ones((shape.k, shape.n)))
             for shape in counts
         }
+        for inputs in self._inputs.values():
+            repeat_product(*inputs, 1).block_until_ready()  # compiles
 
     def run(self, passes: int) -> None:
         """All products, as often as so many runs of the program need them."""

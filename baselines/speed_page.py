@@ -11,7 +11,7 @@ from worldmodel.files import UserError, atomic_write, read_json
 HEAD = """
 # Speed
 
-Written by `make bench` from results/speed.json. {machine}; {versions}; {minutes:g} minutes.{quick}
+Written by `make bench` from results/speed.json.{quick} {machine}; {versions}; {minutes:g} minutes.
 
 The DVBF has {parameters:,} parameters (hidden size {hidden}, all else the defaults), float32, and is trained on
 windows of {length} frames 16 x 16, {batch} at a time, by what `train_dvbf.py` uses. *PyTorch* is its twin,
@@ -36,10 +36,6 @@ Rollouts that did nothing but their matrix products would make {rollouts} thousa
 
 GB/s counts every operand and result of every operation of the update, {traffic:.0f} MB, wherever they lie; the most
 lie in the caches.
-"""
-
-PROFILE = """
-Where an update's time goes, in percent of it (XLA's own profile, one thread):
 """
 
 DIRECTIONS = ("forward_matmul", "forward_other", "backward_matmul", "backward_other")
@@ -79,23 +75,32 @@ def speed_page(found: dict[str, Any]) -> str:
         seconds="a second" if not found["quick"] else "a fifth of a second",
         minutes=found["minutes"],
     )
-    parts = [head, "## What is asked for\n", asked_for(found), "## Rates\n", rates_table(found)]
-    if "gpu" in found:
-        parts += [f"## On the GPU ({found['gpu']['device']})\n", gpu_table(found["gpu"])]
-    parts += ["## One frame at a time\n", latency_table(one["latency"]), "## The machine's limits", limits_text(one)]
-    parts += [shapes_table(one["limits"]), PROFILE, profile_table(one["profile"]["parts"])]
-    parts += ["## What it costs to grow\n", "![Milliseconds of an update](docs/speed.png)\n"]
-    parts += [f"Seeds share {found['machine'].split(' of ')[0]}; the other panels have one thread.\n"]
-    parts += ["## Seconds until something happens, and memory\n", first_use_table(found)]
     collected = every["collecting"]
+    rate = spread(collected["rates"]["collect"], 1e-3)
+    parts = [head, "## Goals", goals(found), "## Rates", rates_table(found)]
+    if "gpu" in found:
+        parts += [f"## On the GPU ({found['gpu']['device']})", gpu_table(found["gpu"])]
     parts += [
-        f"Frames 16 x 16 are collected at {spread(collected['rates']['collect'], 1e-3)} thousand a second, in NumPy,"
-        f" after {collected['seconds_of_a_call']:.1f} s that every call costs.\n"
+        f"Frames 16 x 16 are collected at {rate} thousand a second, in NumPy, after"
+        f" {collected['seconds_of_a_call']:.1f} s that every call costs.",
+        "## One frame at a time",
+        "Microseconds from a uint8 frame to the latent in NumPy, batch 1, one thread.",
+        latency_table(one["latency"]),
+        "## The machine's limits",
+        limits_text(one),
+        shapes_table(one["limits"]),
+        "Where an update's time goes, in percent of it (XLA's own profile, one thread):",
+        profile_table(one["profile"]["parts"]),
+        "## What it costs to grow",
+        "![Milliseconds of an update](docs/speed.png)",
+        "## Seconds until something happens, and memory",
+        "All cores.",
+        first_use_table(found),
     ]
-    return "\n".join(part.strip("\n") if part.endswith("|") else part for part in parts).lstrip("\n")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
-def asked_for(found: dict[str, Any]) -> str:
+def goals(found: dict[str, Any]) -> str:
     one, every = found["one_core"], found["all_cores"]
     seeds = every["seeds"]["rates"]
     most = max(seeds, key=int)
@@ -114,11 +119,11 @@ def asked_for(found: dict[str, Any]) -> str:
         [
             f"{most} seeds at once on all cores: time for each, over that of one alone",
             "at most 1",
-            spread([alone / together for alone, together in zip(seeds["1"], seeds[most], strict=True)]),
+            spread([one / each for one, each in zip(seeds["1"], seeds[most], strict=True)]),
         ],
         ["scripts/imagine.py as a whole, warm compilation cache", "under 8 s", f"{spread(found['start']['warm'])} s"],
     ]
-    return table(["", "asked for", "here"], rows)
+    return table(["", "goal", "here"], rows)
 
 
 def rates_table(found: dict[str, Any]) -> str:
@@ -164,13 +169,13 @@ def latency_table(latency: dict[str, Any]) -> str:
     heads = [
         f"{label}, {rank}" for label in ("ours", "PyTorch")[: len(latency)] for rank in ("median", "99th percentile")
     ]
-    about = "Microseconds from a uint8 frame to the latent in NumPy, batch 1, one thread.\n\n"
-    return about + table(["", *heads], rows)
+    return table(["", *heads], rows)
 
 
 def limits_text(one: dict[str, Any]) -> str:
     limits = one["limits"]
     rates = {name: statistics.median(rate) for name, rate in limits["rates"].items()}
+    floor = alone(limits["shapes"])
     flops = sum(shape["count"] * shape["flops"] for shape in limits["shapes"])
     moved = limits["traffic_bytes"] * rates["dvbf"]
     twin, imagining = one["training"]["rates"].get("twin"), one["imagining"]["rates"]
@@ -178,11 +183,11 @@ def limits_text(one: dict[str, Any]) -> str:
     return LIMITS.format(
         products=sum(shape["count"] for shape in limits["shapes"]),
         gflop=flops / GIGA,
-        floor=1e3 / rates["matmuls"],
+        floor=1e3 * floor,
         step=1e3 / rates["dvbf"],
         share=matmul_share(limits),
-        ceiling=rates["matmuls"],
-        against=f", {rates['matmuls'] / statistics.median(twin):.1f} times those of PyTorch" if twin else "",
+        ceiling=1 / floor,
+        against=f", {1 / floor / statistics.median(twin):.1f} times those of PyTorch" if twin else "",
         rollouts=number(1e-3 * rollouts),
         rollouts_against=f", {rollouts / statistics.median(imagining['twin']):.1f} times those of PyTorch"
         if twin
@@ -199,24 +204,25 @@ def limits_text(one: dict[str, Any]) -> str:
     )
 
 
+def alone(shapes: list[dict[str, Any]]) -> float:
+    """Seconds that matrix products take by themselves, as often as an update needs them."""
+    return sum(shape["count"] * statistics.median(shape["seconds"]) for shape in shapes)
+
+
 def matmul_share(limits: dict[str, Any]) -> float:
-    """The time of the matrix products alone over that of the update."""
-    rates = limits["rates"]
-    return statistics.median(step / alone for step, alone in zip(rates["dvbf"], rates["matmuls"], strict=True))
+    """The time of an update's matrix products alone over that of the update."""
+    return alone(limits["shapes"]) * statistics.median(limits["rates"]["dvbf"])
 
 
 def shapes_table(limits: dict[str, Any]) -> str:
     """The shapes that take longest, together, and the rest."""
 
-    def seconds(shape: dict[str, Any]) -> float:
-        return shape["count"] * statistics.median(shape["seconds"])
-
     def row(name: str, shapes: list[dict[str, Any]]) -> list[str]:
-        whole, flops = sum(map(seconds, shapes)), sum(shape["count"] * shape["flops"] for shape in shapes)
+        whole, flops = alone(shapes), sum(shape["count"] * shape["flops"] for shape in shapes)
         times = str(sum(shape["count"] for shape in shapes))
         return [name, times, f"{1e3 * whole:.3f}", f"{flops / whole / GIGA:.0f}"]
 
-    shapes = sorted(limits["shapes"], key=seconds, reverse=True)
+    shapes = sorted(limits["shapes"], key=lambda shape: -alone([shape]))
     rows = []
     for shape in shapes[:SHOWN_SHAPES]:
         batch = f"{shape['batch']} of " if shape["batch"] > 1 else ""
@@ -255,7 +261,7 @@ def first_use_table(found: dict[str, Any]) -> str:
     start = [spread(found["start"][kind]) for kind in ("cold", "warm")]
     rows.append(["scripts/imagine.py as a whole, 60 sequences of 60 frames", *start, MISSING, MISSING])
     heads = ["s, empty compilation cache", "s, warm cache", "peak memory in MB, empty cache", "warm cache"]
-    return "All cores.\n\n" + table(["", *heads], rows)
+    return table(["", *heads], rows)
 
 
 def ratio(measured: dict[str, Any]) -> str:
@@ -283,7 +289,7 @@ def number(value: float) -> str:
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def draw_costs(path: Path, found: dict[str, Any]) -> None:
@@ -301,15 +307,16 @@ def draw_costs(path: Path, found: dict[str, Any]) -> None:
     seeds, every = found["all_cores"]["seeds"]["rates"], found["all_cores"]["training"]["rates"]
     draw_milliseconds(axes[-1], list(map(int, seeds)), list(seeds.values()), "ours, trained at once", BLUE)
     if "twin" in every:
-        alone = 1e3 / statistics.median(every["twin"])
-        axes[-1].axhline(alone, color=ORANGE, linestyle="--", label="PyTorch, one alone")
+        axes[-1].axhline(
+            1e3 / statistics.median(every["twin"]), color=ORANGE, linestyle="--", label="PyTorch, one alone"
+        )
     axes[-1].set(xlabel="seeds", ylabel="ms for an update of one seed, all cores", xticks=list(map(int, seeds)))
     for axis in axes:
         axis.set_xlim(left=0)
         axis.set_ylim(bottom=0)
         add_legend(axis)
     figure.suptitle(
-        "What a training step costs: median, and range over the turns; the rest of the setting as above", fontsize=10
+        "What a training step costs: median, and range over the turns; all else is the reference's", fontsize=10
     )
     save_figure(figure, path)
 
