@@ -319,12 +319,14 @@ def many_seeds(counts: list[int], turns: int, seconds: float) -> dict[str, Any]:
 
 
 def cost(axis: str, values: list[int], turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second of the DVBF and its twin along one axis of the setting."""
-    points = []
+    """Updates per second of the DVBF and its twin along one axis of the setting; all points take turns."""
+    jobs: Jobs = {}
     for value in values:
         setting = dataclasses.replace(Setting(), **{axis: value})
-        jobs: Jobs = {"dvbf": setting.trainings().train}
+        jobs[f"dvbf {value}"] = setting.trainings().train
         if has_torch():
-            jobs["twin"] = setting.torch_training().train
-        points.append({"value": value, "rates": take_turns(jobs, turns, seconds)})
+            jobs[f"twin {value}"] = setting.torch_training().train
+    rates = take_turns(jobs, turns, seconds)
+    names = ("dvbf", "twin") if has_torch() else ("dvbf",)
+    points = [{"value": value, "rates": {name: rates[f"{name} {value}"] for name in names}} for value in values]
     return {"axis": axis, "points": points}

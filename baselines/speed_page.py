@@ -19,7 +19,8 @@ windows of {length} frames 16 x 16, {batch} at a time, by what `train_dvbf.py` u
 a test; networks are batched over time, a Python loop runs over the steps of the filter.
 
 Figures are medians (smallest to largest) of {turns} turns. What is compared takes turns in one process, about
-{seconds} of each; a ratio is taken turn by turn. *One thread*: one core, and one thread on it.
+{seconds} of each; a ratio is taken turn by turn. *One thread*: one core, and one thread on it. On several cores
+PyTorch's threads wait for one another: other work on the machine slows them most.
 """
 
 LIMITS = """
@@ -295,8 +296,8 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 def draw_costs(path: Path, found: dict[str, Any]) -> None:
     """Milliseconds of an update over batch, sequence length, latent size and number of seeds."""
     labels = {"batch": "windows in a batch", "length": "frames in a window", "latent": "dimensions of the latent"}
-    figure = new_figure(14, 3.6)
-    axes = figure.subplots(1, len(labels) + 1)
+    figure = new_figure(9, 6.4)
+    axes = figure.subplots(2, 2).ravel()
     for axis, cost in zip(axes, found["one_core"]["costs"], strict=False):
         points = cost["points"]
         x = [point["value"] for point in points]
@@ -304,17 +305,20 @@ def draw_costs(path: Path, found: dict[str, Any]) -> None:
             if all(name in point["rates"] for point in points):
                 draw_milliseconds(axis, x, [point["rates"][name] for point in points], label, colour)
         axis.set(xlabel=labels[cost["axis"]], ylabel="ms for an update, one thread", xticks=x)
-    seeds, every = found["all_cores"]["seeds"]["rates"], found["all_cores"]["training"]["rates"]
-    draw_milliseconds(axes[-1], list(map(int, seeds)), list(seeds.values()), "ours, trained at once", BLUE)
-    if "twin" in every:
-        axes[-1].axhline(
-            1e3 / statistics.median(every["twin"]), color=ORANGE, linestyle="--", label="PyTorch, one alone"
-        )
-    axes[-1].set(xlabel="seeds", ylabel="ms for an update of one seed, all cores", xticks=list(map(int, seeds)))
+    seeds, twin = found["all_cores"]["seeds"]["rates"], found["one_core"]["training"]["rates"].get("twin")
+    draw_milliseconds(axes[-1], list(map(int, seeds)), list(seeds.values()), "ours", BLUE)
+    if twin:
+        label = "PyTorch, one alone on one thread"
+        axes[-1].axhline(1e3 / statistics.median(twin), color=ORANGE, linestyle="--", label=label)
+    axes[-1].set(
+        xlabel="seeds trained at once, all cores", ylabel="ms for an update of one seed", xticks=list(map(int, seeds))
+    )
     for axis in axes:
         axis.set_xlim(left=0)
-        axis.set_ylim(bottom=0)
-        add_legend(axis)
+        axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
+        axis.grid(alpha=0.3)
+    add_legend(axes[0])
+    add_legend(axes[-1])
     figure.suptitle(
         "What a training step costs: median, and range over the turns; all else is the reference's", fontsize=10
     )

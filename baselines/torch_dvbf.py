@@ -101,8 +101,8 @@ class TorchDVBF(nn.Module):
 
     def __init__(self, scale: FrameScale, options: DVBFOptions):
         super().__init__()
-        if options.inference != "fusion" or options.annealing_steps:
-            raise ValueError("the twin has the fusion posterior, and no tempered likelihood")
+        if options.inference != "fusion" or options.annealing_steps or options.precision != "float32":
+            raise ValueError("the twin has the fusion posterior, no tempered likelihood, and float32")
         self.scale, self.options = scale, options
         pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
         latent, prefix = options.latent_size, options.initial_frames

@@ -18,12 +18,28 @@ from typing import Any
 from worldmodel.cli import run_script
 from worldmodel.files import UserError, write_json
 
-ONE_THREAD = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "OMP_NUM_THREADS": "1",
-}
-ALL_CORES = {"JAX_PLATFORMS": "cpu"}
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a measurement is made."""
+
+    name: str
+    environment: dict[str, str]
+    cores: int | None = None
+    """how many of those that this process may use; all by default"""
+
+
+ONE_THREAD = Place(
+    "one thread",
+    {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+        "OMP_NUM_THREADS": "1",
+    },
+    cores=1,
+)
+ALL_CORES = Place("all cores", {"JAX_PLATFORMS": "cpu"})
+ANY_DEVICE = Place("any device", {})
 AXES = {"batch": [16, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64]}
 QUICK_AXES = {"batch": [16, 64], "length": [8, 15], "latent": [8, 16]}
 """of baselines.speed.Setting, and their values"""
@@ -56,9 +72,8 @@ def main(options: Options) -> None:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
     found["one_core"] = {
         "training": measure("speed.training", ONE_THREAD, **turns),
-        "limits": measure("speed_limits.limits", ONE_THREAD, **turns),
-        # without the cache, whose programs know the source as it was when they were compiled
-        "profile": measure("speed_limits.profile", ONE_THREAD | {"JAX_ENABLE_COMPILATION_CACHE": "false"}, updates=100),
+        "limits": measure("speed_limits.limits", ONE_THREAD, **turns | {"seconds": short["seconds"]}),
+        "profile": profile(),
         "imagining": measure("speed.imagining", ONE_THREAD, **turns),
         "latency": measure("speed.latency", ONE_THREAD, calls=200 if options.quick else 2000),
         "costs": [measure("speed.cost", ONE_THREAD, axis=axis, values=axes[axis], **short) for axis in axes],
@@ -71,11 +86,11 @@ def main(options: Options) -> None:
     }
     found["first_use"] = first_uses(found["versions"]["torch"] is not None)
     found["start"] = starts(2 if options.quick else 5)
-    if (device := measure("speed.device", {}))["platform"] == "gpu":
+    if (device := measure("speed.device", ANY_DEVICE))["platform"] == "gpu":
         found["gpu"] = device | {
-            "training": measure("speed.training", {}, **turns),
-            "imagining": measure("speed.imagining", {}, **turns),
-            "seeds": measure("speed.many_seeds", {}, counts=[1, 64], **turns),
+            "training": measure("speed.training", ANY_DEVICE, **turns),
+            "imagining": measure("speed.imagining", ANY_DEVICE, **turns),
+            "seeds": measure("speed.many_seeds", ANY_DEVICE, counts=[1, 64], **turns),
         }
     found["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_json(options.out / "results" / "speed.json", found)
@@ -83,22 +98,20 @@ def main(options: Options) -> None:
     print(f"{options.out / 'SPEED.md'}: written in {found['minutes']:g} minutes; picture: docs/speed.png")
 
 
-def measure(function: str, environment: dict[str, str], **arguments: Any) -> dict[str, Any]:
-    """What a function of baselines gives in a fresh process, which has one core when `environment` asks for one thread.
-    Raises UserError when it fails."""
+def measure(function: str, place: Place, cache: str | None = None, **arguments: Any) -> dict[str, Any]:
+    """What a function of baselines gives in a fresh process, with a compilation cache in the folder `cache` where one
+    is given. Raises UserError when it fails."""
     module, name = function.split(".")
     code = (
         f"import json, sys; from baselines.{module} import {name}; print(json.dumps({name}(**json.loads(sys.argv[1]))))"
     )
-    told = ", ".join(f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started"))
-    print(f"{name} {told}".rstrip(), end=": ", flush=True)
+    told = [f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started")]
+    print(", ".join([place.name, name, *told]), end=": ", flush=True)
     start = time.monotonic()
-    cores = sorted(os.sched_getaffinity(0))
-    if environment.get("OMP_NUM_THREADS") == "1":
-        cores = cores[-1:]
+    cores = sorted(os.sched_getaffinity(0))[-(place.cores or 0) :]
     result = subprocess.run(
         [sys.executable, "-c", code, json.dumps(arguments)],
-        env=os.environ | {"TQDM_DISABLE": "1"} | environment,
+        env=environment_of(place, cache),
         stdout=subprocess.PIPE,
         text=True,
         check=False,
@@ -110,26 +123,29 @@ def measure(function: str, environment: dict[str, str], **arguments: Any) -> dic
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def environment_of(place: Place, cache: str | None) -> dict[str, str]:
+    caching = {"JAX_COMPILATION_CACHE_DIR": cache} if cache else {}
+    return os.environ | {"TQDM_DISABLE": "1"} | place.environment | caching
+
+
 def profile() -> dict[str, Any]:
     """With a compilation cache of its own: programs of an older one know the source as it was when it was made."""
     with tempfile.TemporaryDirectory() as cache:
-        environment = ONE_THREAD | {"JAX_COMPILATION_CACHE_DIR": cache}
-        return measure("speed_limits.profile", environment, updates=100)
+        return measure("speed_limits.profile", ONE_THREAD, cache, updates=100)
 
 
 def first_uses(torch: bool) -> dict[str, Any]:
     """Seconds and memory of the first use of each model, with an empty compilation cache and with what it left."""
 
-    def measured(what: str, environment: dict[str, str]) -> dict[str, Any]:
-        return measure("speed.first_use", environment, what=what, started=time.time())
+    def first_use(what: str, cache: str | None = None) -> dict[str, Any]:
+        return measure("speed.first_use", ALL_CORES, cache, what=what, started=time.time())
 
-    found: dict[str, Any] = {"imports": {"warm": measured("imports", ALL_CORES)}}
+    found: dict[str, Any] = {"imports": {"warm": first_use("imports")}}
     for what in ("dvbf", "vae", "roll_out"):
         with tempfile.TemporaryDirectory() as cache:
-            environment = ALL_CORES | {"JAX_COMPILATION_CACHE_DIR": cache}
-            found[what] = {kind: measured(what, environment) for kind in ("cold", "warm")}
+            found[what] = {kind: first_use(what, cache) for kind in ("cold", "warm")}
     if torch:
-        found["twin"] = {"warm": measured("twin", ALL_CORES)}
+        found["twin"] = {"warm": first_use("twin")}
     return found
 
 
@@ -142,13 +158,13 @@ def starts(turns: int) -> dict[str, Any]:
         def call(script: str, *arguments: object) -> float:
             start = time.monotonic()
             command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
-            environment = os.environ | ALL_CORES | {"TQDM_DISABLE": "1", "JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+            environment = environment_of(ALL_CORES, str(folder / "cache"))
             result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
             if result.returncode != 0:
                 raise UserError(f"{script} failed with status {result.returncode}; its last words are above")
             return time.monotonic() - start
 
-        print("imagine.py from its start", end=": ", flush=True)
+        print("all cores, imagine.py from its start", end=": ", flush=True)
         call("collect.py", "--out", data, "--sequences", 60, "--frames", 60)
         call("train_dvbf.py", "--data", data, "--out", run, "--steps", 100)
         seconds = [call("imagine.py", "--run", run, "--data", data, "--out", folder / f"{i}") for i in range(turns + 1)]
