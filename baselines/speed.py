@@ -152,13 +152,15 @@ def times(factor: float, rates: list[float]) -> list[float]:
     return [factor * rate for rate in rates]
 
 
-def training(turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second of the DVBF, its twin and the static VAE."""
+def training_jobs() -> Jobs:
+    """Updates of the DVBF, of its twin and of the static VAE."""
     jobs: Jobs = {"dvbf": Setting().trainings().train, "vae": vae_training().train}
-    if has_torch():
-        jobs["twin"] = Setting().torch_training().train
-    rates = take_turns(jobs, turns, seconds)
-    return {"rates": rates, "parameters": number_of_parameters()}
+    return jobs | {"twin": Setting().torch_training().train} if has_torch() else jobs
+
+
+def training(turns: int, seconds: float) -> dict[str, Any]:
+    """Updates per second."""
+    return {"rates": take_turns(training_jobs(), turns, seconds)}
 
 
 def number_of_parameters() -> int:

@@ -13,7 +13,7 @@ from jax.profiler import ProfileData, ProfileOptions
 
 from baselines.hlo import Frame, Instruction, Program, compiled_text
 from baselines.matmuls import Matmuls, repeat_product
-from baselines.speed import Setting, take_turns, times
+from baselines.speed import Jobs, Setting, number_of_parameters, take_turns, times, training_jobs
 from worldmodel.seeds import Trainings
 
 SQUARE = 1024
@@ -46,32 +46,32 @@ def program_of(trainings: Trainings) -> Program:
     return Program(compiled_text(trainings._chunk.lower(trainings._state, trainings._data, jnp.asarray(1))))
 
 
-def limits(turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second, passes of the update's matrix products alone per second, and the machine's peaks: flops of a
-    large product and bytes of a triad per second."""
-    trainings = Setting().trainings()
-    program = program_of(trainings)
+def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
+    """Updates per second as `speed.training` has them, and beside them passes of the DVBF's matrix products alone per
+    second, and the machine's peaks: flops of a large product and bytes of a triad per second."""
+    program = program_of(Setting().trainings())
     matmuls = Matmuls(program.matmuls())
     square = jnp.ones((SQUARE, SQUARE))
     memory, cache = (jnp.ones(size // 4) for size in (MEMORY, CACHE))
-    rates = take_turns(
-        {
-            "dvbf": trainings.train,
-            "matmuls": matmuls.run,
-            "peak": lambda count: repeat_product(square, square, count).block_until_ready(),
-            "memory": lambda count: repeat_triad(memory, memory, count).block_until_ready(),
-            "cache": lambda count: repeat_triad(cache, cache, count).block_until_ready(),
-        },
-        turns,
-        seconds,
-    )
+    limits: Jobs = {
+        "matmuls": matmuls.run,
+        "peak": lambda count: repeat_product(square, square, count).block_until_ready(),
+        "memory": lambda count: repeat_triad(memory, memory, count).block_until_ready(),
+        "cache": lambda count: repeat_triad(cache, cache, count).block_until_ready(),
+    }
+    rates = take_turns(training_jobs() | limits, turns, seconds)
     rates["peak"] = times(2 * SQUARE**3, rates["peak"])
     rates["memory"], rates["cache"] = times(3 * MEMORY, rates["memory"]), times(3 * CACHE, rates["cache"])
     shapes = [
         {**shape._asdict(), "count": count, "flops": shape.flops, "seconds": sorted(matmuls.seconds[shape])}
         for shape, count in matmuls.counts.items()
     ]
-    return {"rates": rates, "shapes": shapes, "traffic_bytes": program.traffic()}
+    return {
+        "rates": rates,
+        "shapes": shapes,
+        "traffic_bytes": program.traffic(),
+        "parameters": number_of_parameters(),
+    }
 
 
 def profile(updates: int) -> dict[str, Any]:

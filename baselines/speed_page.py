@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from baselines.speed import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Setting
-from worldmodel.figures import BLUE, ORANGE, add_legend, new_figure, save_figure
+from worldmodel.figures import BLUE, ORANGE, new_figure, save_figure
 from worldmodel.files import UserError, atomic_write, read_json
 
 HEAD = """
 # Speed
 
-Written by `make bench` from results/speed.json.{quick} {machine}; {versions}; {minutes:g} minutes.
+Written by `make bench` from results/speed.json.{quick} {machine}, with a load of {load:g} from other work
+when it began; {versions}; {minutes:g} minutes.
 
 The DVBF has {parameters:,} parameters (hidden size {hidden}, all else the defaults), float32, and is trained on
 windows of {length} frames 16 x 16, {batch} at a time, by what `train_dvbf.py` uses. *PyTorch* is its twin,
@@ -74,6 +75,7 @@ def speed_page(found: dict[str, Any]) -> str:
         batch=setting.batch,
         turns=len(rates["dvbf"]),
         seconds="a second" if not found["quick"] else "a fifth of a second",
+        load=found["load"],
         minutes=found["minutes"],
     )
     collected = every["collecting"]
@@ -89,7 +91,7 @@ def speed_page(found: dict[str, Any]) -> str:
         latency_table(one["latency"]),
         "## The machine's limits",
         limits_text(one),
-        shapes_table(one["limits"]),
+        shapes_table(one["training"]),
         "Where an update's time goes, in percent of it (XLA's own profile, one thread):",
         profile_table(one["profile"]["parts"]),
         "## What it costs to grow",
@@ -110,7 +112,7 @@ def goals(found: dict[str, Any]) -> str:
         [
             "the matrix products of a training step alone, over the step",
             "at least 35%",
-            f"{matmul_share(one['limits']):.0%}",
+            f"{matmul_share(one['training']):.0%}",
         ],
         [
             "imagined rollouts of 64, decoded, one thread: frames/s over those of PyTorch",
@@ -174,24 +176,22 @@ def latency_table(latency: dict[str, Any]) -> str:
 
 
 def limits_text(one: dict[str, Any]) -> str:
-    limits = one["limits"]
-    rates = {name: statistics.median(rate) for name, rate in limits["rates"].items()}
-    floor = alone(limits["shapes"])
-    flops = sum(shape["count"] * shape["flops"] for shape in limits["shapes"])
-    moved = limits["traffic_bytes"] * rates["dvbf"]
-    twin, imagining = one["training"]["rates"].get("twin"), one["imagining"]["rates"]
-    rollouts = statistics.median(imagining["matmuls"])
+    training, imagining = one["training"], one["imagining"]
+    rates = {name: statistics.median(rate) for name, rate in training["rates"].items()}
+    flops = sum(shape["count"] * shape["flops"] for shape in training["shapes"])
+    floor, moved = alone(training["shapes"]), training["traffic_bytes"] * rates["dvbf"]
+    rollouts = {name: statistics.median(rate) for name, rate in imagining["rates"].items()}
     return LIMITS.format(
-        products=sum(shape["count"] for shape in limits["shapes"]),
+        products=sum(shape["count"] for shape in training["shapes"]),
         gflop=flops / GIGA,
         floor=1e3 * floor,
         step=1e3 / rates["dvbf"],
-        share=matmul_share(limits),
+        share=matmul_share(training),
         ceiling=1 / floor,
-        against=f", {1 / floor / statistics.median(twin):.1f} times those of PyTorch" if twin else "",
-        rollouts=number(1e-3 * rollouts),
-        rollouts_against=f", {rollouts / statistics.median(imagining['twin']):.1f} times those of PyTorch"
-        if twin
+        against=f", {1 / floor / rates['twin']:.1f} times those of PyTorch" if "twin" in rates else "",
+        rollouts=number(1e-3 * rollouts["matmuls"]),
+        rollouts_against=f", {rollouts['matmuls'] / rollouts['twin']:.1f} times those of PyTorch"
+        if "twin" in rollouts
         else "",
         flops=flops * rates["dvbf"] / GIGA,
         peak=rates["peak"] / GIGA,
@@ -201,7 +201,7 @@ def limits_text(one: dict[str, Any]) -> str:
         memory_share=moved / rates["memory"],
         cache=rates["cache"] / GIGA,
         cache_share=moved / rates["cache"],
-        traffic=limits["traffic_bytes"] / MEGA,
+        traffic=training["traffic_bytes"] / MEGA,
     )
 
 
@@ -210,12 +210,12 @@ def alone(shapes: list[dict[str, Any]]) -> float:
     return sum(shape["count"] * statistics.median(shape["seconds"]) for shape in shapes)
 
 
-def matmul_share(limits: dict[str, Any]) -> float:
+def matmul_share(training: dict[str, Any]) -> float:
     """The time of an update's matrix products alone over that of the update."""
-    return alone(limits["shapes"]) * statistics.median(limits["rates"]["dvbf"])
+    return alone(training["shapes"]) * statistics.median(training["rates"]["dvbf"])
 
 
-def shapes_table(limits: dict[str, Any]) -> str:
+def shapes_table(training: dict[str, Any]) -> str:
     """The shapes that take longest, together, and the rest."""
 
     def row(name: str, shapes: list[dict[str, Any]]) -> list[str]:
@@ -223,7 +223,7 @@ def shapes_table(limits: dict[str, Any]) -> str:
         times = str(sum(shape["count"] for shape in shapes))
         return [name, times, f"{1e3 * whole:.3f}", f"{flops / whole / GIGA:.0f}"]
 
-    shapes = sorted(limits["shapes"], key=lambda shape: -alone([shape]))
+    shapes = sorted(training["shapes"], key=lambda shape: -alone([shape]))
     rows = []
     for shape in shapes[:SHOWN_SHAPES]:
         batch = f"{shape['batch']} of " if shape["batch"] > 1 else ""
@@ -317,8 +317,8 @@ def draw_costs(path: Path, found: dict[str, Any]) -> None:
         axis.set_xlim(left=0)
         axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
         axis.grid(alpha=0.3)
-    add_legend(axes[0])
-    add_legend(axes[-1])
+    axes[0].legend(loc="upper left", fontsize=8)
+    axes[-1].legend(loc="lower left", fontsize=8)
     figure.suptitle(
         "What a training step costs: median, and range over the turns; all else is the reference's", fontsize=10
     )

@@ -66,13 +66,13 @@ def main(options: Options) -> None:
     found: dict[str, Any] = {
         "machine": machine(),
         "versions": versions("jax", "jaxlib", "torch"),
+        "load": round(os.getloadavg()[0], 1),
         "quick": options.quick,
     }
     if found["versions"]["torch"] is None:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
     found["one_core"] = {
-        "training": measure("speed.training", ONE_THREAD, **turns),
-        "limits": measure("speed_limits.limits", ONE_THREAD, **turns | {"seconds": short["seconds"]}),
+        "training": measure("speed_limits.training_and_limits", ONE_THREAD, **turns),
         "profile": profile(),
         "imagining": measure("speed.imagining", ONE_THREAD, **turns),
         "latency": measure("speed.latency", ONE_THREAD, calls=200 if options.quick else 2000),
