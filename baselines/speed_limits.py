@@ -43,7 +43,8 @@ def repeat_triad(to: jax.Array, other: jax.Array, count: jax.Array | int) -> jax
 
 def program_of(trainings: Trainings) -> Program:
     """The compiled program of `train`."""
-    return Program(compiled_text(trainings._chunk.lower(trainings._state, trainings._data, jnp.asarray(1))))
+    [(data, _)] = trainings._feed.pieces(1)
+    return Program(compiled_text(trainings._chunk.lower(trainings._state, data, jnp.asarray(1))))
 
 
 def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
