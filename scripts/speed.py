@@ -158,7 +158,7 @@ def starts(turns: int) -> dict[str, Any]:
         def call(script: str, *arguments: object) -> float:
             start = time.monotonic()
             command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
-            environment = environment_of(ALL_CORES, str(folder / "cache"))
+            environment = environment_of(ALL_CORES, str(folder / f"cache of {script}"))
             result = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
             if result.returncode != 0:
                 raise UserError(f"{script} failed with status {result.returncode}; its last words are above")
