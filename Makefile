@@ -1,8 +1,8 @@
-# Both targets build .venv/ first, when it is not there or its list of packages has changed.
+# Every target builds .venv/ first, when it is not there or its list of packages has changed.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo benchmark test test-slow lint
+.PHONY: demo bench benchmark test test-slow lint
 
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
@@ -17,6 +17,11 @@ benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
+
+# Ten minutes on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch; without its CUDA
+# libraries, which are large: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
+bench: .venv/installed-bench
+	$(BIN)/python scripts/speed.py
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
@@ -34,4 +39,8 @@ lint: .venv/installed
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/installed-bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@

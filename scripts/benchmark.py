@@ -6,7 +6,6 @@ on the test data. Results go to results/*.json and RESULTS.md.
 """
 
 import dataclasses
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,6 +109,7 @@ class Benchmark:
 
     def run(self, name: str, entry: "Entry") -> None:
         """Train and score all seeds of one model, and write its file."""
+        from baselines.machine import machine
         from baselines.scores import score, score_static
         from baselines.static_vae import StaticVAE
         from worldmodel.scaling import FrameScale
@@ -155,14 +155,6 @@ def spread_of_velocity(data: "Sequences") -> float:
     velocity = data.state("angular_velocity")
     assert velocity is not None
     return round(float(velocity.std()), 3)
-
-
-def machine() -> str:
-    """The processor and how many cores of it this process may use."""
-    cores = len(os.sched_getaffinity(0))
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{cores} core{'s' * (cores > 1)} of {names[0] if names else 'an unnamed processor'}"
 
 
 if __name__ == "__main__":
