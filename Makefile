@@ -18,8 +18,8 @@ benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
 
-# Ten minutes on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch; without its CUDA
-# libraries, which are large: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make bench
+# Ten minutes on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
+# brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.
 bench: .venv/installed-bench
 	$(BIN)/python scripts/speed.py
 

@@ -42,7 +42,7 @@ ALL_CORES = Place("all cores", {"JAX_PLATFORMS": "cpu"})
 ANY_DEVICE = Place("any device", {})
 AXES = {"batch": [16, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64]}
 QUICK_AXES = {"batch": [16, 64], "length": [8, 15], "latent": [8, 16]}
-"""of baselines.speed.Setting, and their values"""
+"""of baselines.speed.measures.Setting, and their values"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Options:
 
 def main(options: Options) -> None:
     from baselines.machine import machine, versions
-    from baselines.speed_page import write_speed_page
+    from baselines.speed.page import write_speed_page
 
     started = time.monotonic()
     turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if options.quick else {"turns": 7, "seconds": 1.0}
@@ -72,25 +72,25 @@ def main(options: Options) -> None:
     if found["versions"]["torch"] is None:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
     found["one_core"] = {
-        "training": measure("speed_limits.training_and_limits", ONE_THREAD, **turns),
+        "training": measure("limits.training_and_limits", ONE_THREAD, **turns),
         "profile": profile(),
-        "imagining": measure("speed.imagining", ONE_THREAD, **turns),
-        "latency": measure("speed.latency", ONE_THREAD, calls=200 if options.quick else 2000),
-        "costs": [measure("speed.cost", ONE_THREAD, axis=axis, values=axes[axis], **short) for axis in axes],
+        "imagining": measure("measures.imagining", ONE_THREAD, **turns),
+        "latency": measure("measures.latency", ONE_THREAD, calls=200 if options.quick else 2000),
+        "costs": [measure("measures.cost", ONE_THREAD, axis=axis, values=axes[axis], **short) for axis in axes],
     }
     found["all_cores"] = {
-        "training": measure("speed.training", ALL_CORES, **turns),
-        "imagining": measure("speed.imagining", ALL_CORES, **turns),
-        "collecting": measure("speed.collecting", ALL_CORES, turns=turns["turns"]),
-        "seeds": measure("speed.many_seeds", ALL_CORES, counts=seeds, **turns),
+        "training": measure("measures.training", ALL_CORES, **turns),
+        "imagining": measure("measures.imagining", ALL_CORES, **turns),
+        "collecting": measure("measures.collecting", ALL_CORES, turns=turns["turns"]),
+        "seeds": measure("measures.many_seeds", ALL_CORES, counts=seeds, **turns),
     }
     found["first_use"] = first_uses(found["versions"]["torch"] is not None)
     found["start"] = starts(2 if options.quick else 5)
-    if (device := measure("speed.device", ANY_DEVICE))["platform"] == "gpu":
+    if (device := measure("measures.device", ANY_DEVICE))["platform"] == "gpu":
         found["gpu"] = device | {
-            "training": measure("speed.training", ANY_DEVICE, **turns),
-            "imagining": measure("speed.imagining", ANY_DEVICE, **turns),
-            "seeds": measure("speed.many_seeds", ANY_DEVICE, counts=[1, 64], **turns),
+            "training": measure("measures.training", ANY_DEVICE, **turns),
+            "imagining": measure("measures.imagining", ANY_DEVICE, **turns),
+            "seeds": measure("measures.many_seeds", ANY_DEVICE, counts=[1, 64], **turns),
         }
     found["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_json(options.out / "results" / "speed.json", found)
@@ -99,12 +99,11 @@ def main(options: Options) -> None:
 
 
 def measure(function: str, place: Place, cache: str | None = None, **arguments: Any) -> dict[str, Any]:
-    """What a function of baselines gives in a fresh process, with a compilation cache in the folder `cache` where one
-    is given. Raises UserError when it fails."""
+    """What a function of baselines/speed/ gives in a fresh process, with a compilation cache in the folder `cache` if
+    one is given. Raises UserError when it fails."""
     module, name = function.split(".")
-    code = (
-        f"import json, sys; from baselines.{module} import {name}; print(json.dumps({name}(**json.loads(sys.argv[1]))))"
-    )
+    code = f"import json, sys; from baselines.speed.{module} import {name} as measured; "
+    code += "print(json.dumps(measured(**json.loads(sys.argv[1]))))"
     told = [f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started")]
     print(", ".join([place.name, name, *told]), end=": ", flush=True)
     start = time.monotonic()
@@ -131,14 +130,14 @@ def environment_of(place: Place, cache: str | None) -> dict[str, str]:
 def profile() -> dict[str, Any]:
     """With a compilation cache of its own: programs of an older one know the source as it was when it was made."""
     with tempfile.TemporaryDirectory() as cache:
-        return measure("speed_limits.profile", ONE_THREAD, cache, updates=100)
+        return measure("limits.profile", ONE_THREAD, cache, updates=100)
 
 
 def first_uses(torch: bool) -> dict[str, Any]:
     """Seconds and memory of the first use of each model, with an empty compilation cache and with what it left."""
 
     def first_use(what: str, cache: str | None = None) -> dict[str, Any]:
-        return measure("speed.first_use", ALL_CORES, cache, what=what, started=time.time())
+        return measure("measures.first_use", ALL_CORES, cache, what=what, started=time.time())
 
     found: dict[str, Any] = {"imports": {"warm": first_use("imports")}}
     for what in ("dvbf", "vae", "roll_out"):

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import pytest
 from conftest import assert_ok, run_script, width
 
-from baselines.hlo import Matmul, Program, compiled_text
-from baselines.matmuls import Matmuls, repeat_product
-from baselines.speed_limits import PARTS, times_of_operations
-from baselines.speed_page import write_speed_page
+from baselines.speed.hlo import Matmul, Program, compiled_text
+from baselines.speed.limits import PARTS, times_of_operations
+from baselines.speed.matmuls import Matmuls, repeat_product
+from baselines.speed.page import write_speed_page
 from worldmodel.files import UserError
 
 
@@ -83,6 +84,15 @@ def test_traffic_counts_what_is_touched():
     assert least <= program(add_up, jnp.ones((rows, size))).traffic() < 1.1 * least
 
 
+@pytest.fixture
+def no_cache() -> Iterator[None]:
+    """A compilation cache would give the same program as another file had it."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+
+
+@pytest.mark.usefixtures("no_cache")
 def test_an_operation_knows_the_functions_that_it_comes_from():
     found = program(
         lambda weights, x: hidden_layer(weights, x), (jnp.ones((40, 48)), jnp.ones((48, 24))), jnp.ones((96, 40))

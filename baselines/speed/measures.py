@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from baselines.hlo import Program, compiled_text
-from baselines.matmuls import Matmuls
 from baselines.options import StaticVAEOptions
+from baselines.speed.hlo import Program, compiled_text
+from baselines.speed.matmuls import Matmuls
 from baselines.static_vae import StaticVAE, vae_loss
 from worldmodel.collecting import collect_pendulum
 from worldmodel.dvbf import DVBF

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.profiler import ProfileData, ProfileOptions
 
-from baselines.hlo import Frame, Instruction, Program, compiled_text
-from baselines.matmuls import Matmuls, repeat_product
-from baselines.speed import Jobs, Setting, number_of_parameters, take_turns, times, training_jobs
+from baselines.speed.hlo import Frame, Instruction, Program, compiled_text
+from baselines.speed.matmuls import Matmuls, repeat_product
+from baselines.speed.measures import Jobs, Setting, number_of_parameters, take_turns, times, training_jobs
 from worldmodel.seeds import Trainings
 
 SQUARE = 1024

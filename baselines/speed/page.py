@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from baselines.speed import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Setting
+from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Setting
 from worldmodel.figures import BLUE, ORANGE, new_figure, save_figure
 from worldmodel.files import UserError, atomic_write, read_json
 

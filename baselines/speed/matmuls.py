@@ -6,7 +6,7 @@ from collections import Counter
 import jax
 import jax.numpy as jnp
 
-from baselines.hlo import Matmul
+from baselines.speed.hlo import Matmul
 
 
 class Matmuls:
