@@ -15,7 +15,7 @@ import pytest
 from conftest import SCRIPTS, SMALL_DVBF, assert_ok, run_script
 
 KILLS = 10
-STEPS = 12_000
+STEPS = 20_000
 
 
 @pytest.mark.slow
@@ -24,23 +24,32 @@ def test_a_run_killed_ten_times_equals_one_that_was_never_killed(data_file: Path
     assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", whole, *SMALL_DVBF, "--steps", STEPS))
     chance = random.Random(0)
     command = [sys.executable, str(SCRIPTS / "train_dvbf.py"), "--data", str(data_file), "--out", str(killed)]
-    lines = killed / "metrics.jsonl"
+
+    def unfinished() -> list[Path]:
+        return list(killed.glob("checkpoints/.unfinished.*"))
+
+    def reached(step: int) -> bool:
+        lines = killed / "metrics.jsonl"
+        return lines.exists() and f'{{"step": {step},' in lines.read_text()
+
+    torn = 0
     for attempt in range(KILLS):
+        checkpoints = sorted(killed.glob("checkpoints/step_*.npz"))
+        kept = int(checkpoints[-1].stem.removeprefix("step_")) if checkpoints else 0  # where this attempt begins
         begun = (killed / "config.json").exists()
         process = subprocess.Popen(
             [*command, *(["--resume"] if begun else map(str, (*SMALL_DVBF, "--steps", STEPS)))],
             stderr=subprocess.DEVNULL,
         )
-        before = lines.stat().st_mtime_ns if lines.exists() else 0
-        while process.poll() is None and not (lines.exists() and lines.stat().st_mtime_ns > before):
+        until = kept + 100 * chance.randint(6, 12)  # further than the attempt before can have come
+        while process.poll() is None and not reached(until):
             time.sleep(0.001)
-        if attempt % 2:  # while a checkpoint is being written: its temporary file is there
-            while process.poll() is None and not list(killed.glob("checkpoints/.unfinished.*")):
-                pass
-        else:
-            time.sleep(chance.uniform(0, 1.5))
+        while attempt % 2 and process.poll() is None and not unfinished():
+            pass  # until a checkpoint is being written
         process.kill()
         assert process.wait() == -signal.SIGKILL
+        torn += bool(unfinished())
+    assert torn > 0
     result = run_script("train_dvbf.py", "--data", data_file, "--out", killed, "--resume")
     assert_ok(result)
 

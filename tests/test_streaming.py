@@ -1,5 +1,6 @@
 """Data sets in folders, and training on data that is larger than the memory it may take."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import SCRIPTS, SMALL_DVBF, TINY, assert_ok, run_script
@@ -239,6 +241,36 @@ def test_windows_are_pieces_of_sequences_with_the_actions_between():
 # Training
 
 
+def test_blocks_that_do_not_fit_each_other_are_not_written(tmp_path: Path, pendulum_data: Sequences):
+    smaller = dataclasses.replace(pendulum_data, frames=pendulum_data.frames[:, :, :8])
+    for blocks, count in (([pendulum_data], 100), ([pendulum_data, smaller], 2 * len(pendulum_data))):
+        with pytest.raises(ValueError, match=r"came, not 100 of each|a block of frames is"):
+            save_blocks(tmp_path / "data", blocks, count)
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_on_a_full_disk_is_one_line(tmp_path: Path):
+    """The largest size of a file stands in for the disk's."""
+    code = f"""
+import resource
+from pathlib import Path
+from worldmodel.collecting import collect_pendulum
+from worldmodel.envs.pendulum import PAPER
+from worldmodel.files import UserError
+from worldmodel.sequences import save_blocks
+
+blocks = [collect_pendulum(seed, 2, 5, PAPER, 16) for seed in range(9)]
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    save_blocks(Path({str(tmp_path / "data")!r}), blocks, 18)
+except UserError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout == f"{tmp_path / 'data'}: cannot be written: File too large\n", result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def trainings(data: Sequences, seeds: list[int], memory_budget: float, static: bool = False) -> Trainings:
     scale = FrameScale.of(data, "data")
     build: Callable[[nnx.Rngs], nnx.Module] = (
@@ -277,6 +309,21 @@ def test_streamed_training_is_training_in_memory(
     assert_same_states(streamed, whole)
 
 
+def test_the_first_update_that_is_no_number_is_counted_in_both_ways(pendulum_data: Sequences):
+    """Update 3 has a gradient whose square is infinite; clipped it is none, and training goes on as before."""
+
+    def loss(model, frames, actions, key, step):
+        value, metrics = vae_loss(model, frames, actions, key, step)
+        return value * jnp.where(step == 3, 1e25, 1.0), metrics
+
+    scale = FrameScale.of(pendulum_data, "data")
+    build: Callable = lambda rngs: StaticVAE(scale, StaticVAEOptions(hidden_size=8), rngs)  # noqa: E731
+    for budget in (WHOLE, 1.0):
+        [metrics] = Trainings(build, loss, pendulum_data, [0], 60, 4, 1e-3, 1, budget).train(20)
+        assert 20 * metrics["finite_gradient"] == pytest.approx(3), budget
+        assert metrics["finite_loss"] == 1
+
+
 def test_training_goes_on_from_either_way_to_the_other(data_folder: Path, pendulum_data: Sequences):
     whole = trainings(pendulum_data, [2, 3], WHOLE)
     whole.train(30)
@@ -313,7 +360,7 @@ def test_a_stopped_stream_goes_on_in_memory_as_if_nothing_had_happened(
     data_file: Path, data_folder: Path, tmp_path: Path
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    small = ("--hidden-size", 16, "--batch-size", 8, "--steps", 3000)
+    small = ("--hidden-size", 16, "--batch-size", 8, "--steps", 6000)
     assert_ok(run_script("train_vae.py", "--data", data_file, "--out", whole, *small))
     command = ("--data", data_folder, "--out", parts, *small, "--memory-budget", 1e-4)
     process = subprocess.Popen([sys.executable, str(SCRIPTS / "train_vae.py"), *map(str, command)])
@@ -322,10 +369,10 @@ def test_a_stopped_stream_goes_on_in_memory_as_if_nothing_had_happened(
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
-    assert not (parts / "checkpoints" / "step_00003000.npz").exists()
+    assert not (parts / "checkpoints" / "step_00006000.npz").exists()
     assert "memory_budget" not in json.loads((parts / "config.json").read_text())["options"]
     assert_ok(run_script("train_vae.py", "--data", data_file, "--out", parts, "--resume"))
-    newest = "checkpoints/step_00003000.npz"
+    newest = "checkpoints/step_00006000.npz"
     with np.load(whole / newest, allow_pickle=False) as one, np.load(parts / newest, allow_pickle=False) as other:
         assert set(one) == set(other)
         for name in one:

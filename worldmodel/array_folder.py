@@ -6,6 +6,7 @@ D/about.json                            {"state_names": [...], "dt": seconds}; e
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,19 +63,27 @@ def _notes(path: Path) -> dict[str, np.ndarray]:
 def write_folder(folder: Path, blocks: Iterable[dict[str, np.ndarray]], sequences: int, notes: dict[str, Any]) -> None:
     """Write arrays that come in blocks of sequences, whole or not at all; there are so many sequences in all.
 
-    One block at a time is in memory. Raises UserError when the folder cannot be written.
+    One block at a time is in memory. Raises UserError when the folder cannot be written, and ValueError when the blocks
+    do not fit each other or their number.
     """
-    with atomic_folder(folder) as temporary, contextlib.ExitStack() as stack:
-        files: dict[str, BinaryIO] = {}
-        for block in blocks:
-            with _writing(folder):
+    with atomic_folder(folder) as temporary, _writing(folder):
+        with contextlib.ExitStack() as stack:
+            files: dict[str, BinaryIO] = {}
+            kinds: dict[str, tuple] = {}
+            counts: Counter[str] = Counter()
+            for block in blocks:
                 for name, array in block.items():
+                    kind = (array.dtype, array.shape[1:])
                     if name not in files:
-                        files[name] = stack.enter_context((temporary / f"{name}.npy").open("wb"))
+                        files[name], kinds[name] = stack.enter_context((temporary / f"{name}.npy").open("wb")), kind
                         header = npy.header_data_from_array_1_0(array) | {"shape": (sequences, *array.shape[1:])}
                         npy.write_array_header_1_0(files[name], header)
+                    if kind != kinds[name]:
+                        raise ValueError(f"a block of {name} is {kind}, those before are {kinds[name]}")
                     files[name].write(np.ascontiguousarray(array).data)
-        with _writing(folder):
+                    counts[name] += len(array)
+            if set(counts.values()) != {sequences}:
+                raise ValueError(f"{dict(counts)} came, not {sequences} of each")
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())

@@ -8,7 +8,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
@@ -58,8 +58,8 @@ def pendulum_blocks(
     """Random torques on the project's own pendulum: `sequences` x `length` frames of side `size`, grey.
 
     Torques are uniform and independent from frame to frame; initial states are uniform. Sequence n depends on
-    (seed, n) alone. `noise_std` is the
-    standard deviation of Gaussian noise on every pixel, in units of full brightness.
+    (seed, n) alone. `noise_std` is the standard deviation of Gaussian noise on every pixel, in units of full
+    brightness.
     """
 
     def draw(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -117,14 +117,18 @@ def gymnasium_blocks(
     # Pictures are drawn into memory: no screen, no sound, no greeting.
     os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     dt = _check_environment(env_id)
-    shares = np.array_split(np.arange(sequences), max(workers, -(-sequences // 10)))
+    shares = deque(
+        share for share in np.array_split(np.arange(sequences), max(workers, -(-sequences // 10))) if len(share)
+    )
+    jobs: deque[Future] = deque()
     with (
         progress_bar(f"collect {env_id}", sequences, "sequence") as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
     ):
-        jobs = deque(pool.submit(_collect_some, env_id, seed, share, length, camera) for share in shares if len(share))
         try:
-            while jobs:
+            while shares or jobs:
+                while shares and len(jobs) < 2 * workers:  # what is finished waits in memory
+                    jobs.append(pool.submit(_collect_some, env_id, seed, shares.popleft(), length, camera))
                 frames, actions, states = jobs.popleft().result()
                 yield Sequences(frames, actions, states, PENDULUM_STATES if states is not None else (), dt)
                 bar.update(len(frames))

@@ -18,9 +18,9 @@ from worldmodel.files import UserError
 from worldmodel.options import TrainingOptions
 from worldmodel.progress import progress_bar
 from worldmodel.runs import DamagedError, DataCard, Run, refuse_existing_run
-from worldmodel.seeds import LOG_EVERY, Trainings, make_mesh
+from worldmodel.seeds import Trainings, make_mesh
 from worldmodel.sequences import Sequences, hold_out, load_sequences, spread_within
-from worldmodel.training import FINITE, Loss
+from worldmodel.training import FINITE, LOG_EVERY, Loss
 
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
@@ -207,17 +207,22 @@ def forget_after(step: int, runs: list[Run]) -> None:
 
 
 def require_finite(run: Run, done: int, updates: int, metrics: dict[str, float]) -> None:
-    """Raise UserError, with the step and the likely cause, if the metrics of so many updates after `done` say that the
-    loss or its gradient was not a finite number; what says so is taken out of them."""
+    """Raise UserError, with the step and the likely cause, if the metrics of so many updates after `done` are not all
+    finite numbers. The shares of FINITE are taken out of them."""
     well = {name: round(updates * metrics.pop(share)) for name, share in FINITE.items()}
-    if all(map(math.isfinite, metrics.values())):
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if not broken:
         return
-    name = min(well, key=lambda name: well[name])  # of two, the loss, from which the gradient comes
+    first = min(well, key=lambda name: well[name])  # of two, the loss, from which the gradient comes
+    if well[first] < updates:
+        what, when = first.replace("_", " "), f"at step {done + well[first] + 1}"
+    else:
+        what, when = broken[0], f"between steps {done + 1} and {done + updates}"
     steps = run.checkpoint_steps()
+    kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
     raise UserError(
-        f"{run.folder}: {name.replace('_', ' ')} is no longer a finite number at step {done + well[name] + 1};"
-        f" {f'the checkpoint of step {steps[-1]} is kept' if steps else 'there is no checkpoint yet'}. The usual cause"
-        " is a learning rate that is too high (try --find-lr, and another --out) or an --observation-std near 0"
+        f"{run.folder}: {what} is no longer a finite number {when}; {kept}. The usual cause is a learning rate that is"
+        " too high (try --find-lr, and another --out) or an --observation-std near 0"
     )
 
 

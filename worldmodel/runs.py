@@ -137,9 +137,10 @@ class Run:
 
     def forget_after(self, step: int) -> None:
         """Forget what was written after a step: checkpoints, lines of metrics, and what was not written to its end."""
-        for torn in self.folder.rglob(f"{UNFINISHED}*"):
-            if torn.is_file():
-                torn.unlink()
+        for folder in (self.folder, self.folder / "checkpoints", self.folder / "snapshots"):
+            for torn in folder.glob(f"{UNFINISHED}*"):
+                if torn.is_file():
+                    torn.unlink()
         for later in self.checkpoint_steps():
             if later > step:
                 self._checkpoint(later).unlink()

@@ -23,6 +23,7 @@ from worldmodel.networks import initialise
 from worldmodel.progress import progress_bar
 from worldmodel.sequences import Sequences
 from worldmodel.training import (
+    FINITE,
     LOG_EVERY,
     DeviceData,
     Loss,
@@ -123,15 +124,19 @@ class Trainings:
 
     def train(self, updates: int) -> list[dict[str, float]]:
         """So many updates of every seed; the means of their metrics, by seed."""
-        means: list[dict[str, jax.Array]] = []
+        pieces: list[dict[str, jax.Array]] = []
         counts: list[int] = []
         for data, count in self._feed.pieces(updates):
-            self._state, mean = self._chunk(self._state, data, jnp.asarray(count))
-            means.append(mean)
+            self._state, means = self._chunk(self._state, data, jnp.asarray(count))
+            pieces.append(means)
             counts.append(count)
-            jax.block_until_ready(means[:-1])  # the next piece is made while this one is trained on, but no third
-        mean = jax.tree.map(lambda *parts: np.average(parts, axis=0, weights=counts), *self._to_host(means))
-        return [{name: float(value[i]) for name, value in mean.items()} for i in range(len(self._state.step))]
+            jax.block_until_ready(pieces[:-1])  # the next piece is made while this one is trained on, but no third
+        by_piece = self._to_host(jax.tree.map(lambda *values: jnp.stack(values, axis=1), *pieces))  # [S, pieces]
+        for name in FINITE.values():  # what comes after a piece that broke counts no more
+            broke = by_piece[name] < 1
+            by_piece[name] = np.where(np.cumsum(broke, axis=1) - broke > 0, 0, by_piece[name])
+        means = {name: np.average(values, axis=1, weights=counts) for name, values in by_piece.items()}
+        return [{name: float(value[i]) for name, value in means.items()} for i in range(len(self._state.step))]
 
     def close(self) -> None:
         """End what reads ahead; nothing more can be trained."""

@@ -15,7 +15,7 @@ from jax.sharding import Sharding
 from worldmodel.sequences import Sequences, as_unit_frames
 
 Loss = Callable[[nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-"""(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics)"""
+"""(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics, "loss" among them)"""
 
 
 class TrainState(NamedTuple):
