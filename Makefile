@@ -20,7 +20,9 @@ benchmark: .venv/installed
 
 # Ten minutes on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.
+# The twin is first proved to be one.
 bench: .venv/installed-bench
+	$(BIN)/python -m pytest tests/test_torch_dvbf.py
 	$(BIN)/python scripts/speed.py
 
 test: lint

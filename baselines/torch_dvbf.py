@@ -289,13 +289,13 @@ def named_arrays(params: nnx.State) -> dict[str, np.ndarray]:
     """The parameters of a DVBF, or their gradients, by the names and in the layout that they have in its twin."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(params))
     named = {jax.tree_util.keystr(path, simple=True, separator="."): np.array(leaf) for path, leaf in leaves}
-    kernel = ".kernel"
-    return {
-        name.removesuffix(kernel) + ".weight" if name.endswith(kernel) else name: array.T.copy()
-        if name.endswith(kernel)
-        else array
-        for name, array in named.items()
-    }
+    arrays = {}
+    for name, array in named.items():
+        if name.endswith(".kernel"):
+            arrays[name.removesuffix(".kernel") + ".weight"] = array.T.copy()
+        else:
+            arrays[name] = array
+    return arrays
 
 
 def early(step: int, steps: int) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.cli import run_script
-from worldmodel.files import UserError, write_json
+from worldmodel.files import UserError, require_writable, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,8 @@ def main(options: Options) -> None:
     from baselines.machine import machine, versions
     from baselines.speed.page import write_speed_page
 
+    for written in ("results/speed.json", "docs/speed.png", "SPEED.md"):
+        require_writable(options.out / written)
     started = time.monotonic()
     turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if options.quick else {"turns": 7, "seconds": 1.0}
     short: dict[str, Any] = turns if options.quick else {"turns": 5, "seconds": 0.5}
@@ -107,7 +109,7 @@ def measure(function: str, place: Place, cache: str | None = None, **arguments: 
     told = [f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started")]
     print(", ".join([place.name, name, *told]), end=": ", flush=True)
     start = time.monotonic()
-    cores = sorted(os.sched_getaffinity(0))[-(place.cores or 0) :]
+    cores = sorted(os.sched_getaffinity(0), reverse=True)[: place.cores]
     result = subprocess.run(
         [sys.executable, "-c", code, json.dumps(arguments)],
         env=environment_of(place, cache),

@@ -65,6 +65,7 @@ def test_two_processes_train_one_run_and_one_process_goes_on_with_it(data_file: 
         np.testing.assert_allclose(parameters[1][name], value, rtol=2e-2, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_stream_what_one_holds(dvbf_run: Path, data_file: Path, tmp_path: Path):
     """One process has the data set on its device; of two, each reads its half of every batch."""
     run = tmp_path / "run"

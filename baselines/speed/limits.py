@@ -48,8 +48,8 @@ def program_of(trainings: Trainings) -> Program:
 
 
 def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second as `speed.training` has them, and beside them passes of the DVBF's matrix products alone per
-    second, and the machine's peaks: flops of a large product and bytes of a triad per second."""
+    """Updates per second as `measures.training` has them, and beside them passes of the DVBF's matrix products alone
+    per second, and the machine's peaks: flops of a large product and bytes of a triad per second."""
     program = program_of(Setting().trainings())
     matmuls = Matmuls(program.matmuls())
     square = jnp.ones((SQUARE, SQUARE))

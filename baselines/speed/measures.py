@@ -9,9 +9,10 @@ import dataclasses
 import functools
 import importlib.util
 import os
-import resource
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -282,16 +283,17 @@ def torch_latency_jobs(setting: Setting, frames: np.ndarray, actions: np.ndarray
 
 
 def collecting(turns: int) -> dict[str, Any]:
-    """Frames of side 16 per second of `collect_pendulum`, in NumPy; without what a call costs once (the compiler):
-    the difference between a long call and a short one."""
-    length, few, many = 15, 2000, 42_000
-    collect_pendulum(0, few, length, PAPER, PIXELS)
-    rates = []
-    for _ in range(turns):
-        short = elapsed(lambda count: collect_pendulum(0, count, length, PAPER, PIXELS), few)
-        long = elapsed(lambda count: collect_pendulum(0, count, length, PAPER, PIXELS), many)
-        rates.append((many - few) * length / (long - short))
-    return {"rates": {"collect": rates}, "seconds_of_a_call": short - few * length / rates[-1]}
+    """Frames of side 16 per second of `collect_pendulum`, in NumPy, and the seconds that a call costs however little it
+    collects (the compiler): from a short call and a long one in each turn."""
+    length, few, many = 15, 100, 150_000
+
+    def seconds(count: int) -> float:
+        return elapsed(lambda count: collect_pendulum(0, count, length, PAPER, PIXELS), count)
+
+    seconds(many)
+    pairs = [(seconds(few), seconds(many)) for _ in range(turns)]
+    once = float(np.median([short for short, _ in pairs]))
+    return {"rates": {"collect": [many * length / long for _, long in pairs]}, "seconds_of_a_call": once}
 
 
 def first_use(what: str, started: float) -> dict[str, float]:
@@ -309,8 +311,9 @@ def first_use(what: str, started: float) -> dict[str, float]:
         setting.torch_training().train(1)
     elif what != "imports":
         raise ValueError(what)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"imports": start - started, "seconds": time.time() - start, "peak_bytes": peak}
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None
+    return {"imports": start - started, "seconds": time.time() - start, "peak_bytes": 1024 * int(peak[1])}
 
 
 def many_seeds(counts: list[int], turns: int, seconds: float) -> dict[str, Any]:
