@@ -18,7 +18,7 @@ class Options:
     run: Path
     """Run folder of a trained DVBF."""
     data: Path
-    """Data set to evaluate on, an .npz of frames and actions that the model was not trained on."""
+    """Data set to evaluate on: an .npz or a folder of frames and actions that the model was not trained on."""
     out: Path | None = None
     """Folder to write evaluation.json and the pictures into; default: evaluation/ in the run folder."""
     vae: Path | None = None

@@ -13,7 +13,7 @@ class Options:
     run: Path
     """Run folder of a trained DVBF."""
     data: Path
-    """Data set to imagine, an .npz of frames and actions."""
+    """Data set to imagine: an .npz of frames and actions, or a folder of arrays."""
     out: Path
     """Folder to write imagined.npz, metrics.json and the pictures into."""
     context: int | None = None

@@ -172,6 +172,9 @@ def test_a_resumed_run_may_be_made_longer_but_not_changed(dvbf_run: Path, data_f
     result = run_script("train_dvbf.py", "--data", data_file, "--out", run, "--resume", "--learning-rate", 0.1)
     assert result.returncode == 2
     assert "a resumed run keeps its options, but learning_rate was 0.002" in result.stderr
+    result = run_script("train_dvbf.py", "--data", data_file, "--out", run, "--resume", "--hidden-size", 64)
+    assert result.returncode == 2
+    assert re.search(r"a resumed run keeps its options, but hidden_size was \d+$", result.stderr.strip())
     assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", run, "--resume", "--steps", 150))
     assert [line["step"] for line in metrics(run)] == [0, 100, 120, 150]
     # an option that the project did not have yet has its default

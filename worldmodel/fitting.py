@@ -84,7 +84,7 @@ def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     if run.card.fingerprint != card.fingerprint:
         raise UserError(f"{options.data}: not the data that {options.out} was trained on ({run.card.path})")
     # through the class, so that an option that was not there yet has its default
-    saved, given = read_options(options.out, type(options)).to_json(), options.to_json()
+    saved, given = (_flat(each.to_json()) for each in (read_options(options.out, type(options)), options))
     free = {"data", "out", "steps"}
     changed = [f"{key} was {saved[key]}" for key in given if key not in free and given[key] != saved[key]]
     if changed:
@@ -93,6 +93,11 @@ def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     if options.steps < done:
         raise UserError(f"{options.out}: has {done} steps already, more than --steps {options.steps}")
     return run
+
+
+def _flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Options by name, the model's among them."""
+    return options | options.get("model", {}) | {"model": None}
 
 
 def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) -> tuple[list[Any], bool]:
@@ -187,7 +192,8 @@ def restore(runs: list[Run], trainings: Trainings) -> int:
             states = [run.load_checkpoint(step, like) for run, like in zip(runs, trainings.states(), strict=True)]
         except DamagedError as error:
             if is_writer():
-                print(f"warning: {error}; the one before is used", file=sys.stderr)
+                before = "; the one before is used" if step > min(common) else ""
+                print(f"warning: {error}{before}", file=sys.stderr)
             continue
         trainings.load(states)
         forget_after(step, runs)

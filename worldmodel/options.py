@@ -19,7 +19,7 @@ class TrainingOptions:
     """What every training script takes."""
 
     data: Path
-    """Data set to learn from, an .npz of frames and actions."""
+    """Data set to learn from: an .npz of frames and actions, or a folder of arrays."""
     out: Path
     """Run folder to write."""
     seed: int = 0
@@ -36,8 +36,8 @@ class TrainingOptions:
     validation_share: float = 0.1
     """Share of the sequences that is held out for validation."""
     resume: bool = False
-    """Continue the run in the --out folder from its last checkpoint, with its own options. Only --steps may be
-    changed; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes on."""
+    """Continue the run in the --out folder from its last checkpoint, with its own options. Of them only --steps may
+    be changed; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes on."""
     overfit_one_batch: bool = False
     """Instead of training, the classic first check: fit one batch to near-zero error in at most 2000 steps, draw
     it, say pass or fail."""

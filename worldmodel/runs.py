@@ -198,11 +198,13 @@ class Run:
         Raises UserError when there is none, or when it is of another model.
         """
         graphdef, params, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
-        for step in reversed(self.checkpoint_steps()):
+        steps = self.checkpoint_steps()
+        for step in reversed(steps):
             try:
                 return nnx.merge(graphdef, self.load_checkpoint(step, {"params": params})["params"])
             except DamagedError as error:
-                print(f"warning: {error}; the one before is used", file=sys.stderr)
+                before = "; the one before is used" if step > steps[0] else ""
+                print(f"warning: {error}{before}", file=sys.stderr)
         raise UserError(f"{self.folder}: has no whole checkpoint")
 
     def _checkpoint(self, step: int) -> Path:

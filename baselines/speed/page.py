@@ -14,13 +14,13 @@ HEAD = """
 Written by `make bench` from results/speed.json.{quick} {machine}, with a load of {load:g} from other work
 when it began; {versions}; {minutes:g} minutes.
 
-The DVBF has {parameters:,} parameters (hidden size {hidden}, all else the defaults), float32, and is trained on
-windows of {length} frames 16 x 16, {batch} at a time, by what `train_dvbf.py` uses. *PyTorch* is its twin,
+The DVBF has {parameters:,} parameters (hidden size {hidden} rather than 128, all else the defaults), float32, and is
+trained on windows of {length} frames 16 x 16, {batch} at a time, by what `train_dvbf.py` uses. *PyTorch* is its twin,
 `baselines/torch_dvbf.py`: the same model, objective, optimiser and schedules, held to the same losses and gradients by
 a test; networks are batched over time, a Python loop runs over the steps of the filter.
 
-Figures are medians (smallest to largest) of {turns} turns. What is compared takes turns in one process, about
-{seconds} of each; a ratio is taken turn by turn. *One thread*: one core, and one thread on it. On several cores
+What is compared takes turns in one process, about {seconds} of each, {turns} times. Figures are medians over the turns
+(smallest to largest); a ratio is taken turn by turn. *One thread*: one core, and one thread on it. On several cores
 PyTorch's threads wait for one another: other work on the machine slows them most.
 """
 
@@ -36,6 +36,7 @@ Rollouts that did nothing but their matrix products would make {rollouts} thousa
 | GB/s | {bytes:.1f} | {memory:.1f} (triad in memory) | {memory_share:.0%} |
 | the same | {bytes:.1f} | {cache:.0f} (triad in the cache) | {cache_share:.0%} |
 
+(The share of a large product's rate is smaller than that of the products' own time: small products are slower.)
 GB/s counts every operand and result of every operation of the update, {traffic:.0f} MB, wherever they lie; the most
 lie in the caches.
 """
@@ -95,6 +96,7 @@ def speed_page(found: dict[str, Any]) -> str:
         "Where an update's time goes, in percent of it (XLA's own profile, one thread):",
         profile_table(one["profile"]["parts"]),
         "## What it costs to grow",
+        "Milliseconds of an update when one thing is changed and all else stays as above; lower is better.",
         "![Milliseconds of an update](docs/speed.png)",
         "## Seconds until something happens, and memory",
         "All cores.",
