@@ -22,7 +22,7 @@ benchmark: .venv/installed
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.
 # The twin is first proved to be one.
 bench: .venv/installed-bench
-	$(BIN)/python -m pytest tests/test_torch_dvbf.py
+	$(BIN)/python -m pytest tests/baselines/test_torch_dvbf.py
 	$(BIN)/python scripts/speed.py
 
 test: lint

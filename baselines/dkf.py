@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from worldmodel.distributions import diagonal_normal, positive
-from worldmodel.dvbf import DVBF, into_ball
-from worldmodel.networks import MLP, split_in_two
-from worldmodel.options import PLAIN_BOUND, DVBFOptions
-from worldmodel.scaling import FrameScale
+from worldmodel.data.scale import FrameScale
+from worldmodel.models.distributions import diagonal_normal, positive
+from worldmodel.models.dvbf.model import DVBF, into_ball
+from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
 
 DKF_OPTIONS = dataclasses.replace(PLAIN_BOUND, latent_size=3, visible_size=3)
 """The paper's latent size, everything visible, and the plain bound."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from worldmodel.config import require_at_least, require_positive
+from worldmodel.support.settings import require_at_least, require_positive
 
 
 @dataclasses.dataclass(frozen=True)

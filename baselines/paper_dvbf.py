@@ -22,12 +22,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from worldmodel.distributions import diagonal_normal, from_noise, positive
-from worldmodel.dvbf import DVBF, Filtered, into_ball, mix, swap
-from worldmodel.networks import MLP, flatten_frames, split_in_two
-from worldmodel.objectives import dvbf_loss
-from worldmodel.options import PLAIN_BOUND, DVBFOptions
-from worldmodel.scaling import FrameScale
+from worldmodel.data.scale import FrameScale
+from worldmodel.models.distributions import diagonal_normal, from_noise, positive
+from worldmodel.models.dvbf.model import DVBF, Filtered, into_ball, mix, swap
+from worldmodel.models.dvbf.objective import dvbf_loss
+from worldmodel.models.networks import MLP, flatten_frames, split_in_two
+from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
 
 PAPER_OPTIONS = dataclasses.replace(PLAIN_BOUND, inference="noise", latent_size=3, visible_size=3, annealing_steps=4000)
 """The paper's sizes and bound; its annealing, shortened to half of the usual 8,000 steps."""

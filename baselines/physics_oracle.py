@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.envs.pendulum import PendulumParams, simulate
+from worldmodel.worlds.pendulum.physics import PendulumParams, simulate
 
 FITTED_FRAMES = 5
 GAUSS_NEWTON_STEPS = 20

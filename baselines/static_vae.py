@@ -18,11 +18,11 @@ import numpy as np
 from flax import nnx
 
 from baselines.options import StaticVAEOptions
-from worldmodel.distributions import diagonal_normal, from_noise, image_normal, positive, standard_normal_like
-from worldmodel.networks import MLP, flatten_frames, split_in_two
-from worldmodel.runs import Run
-from worldmodel.scaling import FrameScale
-from worldmodel.sequences import Sequences
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences
+from worldmodel.models.distributions import diagonal_normal, from_noise, image_normal, positive, standard_normal_like
+from worldmodel.models.networks import MLP, flatten_frames, split_in_two
+from worldmodel.runs.folder import Run
 
 UNUSED_KL = 0.05
 """nats; a dimension that says less than this about a frame is unused"""

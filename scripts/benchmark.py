@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from worldmodel.cli import run_script
-from worldmodel.config import require_at_least
-from worldmodel.files import UserError, write_json
+from worldmodel.support.files import UserError, write_json
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least
 
 if TYPE_CHECKING:
-    from baselines.lineup import Entry
-    from worldmodel.sequences import Sequences
+    from baselines.study.lineup import Entry
+    from worldmodel.data.sequences import Sequences
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ def main(options: Options) -> None:
     require_at_least("--noise", options.noise, 0)
     require_at_least("--rollouts", options.rollouts, 4)
 
-    from baselines.lineup import ABLATIONS, MODELS
-    from baselines.results_page import read_results, write_results_page
+    from baselines.study.lineup import ABLATIONS, MODELS
+    from baselines.study.page import read_results, write_results_page
 
     entries = MODELS | ABLATIONS
     if options.models == ():
@@ -71,11 +71,11 @@ class Benchmark:
     """One world, one setting of the data, any number of models."""
 
     def __init__(self, options: Options):
-        from baselines.scores import Trials, floors_and_ceilings
-        from worldmodel.collecting import collect_pendulum
-        from worldmodel.envs.pendulum import GYMNASIUM, PAPER
-        from worldmodel.evaluation import AngleReader
-        from worldmodel.sequences import as_unit_frames
+        from baselines.study.scores import Trials, floors_and_ceilings
+        from worldmodel.data.sequences import as_unit_frames
+        from worldmodel.evaluation.measures import AngleReader
+        from worldmodel.worlds.collecting import collect_pendulum
+        from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER
 
         paper = options.world == "paper"
         params = PAPER if paper else dataclasses.replace(GYMNASIUM, initial_speed=GYMNASIUM.max_speed)
@@ -109,11 +109,11 @@ class Benchmark:
 
     def run(self, name: str, entry: "Entry") -> None:
         """Train and score all seeds of one model, and write its file."""
-        from baselines.machine import machine
-        from baselines.scores import score, score_static
         from baselines.static_vae import StaticVAE
-        from worldmodel.scaling import FrameScale
-        from worldmodel.seeds import train_seeds
+        from baselines.study.scores import score, score_static
+        from worldmodel.data.scale import FrameScale
+        from worldmodel.support.machine import machine
+        from worldmodel.training.seeds import train_seeds
 
         options = self.options
         scale = FrameScale.of(self.training, "the benchmark's data")

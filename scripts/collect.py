@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from worldmodel.cli import run_script
-from worldmodel.config import require_at_least, require_positive, require_share
-from worldmodel.files import UserError, require_writable
+from worldmodel.support.files import UserError, require_writable
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least, require_positive, require_share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +66,11 @@ def main(options: Options) -> None:
 
     require_writable(options.out)  # say it now, not after the work
 
-    from worldmodel import collecting
-    from worldmodel.sequences import load_sequences, save_blocks
+    from worldmodel.data.sequences import load_sequences, save_blocks
+    from worldmodel.worlds import collecting
 
     if options.env is None:
-        from worldmodel.envs.pendulum import PRESETS
+        from worldmodel.worlds.pendulum.physics import PRESETS
 
         params = PRESETS[options.preset]
         if options.max_torque is not None:

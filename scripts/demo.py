@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from worldmodel.cli import run_script
-from worldmodel.files import UserError, read_json
+from worldmodel.support.files import UserError, read_json
+from worldmodel.support.script import run_script
 
 SCRIPTS = Path(__file__).parent
 
@@ -65,7 +65,7 @@ def train_stage(name: str, run: Path, written_last: str, *command: str | Path) -
 
 
 def print_summary(out: Path, seconds: float) -> None:
-    from worldmodel.forecasts import summary_table
+    from worldmodel.evaluation.judge import summary_table
 
     print(f"\n== done in {seconds:.0f} s\n")
     print(summary_table(read_json(out / "dvbf" / "evaluation" / "evaluation.json")))

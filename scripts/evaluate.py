@@ -8,9 +8,9 @@ one prefix is continued under five action sequences, beside the true simulator w
 import dataclasses
 from pathlib import Path
 
-from worldmodel.cli import run_script
-from worldmodel.config import require_at_least
-from worldmodel.files import UserError
+from worldmodel.support.files import UserError
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,18 +50,8 @@ def main(options: Options) -> None:
     import jax
 
     from baselines.static_vae import open_vae, reconstruct
-    from worldmodel.counterfactuals import imagine_counterfactuals
-    from worldmodel.evaluation import rank_by_error
-    from worldmodel.figures import draw_rollouts
-    from worldmodel.files import atomic_folder, write_json
-    from worldmodel.forecast_figures import (
-        animate_counterfactuals,
-        draw_counterfactuals,
-        draw_errors,
-        draw_futures,
-        draw_reliability,
-    )
-    from worldmodel.forecasts import (
+    from worldmodel.data.sequences import Sequences, as_unit_frames, load_sequences, spread_over
+    from worldmodel.evaluation.judge import (
         judge,
         judge_samples,
         predict,
@@ -70,11 +60,21 @@ def main(options: Options) -> None:
         summary_table,
         true_angles,
     )
-    from worldmodel.latent_figures import draw_latents
-    from worldmodel.progress import progress_bar
-    from worldmodel.rollouts import Rollouts, open_dvbf, roll_out
-    from worldmodel.sequences import Sequences, as_unit_frames, load_sequences, spread_over
-    from worldmodel.simulator import find_simulator
+    from worldmodel.evaluation.measures import rank_by_error
+    from worldmodel.imagination.counterfactuals import imagine_counterfactuals
+    from worldmodel.imagination.rollouts import Rollouts, open_dvbf, roll_out
+    from worldmodel.pictures.figures import draw_rollouts
+    from worldmodel.pictures.forecasts import (
+        animate_counterfactuals,
+        draw_counterfactuals,
+        draw_errors,
+        draw_futures,
+        draw_reliability,
+    )
+    from worldmodel.pictures.latents import draw_latents
+    from worldmodel.support.files import atomic_folder, write_json
+    from worldmodel.support.progress import progress_bar
+    from worldmodel.worlds.pendulum.truth import find_simulator
 
     run, model = open_dvbf(options.run)
     data = load_sequences(options.data)

@@ -3,9 +3,9 @@
 import dataclasses
 from pathlib import Path
 
-from worldmodel.cli import run_script
-from worldmodel.config import require_at_least
-from worldmodel.files import UserError
+from worldmodel.support.files import UserError
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,13 @@ def main(options: Options) -> None:
     import jax
     import numpy as np
 
-    from worldmodel.evaluation import rank_by_error
-    from worldmodel.figures import draw_rollouts
-    from worldmodel.files import atomic_folder, write_json
-    from worldmodel.forecast_figures import draw_errors
-    from worldmodel.forecasts import judge, predict, probe_latents, summary_table
-    from worldmodel.rollouts import Rollouts, open_dvbf, roll_out
-    from worldmodel.sequences import Sequences, as_unit_frames, load_sequences
+    from worldmodel.data.sequences import Sequences, as_unit_frames, load_sequences
+    from worldmodel.evaluation.judge import judge, predict, probe_latents, summary_table
+    from worldmodel.evaluation.measures import rank_by_error
+    from worldmodel.imagination.rollouts import Rollouts, open_dvbf, roll_out
+    from worldmodel.pictures.figures import draw_rollouts
+    from worldmodel.pictures.forecasts import draw_errors
+    from worldmodel.support.files import atomic_folder, write_json
 
     run, model = open_dvbf(options.run)
     data = load_sequences(options.data)

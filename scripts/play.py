@@ -5,9 +5,9 @@ import os
 import socket
 from pathlib import Path
 
-from worldmodel.cli import run_script
-from worldmodel.config import require_at_least
-from worldmodel.files import UserError
+from worldmodel.support.files import UserError
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least
 
 LAST_PORT = 65535
 
@@ -32,11 +32,11 @@ def main(options: Options) -> None:
         import jax
         from aiohttp import web
 
-        from worldmodel.live import latent_cloud
-        from worldmodel.rollouts import open_dvbf
-        from worldmodel.sequences import load_sequences
-        from worldmodel.serving import Player, Stage, make_app
-        from worldmodel.simulator import PendulumSimulator
+        from worldmodel.data.sequences import load_sequences
+        from worldmodel.imagination.rollouts import open_dvbf
+        from worldmodel.play.live import latent_cloud
+        from worldmodel.play.serving import Player, Stage, make_app
+        from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
         run, model = open_dvbf(options.run)
         path = options.data or Path(run.card.path)

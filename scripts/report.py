@@ -3,8 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from worldmodel.cli import run_script
-from worldmodel.files import UserError
+from worldmodel.support.files import UserError
+from worldmodel.support.script import run_script
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ def main(options: Options) -> None:
     if out.suffix != ".html":
         raise UserError(f"{out}: a report is an .html file")
 
-    from worldmodel.report import write_report
+    from worldmodel.reporting.report import write_report
 
     write_report(options.run, out)
     print(f"{out}: the report, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from worldmodel.cli import run_script
-from worldmodel.files import UserError, require_writable, write_json
+from worldmodel.support.files import UserError, require_writable, write_json
+from worldmodel.support.script import run_script
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Options:
 
 
 def main(options: Options) -> None:
-    from baselines.machine import machine, versions
     from baselines.speed.page import write_speed_page
+    from worldmodel.support.machine import machine, versions
 
     for written in ("results/speed.json", "docs/speed.png", "SPEED.md"):
         require_writable(options.out / written)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import tyro
 
-from worldmodel.cli import INTERRUPTED, run_script
-from worldmodel.config import require_at_least
-from worldmodel.options import DVBFOptions, TrainingOptions
+from worldmodel.support.script import INTERRUPTED, run_script
+from worldmodel.support.settings import require_at_least
+from worldmodel.training.options import DVBFOptions, TrainingOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,21 +48,21 @@ CURVES = (
 def main(options: Options) -> int:
     options.check()
 
-    from worldmodel.cluster import is_writer, join
+    from worldmodel.training.cluster import is_writer, join
 
     join(options)
 
     import jax
 
-    from worldmodel import health
-    from worldmodel.checks import run_overfit, run_range_test, sharpened
-    from worldmodel.dvbf import DVBF
-    from worldmodel.figures import draw_curves
-    from worldmodel.files import write_json
-    from worldmodel.fitting import Task, fit, load_training_data, start_or_resume
-    from worldmodel.learning import Watched
-    from worldmodel.objectives import dvbf_loss
-    from worldmodel.rollouts import reconstruct, validation_elbo
+    from worldmodel.evaluation import health
+    from worldmodel.imagination.rollouts import reconstruct, validation_elbo
+    from worldmodel.models.dvbf.model import DVBF
+    from worldmodel.models.dvbf.objective import dvbf_loss
+    from worldmodel.pictures.figures import draw_curves
+    from worldmodel.pictures.learning import Watched
+    from worldmodel.support.files import write_json
+    from worldmodel.training.checks import run_overfit, run_range_test, sharpened
+    from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
 
     shortest = options.model.initial_frames + 1
     data, validation, card = load_training_data(options, options.window or shortest)

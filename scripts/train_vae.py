@@ -6,8 +6,8 @@ from typing import Annotated
 import tyro
 
 from baselines.options import StaticVAEOptions
-from worldmodel.cli import INTERRUPTED, run_script
-from worldmodel.options import TrainingOptions
+from worldmodel.support.script import INTERRUPTED, run_script
+from worldmodel.training.options import TrainingOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +34,18 @@ CURVES = (
 def main(options: Options) -> int:
     options.check()
 
-    from worldmodel.cluster import is_writer, join
+    from worldmodel.training.cluster import is_writer, join
 
     join(options)
 
     import numpy as np
 
     from baselines.static_vae import StaticVAE, latent_walk, reconstruct, report_posterior, vae_loss
-    from worldmodel.checks import run_overfit, run_range_test, sharpened
-    from worldmodel.figures import animate_grid, animate_walk, draw_curves, draw_posterior
-    from worldmodel.files import write_json
-    from worldmodel.fitting import Task, fit, load_training_data, start_or_resume
-    from worldmodel.sequences import as_unit_frames, spread_over
+    from worldmodel.data.sequences import as_unit_frames, spread_over
+    from worldmodel.pictures.figures import animate_grid, animate_walk, draw_curves, draw_posterior
+    from worldmodel.support.files import write_json
+    from worldmodel.training.checks import run_overfit, run_range_test, sharpened
+    from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
 
     data, validation, card = load_training_data(options, window=1)
     frames = as_unit_frames(spread_over(validation.frames.reshape(-1, *card.scale.frame_shape), 1000))

@@ -8,15 +8,15 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worldmodel.cli import run_script
-from worldmodel.config import require_at_least, require_positive
-from worldmodel.files import UserError, write_json
+from worldmodel.support.files import UserError, write_json
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least, require_positive
 
 if TYPE_CHECKING:
     import numpy as np
 
     from baselines.static_vae import StaticVAE
-    from worldmodel.sequences import Sequences
+    from worldmodel.data.sequences import Sequences
 
 SAMPLES = 256
 """pictures drawn from the prior, to be judged"""
@@ -44,10 +44,10 @@ def main(options: Options) -> None:
     if len(options.observation_stds) < 2:
         raise UserError("--observation-stds: give at least two values")
 
-    from worldmodel.collecting import collect_pendulum
-    from worldmodel.envs.pendulum import PAPER
-    from worldmodel.figures import draw_balance
-    from worldmodel.sequences import as_unit_frames
+    from worldmodel.data.sequences import as_unit_frames
+    from worldmodel.pictures.figures import draw_balance
+    from worldmodel.worlds.collecting import collect_pendulum
+    from worldmodel.worlds.pendulum.physics import PAPER
 
     training = collect_pendulum(0, 500, 15, PAPER, 16)
     frames = as_unit_frames(collect_pendulum(1, 100, 15, PAPER, 16).frames).reshape(-1, 16, 16)
@@ -67,8 +67,8 @@ def train(data: "Sequences", std: float, options: Options) -> "list[StaticVAE]":
     """One VAE for each seed."""
     from baselines.options import StaticVAEOptions
     from baselines.static_vae import StaticVAE, vae_loss
-    from worldmodel.scaling import FrameScale
-    from worldmodel.seeds import train_seeds
+    from worldmodel.data.scale import FrameScale
+    from worldmodel.training.seeds import train_seeds
 
     scale = FrameScale.of(data, "the study's data")
     return train_seeds(

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from worldmodel.cli import use_compilation_cache
+from worldmodel.support.script import use_compilation_cache
 
 os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -22,15 +22,15 @@ use_compilation_cache()
 import jax
 from flax import nnx
 
-from worldmodel.collecting import collect_pendulum
-from worldmodel.dvbf import DVBF
-from worldmodel.envs.pendulum import PAPER
-from worldmodel.networks import initialise
-from worldmodel.objectives import dvbf_loss
-from worldmodel.options import DVBFOptions
-from worldmodel.scaling import FrameScale
-from worldmodel.seeds import train_seeds
-from worldmodel.sequences import Sequences, save_sequences
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences, save_sequences
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.dvbf.objective import dvbf_loss
+from worldmodel.models.networks import initialise
+from worldmodel.training.options import DVBFOptions
+from worldmodel.training.seeds import train_seeds
+from worldmodel.worlds.collecting import collect_pendulum
+from worldmodel.worlds.pendulum.physics import PAPER
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

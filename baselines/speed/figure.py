@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from worldmodel.figures import BLUE, ORANGE, new_figure, save_figure
+from worldmodel.pictures.figures import BLUE, ORANGE, new_figure, save_figure
 
 
 def draw_costs(path: Path, found: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from jax.profiler import ProfileData, ProfileOptions
 from baselines.speed.hlo import Frame, Instruction, Program, compiled_text
 from baselines.speed.matmuls import Matmuls, repeat_product
 from baselines.speed.measures import Jobs, Setting, number_of_parameters, take_turns, times, training_jobs
-from worldmodel.seeds import Trainings
+from worldmodel.training.seeds import Trainings
 
 SQUARE = 1024
 """side of the matrices whose product gives the machine's peak"""

@@ -24,19 +24,19 @@ from baselines.options import StaticVAEOptions
 from baselines.speed.hlo import Program, compiled_text
 from baselines.speed.matmuls import Matmuls
 from baselines.static_vae import StaticVAE, vae_loss
-from worldmodel.collecting import collect_pendulum
-from worldmodel.dvbf import DVBF
-from worldmodel.envs.pendulum import PAPER
-from worldmodel.networks import initialise
-from worldmodel.objectives import dvbf_loss
-from worldmodel.options import DVBFOptions
-from worldmodel.rollouts import roll_out
-from worldmodel.scaling import FrameScale
-from worldmodel.seeds import Trainings
-from worldmodel.sequences import Sequences, as_unit_frames
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.imagination.rollouts import roll_out
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.dvbf.objective import dvbf_loss
+from worldmodel.models.networks import initialise
+from worldmodel.training.options import DVBFOptions
+from worldmodel.training.seeds import Trainings
+from worldmodel.worlds.collecting import collect_pendulum
+from worldmodel.worlds.pendulum.physics import PAPER
 
 if TYPE_CHECKING:
-    from baselines.torch_dvbf import TorchDVBF, TorchTraining
+    from baselines.speed.torch_dvbf import TorchDVBF, TorchTraining
 
 HIDDEN_SIZE = 176
 """makes the DVBF one of 197,800 parameters; all other options are the defaults"""
@@ -92,7 +92,7 @@ class Setting:
         )
 
     def torch_training(self) -> "TorchTraining":
-        from baselines.torch_dvbf import TorchTraining
+        from baselines.speed.torch_dvbf import TorchTraining
 
         data, model = self.data(), self.torch_dvbf()
         return TorchTraining(model, data.frames, data.actions, STEPS, self.batch, LEARNING_RATE, self.length)
@@ -101,7 +101,7 @@ class Setting:
         """The twin, on all cores that this process may use, or on the GPU when JAX is."""
         import torch
 
-        from baselines.torch_dvbf import twin
+        from baselines.speed.torch_dvbf import twin
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         return twin(self.dvbf()).to("cuda" if jax.default_backend() == "gpu" else "cpu")

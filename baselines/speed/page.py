@@ -6,7 +6,7 @@ from typing import Any
 
 from baselines.speed.figure import draw_costs
 from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Setting
-from worldmodel.files import UserError, atomic_write, read_json
+from worldmodel.support.files import UserError, atomic_write, read_json
 
 HEAD = """
 # Speed

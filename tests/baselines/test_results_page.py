@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from baselines.study.page import number, read_results, summary, write_results_page
+from worldmodel.support.files import UserError
+
+RESULTS = Path(__file__).parent.parent / "results"
+
+
+def test_the_worst_seed_is_the_largest_error_and_the_smallest_r2():
+    assert summary([0.3, 0.1, 0.2], "worst", smaller_is_better=True) == 0.3
+    assert summary([0.3, 0.1, 0.2], "best", smaller_is_better=True) == 0.1
+    assert summary([0.3, 0.1, 0.2, 0.4], "median", smaller_is_better=True) == pytest.approx(0.25)
+    assert summary([0.3, 0.1, 0.2], "worst") == 0.1
+    assert summary([0.3, 0.1, 0.2], "median") == 0.2
+
+
+def test_a_seed_without_a_number_is_the_worst_and_is_shown_as_failed():
+    for smaller_is_better in (True, False):
+        values = [0.3, None, 0.2]
+        assert number(summary(values, "worst", smaller_is_better), ".2f") == "failed"
+        assert number(summary(values, "median", smaller_is_better), ".2f") in ("0.20", "0.30")
+
+
+def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp_path: Path):
+    (tmp_path / "results").symlink_to(RESULTS)
+    write_results_page(tmp_path)
+    assert (tmp_path / "RESULTS.md").read_text() == (RESULTS.parent / "RESULTS.md").read_text()
+
+
+def test_every_seed_of_the_repositorys_results_is_there():
+    results = read_results(RESULTS.parent)
+    assert {"dvbf", "dvbf-w-inference", "paper-dvbf", "dkf", "static-vae"} <= set(results)
+    for name, data in results.items():
+        assert [run["seed"] for run in data["runs"]] == list(range(len(data["runs"]))), name
+
+
+def test_a_file_of_another_version_is_told_by_name(tmp_path: Path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "dvbf.json").write_text(json.dumps({"model": "dvbf", "runs": []}))
+    with pytest.raises(UserError, match=r"dvbf\.json: written by another version"):
+        read_results(tmp_path)
+    of_another_recipe = json.loads((RESULTS / "dvbf.json").read_text())
+    of_another_recipe["options"]["final_noise_scale"] = 0.5
+    (tmp_path / "results" / "dvbf.json").write_text(json.dumps(of_another_recipe))
+    with pytest.raises(UserError, match=r"dvbf\.json: its model had other options"):
+        read_results(tmp_path)

@@ -1,0 +1,122 @@
+"""The PyTorch twin is the same model, with the same objective and the same updates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.dvbf.objective import dvbf_loss, early, open_loop_tails
+from worldmodel.models.networks import initialise
+from worldmodel.training.options import DVBFOptions
+from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
+
+torch = pytest.importorskip("torch", reason="the twin needs the optional group: pip install -e '.[bench]'")
+
+from baselines import torch_dvbf
+from baselines.speed.torch_dvbf import TorchTraining, twin
+
+STEPS = 100
+
+
+@pytest.fixture(scope="module")
+def model(pendulum_data: Sequences) -> DVBF:
+    """Untrained, with every parameter moved off its initial value: a gain of zero would hide what it multiplies."""
+    scale = FrameScale.of(pendulum_data, "test data")
+    graphdef, params = initialise(lambda rngs: DVBF(scale, DVBFOptions(hidden_size=24), rngs), jax.random.key(0))
+    random = np.random.default_rng(0)
+    moved = jax.tree.map(lambda x: x + 0.05 * random.standard_normal(x.shape).astype(np.float32), params)
+    return nnx.merge(graphdef, moved)
+
+
+@pytest.fixture
+def batch(pendulum_data: Sequences) -> tuple[np.ndarray, np.ndarray]:
+    some = pendulum_data.take(slice(0, 8))
+    return as_unit_frames(some.frames), some.actions
+
+
+def draw(model: DVBF, seed: int, step: int) -> tuple[jax.Array, jax.Array]:
+    """The mask `[8, 14]` and the noise `[8, 15, Z]` that dvbf_loss draws from the key of that seed."""
+    mask_key, noise_key = jax.random.split(jax.random.key(seed))
+    share = early(jnp.asarray(step), STEPS) * model.options.open_loop_share
+    noise = jax.random.normal(noise_key, (8, 15, model.options.latent_size))
+    return open_loop_tails(mask_key, 8, 14, share), noise
+
+
+def tensors(*arrays: jax.Array | np.ndarray) -> list:
+    return [torch.from_numpy(np.array(array)) for array in arrays]
+
+
+def assert_same(params: nnx.State, other: dict, rtol: float, atol: float) -> None:
+    """Every array of JAX's parameters (or gradients) beside PyTorch's of the same name."""
+    leaves = torch_dvbf.named_arrays(params)
+    assert leaves.keys() == other.keys()
+    for name, array in leaves.items():
+        np.testing.assert_allclose(other[name], array, rtol=rtol, atol=atol, err_msg=name)
+
+
+@pytest.mark.parametrize("step", [0, 50, 99])
+def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, step: int):
+    """At the beginning, halfway and at the end of the schedules."""
+    graphdef, params = nnx.split(model)
+    observed, noise = draw(model, 1, step)
+    if step == 0:
+        assert 0 < observed.mean() < 1  # some steps are not observed, so that both branches are compared
+
+    def loss(params: nnx.State) -> jax.Array:
+        at = jnp.asarray(step)
+        return dvbf_loss(nnx.merge(graphdef, params), *map(jnp.asarray, batch), jax.random.key(1), at, steps=STEPS)[0]
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(params)
+    other = twin(model)
+    others = other.loss(*tensors(*batch, observed, noise), step, STEPS)
+    others.backward()
+    assert others.item() == pytest.approx(float(value), rel=1e-5)
+    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradients))
+    assert_same(gradients, {name: p.grad.numpy() for name, p in other.named_parameters()}, 1e-3, 1e-5 * largest)
+
+
+def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pendulum_data: Sequences):
+    graphdef, params = nnx.split(model)
+    optimiser = make_optimiser(warm_up_and_cosine(1e-2, STEPS))
+    update = jax.jit(make_train_step(graphdef, lambda *a: dvbf_loss(*a, steps=STEPS), optimiser))
+    state = initial_state(params, optimiser, jax.random.key(2))
+    other = twin(model)
+    training = TorchTraining(other, pendulum_data.frames, pendulum_data.actions, STEPS, 8, 1e-2, 15)
+    for step in range(3):
+        observed, noise = draw(model, step, step)
+        state, metrics = update(state, *map(jnp.asarray, batch), jax.random.key(step))
+        loss = training.update(*tensors(*batch, observed, noise))
+        assert float(loss) == pytest.approx(float(metrics["loss"]), rel=1e-4)
+    moved = optax.tree.norm(jax.tree.map(jnp.subtract, state.params, params))
+    assert moved > 0.05
+    assert_same(state.params, {name: p.detach().numpy() for name, p in other.named_parameters()}, 1e-3, 1e-4)
+
+
+def test_the_schedule_is_that_of_the_training():
+    schedule = warm_up_and_cosine(2e-3, STEPS)
+    for step in (0, 3, 10, 11, 50, 99, 100, 120):
+        assert torch_dvbf.warm_up_and_cosine(step, STEPS, 2e-3) == pytest.approx(float(schedule(step)), abs=1e-9)
+
+
+def test_imagined_frames_are_those_of_the_dvbf(model: DVBF):
+    random = np.random.default_rng(4)
+    latent, actions, noise = (random.standard_normal(shape, np.float32) for shape in ((8, 8), (8, 12, 1), (8, 12, 8)))
+    latent *= 5  # some leave the ball
+    frames = model.emission(model.imagine(*map(jnp.asarray, (latent, actions, noise)))).mean()
+    other = twin(model)
+    with torch.inference_mode():
+        others = other.decode(other.imagine(*tensors(latent, actions, noise)))
+    np.testing.assert_allclose(others, frames, atol=1e-4)
+    assert np.std(others.numpy(), axis=1).max() > 1e-3
+
+
+def test_training_lowers_the_loss(model: DVBF, pendulum_data: Sequences):
+    training = TorchTraining(twin(model), pendulum_data.frames, pendulum_data.actions, STEPS, 8, 2e-3, 10)
+    first = training.train(10)
+    training.train(60)
+    assert training.train(10) < first - 10

@@ -1,0 +1,303 @@
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import make_tiny_dvbf, width
+from flax import nnx
+from PIL import Image, ImageSequence
+
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.evaluation.latents import (
+    View,
+    base_weights,
+    latents_by_angle,
+    linearise,
+    principal_components,
+    principal_walk,
+    step_jacobians,
+    step_matrices,
+    tangent_at,
+)
+from worldmodel.imagination.rollouts import reconstruct, roll_out
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.networks import initialise
+from worldmodel.pictures.latents import draw_latents
+from worldmodel.pictures.learning import Watched
+from worldmodel.training.options import DVBFOptions
+from worldmodel.worlds.pendulum.physics import PAPER, pendulum_step
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
+
+PICTURES = ("latent_cloud.png", "latent_paths.png", "base_matrices.png", "eigenvalues.png", "decoder_circle.png")
+
+
+def linear_model(matrix: np.ndarray) -> DVBF:
+    """A DVBF whose transition is z' = matrix z, for any action."""
+    model = make_tiny_dvbf("fusion", base_matrices=1, latent_size=len(matrix), visible_size=2)
+    model.transition.state_matrices[...] = jnp.asarray((matrix - np.eye(len(matrix))).T[None], jnp.float32)
+    model.transition.action_matrices[...] = jnp.zeros_like(model.transition.action_matrices[...])
+    return model
+
+
+def model_of(data: Sequences) -> DVBF:
+    """An untrained DVBF for some data."""
+    scale = FrameScale.of(data, "test data")
+    options = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6, mixture_hidden_size=5)
+    return nnx.merge(*initialise(lambda rngs: DVBF(scale, options, rngs), jax.random.key(0)))
+
+
+def many_states() -> np.ndarray:
+    """`[M, 2]` on a grid of angles and velocities."""
+    angles, velocities = np.meshgrid(np.linspace(-np.pi, np.pi, 120, endpoint=False), np.linspace(-5, 5, 61))
+    return np.stack([angles.ravel(), velocities.ravel()], axis=1)
+
+
+def barrel(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Points `[4000, 5]` on the side of a cylinder that is longer than wide, and its axis `[5]`."""
+    angle, height = random.uniform(-np.pi, np.pi, 4000), random.uniform(-3, 3, 4000)
+    turn, _ = np.linalg.qr(random.standard_normal((5, 5)))
+    points = np.stack([np.cos(angle), np.sin(angle), height], axis=1) @ turn[:3]
+    return points + 0.02 * random.standard_normal((4000, 5)) + 7, turn[2]
+
+
+# A view
+
+
+def test_principal_components_are_those_of_a_singular_value_decomposition():
+    random = np.random.default_rng(0)
+    points = random.standard_normal((300, 6)) @ random.standard_normal((6, 6)) + 5
+    found = principal_components(points)
+    right = np.linalg.svd(points - points.mean(axis=0))[2][:3].T
+    np.testing.assert_allclose(np.abs(np.sum(found * right, axis=0)), 1, atol=1e-10)
+
+
+def test_a_barrel_is_seen_end_on():
+    points, axis = barrel(np.random.default_rng(1))
+    view = View.of(points)
+    assert abs(view.axes[:, 2] @ axis) > np.cos(np.deg2rad(4))
+    radius = np.hypot(*view(points)[:, :2].T)
+    assert 0.8 < radius.min() < radius.max() < 1.2
+
+
+def test_a_view_is_a_rigid_turn_and_says_how_much_it_shows():
+    points = np.random.default_rng(2).standard_normal((40, 10, 5)) * np.array([3, 2, 1, 0.5, 0.1])
+    view = View.of(points)
+    np.testing.assert_allclose(view.axes.T @ view.axes, np.eye(3), atol=1e-12)
+    assert view(points).shape == (40, 10, 3)
+    covariance = np.cov(points.reshape(-1, 5).T)
+    largest = np.sort(np.linalg.eigvalsh(covariance))[::-1]
+    assert view.shares.sum() == pytest.approx(largest[:3].sum() / largest.sum())
+
+
+def test_a_latent_of_two_dimensions_is_all_in_view():
+    points = np.random.default_rng(3).standard_normal((50, 2))
+    view = View.of(points)
+    assert view.shares.sum() == pytest.approx(1)
+    np.testing.assert_array_equal(view(points)[:, 2], 0)
+
+
+# The transition
+
+
+def test_weights_are_the_mixture_of_every_step(tiny_dvbf: DVBF):
+    random = np.random.default_rng(4)
+    latents = random.standard_normal((3, 7, 8)).astype(np.float32)
+    actions = random.standard_normal((3, 6, 2)).astype(np.float32)
+    alpha = base_weights(tiny_dvbf, latents, actions)
+    assert alpha.shape == (3, 6, 3)
+    np.testing.assert_allclose(alpha.sum(axis=-1), 1, rtol=1e-5)
+    t = 4
+    one_step = tiny_dvbf.transition.mixture(latents[:, t], actions[:, t] / tiny_dvbf.scale.action_scale)
+    np.testing.assert_allclose(alpha[:, t], one_step, rtol=1e-5)
+
+
+def test_a_jacobian_is_what_small_changes_of_the_latent_do(tiny_dvbf: DVBF):
+    random = np.random.default_rng(5)
+    latents = random.standard_normal((3, 8)).astype(np.float32)
+    actions = random.standard_normal((3, 1, 2)).astype(np.float32)
+    jacobians = step_jacobians(tiny_dvbf, latents, actions[:, 0])
+    no_noise, small = jnp.zeros((3, 1, 8)), 1e-2
+    for column in range(8):
+        change = small * np.eye(8, dtype=np.float32)[column]
+        after, before = (tiny_dvbf.imagine(z, actions, no_noise)[:, 0] for z in (latents + change, latents - change))
+        np.testing.assert_allclose(jacobians[:, :, column], (after - before) / (2 * small), atol=1e-3)
+
+
+def test_a_step_is_its_matrix_times_the_latent_where_no_action_is(tiny_dvbf: DVBF):
+    latents = np.random.default_rng(6).standard_normal((3, 8)).astype(np.float32)
+    matrices = step_matrices(tiny_dvbf, latents, np.zeros((3, 2)))
+    after = tiny_dvbf.imagine(jnp.asarray(latents), jnp.zeros((3, 1, 2)), jnp.zeros((3, 1, 8)))[:, 0]
+    np.testing.assert_allclose(np.einsum("bxy,by->bx", matrices, latents), after, atol=1e-5)
+
+
+def test_of_a_single_base_matrix_the_jacobian_is_the_matrix():
+    matrix = np.eye(4) + 0.1 * np.random.default_rng(7).standard_normal((4, 4))
+    latents, actions = np.ones((2, 4)), np.zeros((2, 2))
+    for found in (step_jacobians, step_matrices):
+        np.testing.assert_allclose(
+            found(linear_model(matrix), latents, actions), np.broadcast_to(matrix, (2, 4, 4)), atol=1e-6
+        )
+
+
+# Against the physics
+
+
+def test_eigenvalues_on_the_surface_are_those_of_the_map_in_state_coordinates():
+    """Latents are a linear function of the state and the transition is a known linear map on them; off them, it
+    halves."""
+    embedding = 0.3 * np.random.default_rng(8).standard_normal((6, 2))
+    step = np.array([[0.95, 0.1], [-0.4, 0.9]])
+    inverse = np.linalg.pinv(embedding)
+    matrix = embedding @ step @ inverse + 0.5 * (np.eye(6) - embedding @ inverse)
+    states = many_states()
+    found = linearise(linear_model(matrix), states @ embedding.T, states, PAPER)
+    assert [each.name for each in found] == [
+        f"{place}, {motion}" for place in ("hanging", "horizontal", "upright") for motion in ("at rest", "at 2 rad/s")
+    ]
+    expected = np.sort_complex(np.linalg.eigvals(step))
+    for each in found[2:]:  # not hanging: there the angle comes round, and a linear function of it jumps
+        np.testing.assert_allclose(np.sort_complex(each.model), expected, atol=1e-4)
+        everything = np.sort_complex(np.concatenate([expected, np.full(4, 0.5)]))
+        np.testing.assert_allclose(np.sort_complex(each.matrix), everything, atol=1e-3)
+
+
+def test_the_tangent_after_a_step_is_the_one_where_it_leads():
+    """On the circle a transition that turns every latent as far as this pendulum moves has the eigenvalues 1, 1: in
+    the tangent of where it came from it would seem to shrink."""
+    state = np.array([0.0, 2.0])
+    after = np.asarray(pendulum_step(jnp.asarray(state), jnp.zeros(()), PAPER))
+    cos, sin = np.cos(after[0]), np.sin(after[0])
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    assert cos < 0.985
+    states = many_states()
+    latents = np.stack([np.cos(states[:, 0]), np.sin(states[:, 0]), 0.2 * states[:, 1]], axis=1)
+    [upright_moving] = [
+        each for each in linearise(linear_model(turn), latents, states, PAPER) if each.name == "upright, at 2 rad/s"
+    ]
+    np.testing.assert_allclose(upright_moving.model, [1, 1], atol=0.003)
+
+
+def test_the_physics_of_a_hanging_pendulum_is_a_damped_oscillation():
+    found = linearise(linear_model(np.eye(3)), many_states() @ np.ones((2, 3)), many_states(), PAPER)
+    [hanging] = [each for each in found if each.name == "hanging, at rest"]
+    # I phi'' = -m g l phi - mu phi', with the time constant 2 I / mu and this frequency, in closed form
+    decay, frequency = PAPER.friction / 2, np.sqrt(PAPER.gravity - (PAPER.friction / 2) ** 2)
+    expected = np.exp((-decay + 1j * frequency) * PAPER.dt)
+    assert np.abs(hanging.physics - expected).min() < 0.01
+
+
+def test_where_no_data_is_near_nothing_is_claimed():
+    states = many_states()
+    states = states[np.abs(states[:, 0]) > 2]
+    found = {each.name: each for each in linearise(linear_model(np.eye(3)), states @ np.ones((2, 3)), states, PAPER)}
+    assert found["upright, at rest"].model.size == found["upright, at rest"].matrix.size == 0
+    assert found["hanging, at rest"].model.size == 2
+    assert tangent_at(states[:10], states[:10], states[0]) is None
+
+
+# The decoder
+
+
+def test_latents_are_averaged_by_angle():
+    angles = np.linspace(-np.pi, np.pi, 4000, endpoint=False)
+    latents = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    shown = np.array([-np.pi, -1.0, 0.5])
+    expected = np.stack([np.cos(shown), np.sin(shown)], axis=1)
+    np.testing.assert_allclose(latents_by_angle(latents, angles, shown), expected, atol=1e-3)
+
+
+def test_a_walk_follows_the_direction_of_largest_variance():
+    random = np.random.default_rng(9)
+    latents = np.outer(random.uniform(-1, 1, 2000), [3, 4]) + 0.01 * random.standard_normal((2000, 2)) + 1
+    walk = principal_walk(latents, 5)
+    np.testing.assert_allclose(np.sort(walk[[0, -1], 0]), [1 - 0.9 * 3, 1 + 0.9 * 3], atol=0.15)
+    np.testing.assert_allclose((walk[:, 1] - 1) * 3, (walk[:, 0] - 1) * 4, atol=0.3)
+
+
+# Pictures
+
+
+def test_pictures_of_a_pendulum(pendulum_data: Sequences, tmp_path: Path):
+    model = model_of(pendulum_data)
+    rollouts = roll_out(model, pendulum_data, 6, jax.random.key(0))
+    simulator = PendulumSimulator.of(pendulum_data, "test data")
+    draw_latents(tmp_path, model, pendulum_data, rollouts, 6, simulator)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PICTURES)
+    assert all(width(tmp_path / name) > 700 for name in PICTURES)
+
+
+def colour_data() -> Sequences:
+    """Seven sequences of nine small colour frames, with two actions, without states and without a dt."""
+    random = np.random.default_rng(10)
+    frames = random.integers(0, 256, (7, 9, 6, 8, 3), dtype=np.uint8)
+    return Sequences(frames, random.standard_normal((7, 8, 2)).astype(np.float32))
+
+
+def test_pictures_of_colour_frames_without_states(tmp_path: Path):
+    data = colour_data()
+    model = model_of(data)
+    draw_latents(tmp_path, model, data, roll_out(model, data, 5, jax.random.key(0)), 5, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PICTURES)
+    assert all(width(tmp_path / name) > 700 for name in PICTURES)
+
+
+# Learning
+
+
+def test_a_snapshot_shows_what_the_model_makes_of_held_out_sequences(pendulum_data: Sequences):
+    model = model_of(pendulum_data)
+    watched = Watched.of(pendulum_data, model.options.initial_frames)
+    snapshot = watched.snapshot(model)
+    assert (watched.context, watched.data.length) == (5, 15)
+    assert snapshot["latents"].shape == (64, 15, 8)
+    first, last = watched.sequences
+    assert (first, last) == (0, 63)
+    seen = pendulum_data.first_frames(5)
+    reconstructed = reconstruct(model, as_unit_frames(seen.frames), seen.actions)
+    np.testing.assert_allclose(snapshot["frames"][:, :5], reconstructed[[first, last]], atol=1e-4)
+    imagined = roll_out(model, pendulum_data, 5, jax.random.key(1)).frames
+    np.testing.assert_allclose(snapshot["frames"][:, 5:], imagined[[first, last], 5:], atol=1e-4)
+
+
+@pytest.mark.parametrize("states", [True, False])
+def test_learning_is_animated_step_by_step(states: bool, pendulum_data: Sequences, tmp_path: Path):
+    data = pendulum_data if states else colour_data()
+    model = model_of(data)
+    watched = Watched.of(data, model.options.initial_frames)
+    snapshot = watched.snapshot(model)
+    grown = {name: array * 1.5 for name, array in snapshot.items()}
+    path = tmp_path / "learning.gif"
+    watched.animate(path, {0: snapshot, 500: grown, 700: snapshot})
+    with Image.open(path) as image:
+        pictures = [np.asarray(picture.convert("RGB")) for picture in ImageSequence.Iterator(image)]
+    assert len(pictures) == 3
+    height, wide, _ = pictures[0].shape
+    assert wide > height > 300
+    # what the model made of the frames, and the cloud, have changed; the truth has not
+    changed = (pictures[0] != pictures[1]).any(axis=-1)
+    assert changed[:, :500].any()
+    assert changed[:, -320:].any()
+    assert not changed[20:100, 60:500].any()
+
+
+def test_a_long_training_is_not_animated_at_every_step(tmp_path: Path):
+    data = colour_data()
+    model = model_of(data)
+    watched = Watched.of(data, model.options.initial_frames)
+    snapshot = watched.snapshot(model)
+    # each with a cloud of its own, since pictures that are the same are shown as one
+    watched.animate(
+        tmp_path / "learning.gif",
+        {500 * i: snapshot | {"latents": snapshot["latents"] * (1 + 0.01 * i)} for i in range(120)},
+    )
+    with Image.open(tmp_path / "learning.gif") as image:
+        assert len(list(ImageSequence.Iterator(image))) == 40
+    assert (tmp_path / "learning.gif").stat().st_size < 2_000_000
+
+
+def test_sequences_with_hardly_more_frames_than_the_initial_state_needs_are_watched():
+    data = colour_data().first_frames(6)
+    watched = Watched.of(data, 5)
+    assert (watched.observed.tolist(), watched.imagined.tolist()) == ([0, 4], [5])

@@ -1,0 +1,557 @@
+"""The report of a run: what it says, that it needs nothing else, and that no file can put its own HTML into it."""
+
+import base64
+import dataclasses
+import html.parser
+import itertools
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import assert_ok, run_script
+from PIL import Image
+from playwright.sync_api import Browser
+
+from worldmodel.data.sequences import Sequences
+from worldmodel.evaluation.health import Health
+from worldmodel.pictures.figures import save_animation
+from worldmodel.reporting.parts import DVBF_PARTS, VAE_PARTS, Part
+from worldmodel.reporting.report import write_report
+from worldmodel.runs.folder import DataCard, Run
+from worldmodel.support.files import UserError, write_json
+from worldmodel.training.options import DVBFOptions
+
+HORIZON = 30
+ANGLES = ("angle_error_degrees", "share_within_30_degrees", "energy_error")
+LEARNT = Health(
+    reconstruction_share=0.01,
+    open_loop_mse=0.0002,
+    repeat_last_frame_mse=0.01,
+    mean_frame_mse=0.008,
+    shuffled_actions_mse=0.003,
+    kl_initial=27.0,
+    information=20.0,
+    kl_step=0.3,
+    initial_std=0.01,
+    latent_growth=1.0,
+    latent_radius=0.3,
+)
+
+
+def made_up_evaluation(states: bool) -> dict[str, Any]:
+    """evaluation.json of 60 sequences. Errors grow in proportion to the horizon; "mean frame" has half the model's
+    energy error, and the ceilings are better than all."""
+
+    def curve(slope: float, at_most: float = np.inf) -> dict[str, list[float]]:
+        parts = {"value": slope, "low": 0.5 * slope, "high": 2 * slope}
+        return {name: np.minimum(part * np.arange(1, HORIZON + 1), at_most).tolist() for name, part in parts.items()}
+
+    rows: dict[str, Any] = {}
+    slopes = {"model": 1.0, "repeat last frame": 20.0, "mean frame": 30.0, "static VAE reconstruction": 0.1}
+    for name, slope in slopes.items():
+        rows[name] = {"mse": curve(0.00012345 * slope), "psnr": curve(-slope), "ssim": curve(0.01 / slope, 1.0)}
+        if states:
+            rows[name]["angle_error_degrees"] = curve(0.26 * slope)
+            rows[name]["share_within_30_degrees"] = curve(0.03 / slope, 1.0)
+            rows[name]["energy_error"] = curve(0.2 * (0.5 if name == "mean frame" else slope))
+    if states:
+        rows["angle read off true frames"] = {"angle_error_degrees": curve(0.001)}
+    valid = {"model": {"value": 26.0, "low": 13.0, "high": 30.0}, "mean frame": {"value": 0.0, "low": 0.0, "high": 1.0}}
+    nominal = [0.1, 0.5, 0.9]
+    found = {
+        "data": "runs/test.npz",
+        "sequences": 60,
+        "context": 10,
+        "horizon": HORIZON,
+        "dt": 0.05 if states else None,
+        "shown_horizons": [1, 10, HORIZON],
+        "rows": rows,
+        "valid_prediction_frames": valid,
+        "samples": {
+            "futures": 50,
+            "unit": "degrees" if states else "brightness",
+            "coverage": {"0.5": [0.444] * HORIZON, "0.9": [0.888] * HORIZON},
+            "crps": curve(0.123)["value"],
+            "reliability": {"nominal": nominal, "observed": {"10": nominal}},
+        },
+    }
+    if states:
+        found["r2_linear"] = {"sin angle": 0.99912, "angular_velocity": 0.9871}
+        found["r2_polynomial"] = {"sin angle": 0.9999, "angular_velocity": None}
+    return found
+
+
+def draw_pictures(folder: Path, parts: tuple[Part, ...]) -> None:
+    """A different PNG or GIF for every figure, some of them wider than a phone."""
+    random = np.random.default_rng(0)
+    for part in parts:
+        for figure in part.figures:
+            path = folder / figure.file
+            path.parent.mkdir(exist_ok=True)
+            shape = (40, 1200 if random.random() < 0.5 else 300, 3)
+            frames = [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(3)]
+            if path.suffix == ".gif":
+                save_animation(path, frames, milliseconds=50)
+            else:
+                Image.fromarray(frames[0]).save(path, dpi=(120, 120))
+
+
+def make_dvbf_run(folder: Path, data: Sequences, states: bool = True) -> Path:
+    options = {"seed": 3, "steps": 9000, "model": dataclasses.asdict(DVBFOptions())}
+    Run.create(folder, "dvbf", options, DataCard.of(Path("runs/train.npz"), data))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "step_00009000.npz").touch()
+    draw_pictures(folder, DVBF_PARTS)
+    write_json(folder / "evaluation" / "evaluation.json", made_up_evaluation(states))
+    write_json(folder / "health.json", dataclasses.asdict(LEARNT) | {"problems": []})
+    return folder
+
+
+def make_vae_run(folder: Path, data: Sequences) -> Path:
+    options = {"steps": 4000, "model": {"latent_size": 3, "observation_std": None}}
+    Run.create(folder, "static_vae", options, DataCard.of(Path("runs/train.npz"), data))
+    draw_pictures(folder, VAE_PARTS)
+    found = {
+        "kl_nats": [2.246, 0.001, 1.0],
+        "std": [0.1174, 1.0, 0.2],
+        "reconstruction_share": 0.0489,
+        "unused": [1],
+        "near_zero_variance": [],
+        "in_words": ["1 of 3 dimensions collapsed (unused: [1]).", "The reconstruction's error is 4.9%."],
+    }
+    write_json(folder / "posterior.json", found)
+    return folder
+
+
+@pytest.fixture
+def dvbf(tmp_path: Path, pendulum_data: Sequences) -> Path:
+    return make_dvbf_run(tmp_path / "swing", pendulum_data)
+
+
+@pytest.fixture
+def vae(tmp_path: Path, pendulum_data: Sequences) -> Path:
+    return make_vae_run(tmp_path / "frames", pendulum_data)
+
+
+class Page(html.parser.HTMLParser):
+    """What a reader finds in a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.source = path.read_text()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.rows: list[list[str]] = []
+        self.best: list[tuple[str, str]] = []
+        """name of the row and text of every marked cell"""
+        self.headings: list[tuple[int, str]] = []
+        self.figures: list[dict[str, Any]] = []
+        self._open: list[str] = []
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append((tag, found))
+        if tag not in ("meta", "img"):
+            self._open.append(tag)
+        if tag == "table":
+            self.rows.append([""])
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+            if found.get("class") == "best":
+                self.best.append((self.rows[-1][0], str(len(self.rows[-1]) - 1)))
+        elif re.fullmatch("h[1-6]", tag):
+            self.headings.append((int(tag[1]), ""))
+        elif tag == "figure":
+            self.figures.append({"caption": "", "images": []})
+        elif tag == "img":
+            self.figures[-1]["images"].append(found)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, tag
+        if tag in ("td", "th"):
+            self.rows[-1][-1] = " ".join(self.rows[-1][-1].split())
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self._open:
+            return
+        self.text += data
+        if "td" in self._open or "th" in self._open:
+            self.rows[-1][-1] += data
+        if self._open and re.fullmatch("h[1-6]", self._open[-1]):
+            level, text = self.headings[-1]
+            self.headings[-1] = (level, text + data)
+        if "figcaption" in self._open:
+            self.figures[-1]["caption"] += data
+
+    def attribute(self, name: str) -> list[str]:
+        return [value or "" for _, found in self.tags for key, value in found.items() if key == name]
+
+    def group(self, title: str) -> dict[str, list[str]]:
+        """Rows under the heading of a group, by name."""
+        start = next(i for i, row in enumerate(self.rows) if row[0].startswith(title))
+        rows = {}
+        for row in self.rows[start + 1 :]:
+            if len(row) < 2:
+                break
+            rows[row[0]] = row[1:]
+        return rows
+
+    def structure(self) -> list[tuple[str, list[str]]]:
+        return [(tag, list(found)) for tag, found in self.tags]
+
+
+def report(run: Path) -> Page:
+    out = run / "report.html"
+    write_report(run, out)
+    return Page(out)
+
+
+def test_the_numbers_of_the_evaluation_are_in_the_page_rounded_and_with_their_intervals(dvbf: Path):
+    page = report(dvbf)
+    angles = page.group("Median angle error / degrees")
+    assert angles["model"] == ["0.26 0.13 to 0.52", "2.6 1.3 to 5.2", "7.8 3.9 to 15.6"]
+    assert angles["repeat last frame"] == ["5.2 2.6 to 10.4", "52 26 to 104", "156 78 to 312"]
+    assert list(angles) == [
+        "model",
+        "repeat last frame",
+        "mean frame",
+        "static VAE reconstruction ceiling",
+        "angle read off true frames ceiling",
+    ]
+    assert page.group("Pixel MSE × 1000")["model"] == ["0.12 0.06 to 0.25", "1.23 0.62 to 2.47", "3.70 1.85 to 7.41"]
+    assert page.group("Sequences within 30 degrees")["model"] == ["3% 2% to 6%", "30% 15% to 60%", "90% 45% to 100%"]
+    assert page.group("SSIM (1: equal)")["model"] == [
+        "0.010 0.005 to 0.020",
+        "0.100 0.050 to 0.200",
+        "0.300 0.150 to 0.600",
+    ]
+    assert ["after so many imagined frames", "1 (0.05 s)", "10 (0.5 s)", "30 (1.5 s)"] in page.rows
+    assert ["model", "26 13 to 30", "1.30 0.65 to 1.50"] in page.rows
+    assert ["truths inside the 50% interval", "44%", "44%", "44%"] in page.rows
+    assert ["truths inside the 90% interval", "89%", "89%", "89%"] in page.rows
+    assert ["CRPS / degrees", "0.12", "1.23", "3.69"] in page.rows
+    assert ["linear", "0.999", "0.987"] in page.rows
+    assert ["polynomial", "1.000", "–"] in page.rows
+
+
+def test_the_first_screen_has_the_headline_beside_repeating_the_last_frame(dvbf: Path):
+    page = report(dvbf)
+    first = page.text[: page.text.index("Problems: none found")]
+    assert "trained for 9,000 optimiser steps on 64 sequences of 15 frames (train.npz)" in first.lower()
+    assert "Shown 10 frames of each of 60 sequences (test.npz), it imagined the next 30" in first
+    assert re.search(r"30 frames, 1\.5 s\s*7\.8°\s*repeat last frame 156°", first)
+    assert "Health check: no problem found" in first
+    assert [len(figure["images"]) for figure in page.figures[:2]] == [1, 1]
+    assert page.figures[0]["caption"].strip() in first
+
+
+def test_the_best_is_marked_and_the_ceilings_do_not_compete(dvbf: Path):
+    page = report(dvbf)
+    assert {name for name, _ in page.best} == {"model", "mean frame"}
+    assert page.best.count(("mean frame", "1")) == 1  # its energy error
+    assert page.best.count(("model", "1")) == 6  # five other metrics, valid frames
+    assert page.best.count(("model", "2")) == 6
+
+
+def test_data_without_states_has_pixels_for_a_headline(tmp_path: Path, pendulum_data: Sequences):
+    run = make_dvbf_run(tmp_path / "any", pendulum_data, states=False)
+    (run / "evaluation" / "futures.png").unlink()
+    page = report(run)
+    assert re.search(r"30 frames\s*3\.70\s*repeat last frame 74\.07", page.text)
+    assert "angle error" not in page.text
+    assert "Probes" not in page.text
+    assert ["predictor", "frames"] in page.rows
+    assert ["CRPS / brightness", "0.1230", "1.2300", "3.6900"] in page.rows
+
+
+def test_what_the_health_check_found_is_told_with_what_to_change(dvbf: Path):
+    sick = dataclasses.replace(LEARNT, initial_std=0.001, shuffled_actions_mse=0.0002)
+    write_json(dvbf / "health.json", dataclasses.asdict(sick) | {"problems": ["zero variance", "actions unused"]})
+    page = report(dvbf)
+    assert "Health check: 2 problems found" in page.text
+    assert "none found" not in page.text
+    for words in ("ZERO VARIANCE", "raise --observation-std", "ACTIONS UNUSED", "actions[:, t] must take frame t"):
+        assert words in page.text
+
+
+def test_a_diverged_run_says_so(dvbf: Path):
+    write_json(dvbf / "health.json", dataclasses.asdict(LEARNT) | {"open_loop_mse": float("nan"), "problems": []})
+    assert "NOT A NUMBER: the training has diverged" in report(dvbf).text
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("dvbf", DVBF_PARTS), ("vae", VAE_PARTS)])
+def test_every_picture_is_in_the_page_byte_for_byte_with_its_caption(
+    kind: str, parts: tuple[Part, ...], request: pytest.FixtureRequest
+):
+    run = request.getfixturevalue(kind)
+    page = report(run)
+    figures = [figure for part in parts for figure in part.figures]
+    assert len(page.figures) == len(figures)
+    for shown, figure in zip(page.figures, figures, strict=True):
+        [image] = shown["images"]
+        head, data = image["src"].split(",")
+        assert head == f"data:image/{figure.file[-3:]};base64"
+        assert base64.b64decode(data) == (run / figure.file).read_bytes()
+        assert image["alt"] == figure.title
+        for words in (figure.title, figure.reading, figure.bad):
+            assert words in shown["caption"]
+        with Image.open(run / figure.file) as picture:
+            inches = 96 / 120 if figure.file.endswith("png") else 1
+            assert int(image["width"]) == round(picture.width * inches)
+
+
+@pytest.mark.parametrize("kind", ["dvbf", "vae"])
+def test_the_page_needs_nothing_else_and_is_in_order(kind: str, request: pytest.FixtureRequest):
+    page = report(request.getfixturevalue(kind))
+    assert not {"script", "link", "iframe", "object", "embed", "form", "base"} & {tag for tag, _ in page.tags}
+    assert all(value.startswith("data:image/") for value in page.attribute("src"))
+    assert all(value.startswith("#") for value in page.attribute("href"))
+    assert {value[1:] for value in page.attribute("href")} == set(page.attribute("id"))
+    assert not any(name.startswith("on") or name == "style" for _, found in page.tags for name in found)
+    style = page.source[page.source.index("<style>") : page.source.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "default-src 'none'" in page.attribute("content")[0]
+    levels = [level for level, _ in page.headings]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert all(found.get("scope") for tag, found in page.tags if tag == "th")
+
+
+def test_the_configuration_and_the_datas_card_are_there(dvbf: Path, pendulum_data: Sequences):
+    page = report(dvbf)
+    assert ["--final-noise-scale", str(DVBFOptions().final_noise_scale)] in page.rows
+    assert ["--observation-std", "default"] in page.rows
+    assert ["--seed", "3"] in page.rows
+    assert ["file", "runs/train.npz"] in page.rows
+    assert ["frame", "16 × 16 pixels"] in page.rows
+    assert ["seconds between frames", "0.1"] in page.rows
+    assert ["SHA-256", pendulum_data.fingerprint()] in page.rows
+    assert ["jax", json.loads((dvbf / "config.json").read_text())["versions"]["jax"]] in page.rows
+
+
+def test_the_report_of_a_static_vae(vae: Path):
+    page = report(vae)
+    assert re.search(r"reconstruction error\s*4\.9%\s*of the frames' variance", page.text)
+    assert re.search(r"dimensions in use\s*2\s*of 3", page.text)
+    assert ["0", "2.25", "0.117"] in page.rows
+    assert page.text.count("1 of 3 dimensions collapsed (unused: [1]).") == 2  # on the first screen, and below
+    assert "evaluate.py" not in page.text
+
+
+def test_what_is_not_there_yet_is_named_with_the_command_that_makes_it(
+    dvbf_run: Path, tmp_path: Path, pendulum_data: Sequences
+):
+    run = tmp_path / "a run"
+    shutil.copytree(dvbf_run, run)
+    for name in ("health.json", "curves.png", "learning.gif"):
+        (run / name).unlink()
+    page = report(run)
+    assert page.figures == []
+    commands = re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)
+    evaluate, train = sorted(set(commands))
+    assert evaluate == f"python scripts/evaluate.py --run '{run}' --data DATA"
+    assert [commands.count(evaluate), commands.count(train)] == [len(DVBF_PARTS) - 1, 2]
+
+    _, script, *arguments = shlex.split(train)
+    assert_ok(run_script(Path(script).name, *arguments))
+    page = report(run)
+    assert set(re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)) == {evaluate}
+    assert [figure["images"][0]["alt"] for figure in page.figures] == [f.title for f in DVBF_PARTS[-1].figures]
+
+
+def test_a_number_that_is_not_there_is_a_dash(dvbf: Path):
+    path = dvbf / "evaluation" / "evaluation.json"
+    found = json.loads(path.read_text())
+    for part in ("value", "low", "high"):
+        found["rows"]["model"]["psnr"][part][0] = None
+    write_json(path, found)
+    page = report(dvbf)
+    assert page.group("PSNR / dB")["model"][0] == "–"
+    assert page.best.count(("repeat last frame", "1")) == 1
+
+
+HOSTILE = "</style><script>alert(1)</script><img src=x onerror=alert(1)>\"'><b>{{ 7*7 }}\ud800"
+
+
+def hostile_dvbf(run: Path) -> None:
+    path = run / "evaluation" / "evaluation.json"
+    found = json.loads(path.read_text())
+    found["data"] = found["samples"]["unit"] = HOSTILE
+    for table in ("rows", "valid_prediction_frames"):
+        found[table] = {HOSTILE if name == "mean frame" else name: row for name, row in found[table].items()}
+    for probe in ("r2_linear", "r2_polynomial"):
+        found[probe] = {HOSTILE: 0.5, "angular_velocity": 0.5}
+    path.write_text(json.dumps(found))
+
+
+def hostile_vae(run: Path) -> None:
+    path = run / "posterior.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_words": [HOSTILE, HOSTILE]}))
+
+
+@pytest.mark.parametrize(("make", "harm"), [(make_dvbf_run, hostile_dvbf), (make_vae_run, hostile_vae)])
+def test_nothing_in_a_run_folder_can_put_html_into_the_page(
+    make: Callable[[Path, Sequences], Path],
+    harm: Callable[[Path], None],
+    tmp_path: Path,
+    pendulum_data: Sequences,
+    browser: Browser,
+):
+    harmless = report(make(tmp_path / "harmless", pendulum_data))
+    run = make(tmp_path / "<script>alert(1)<img src=x onerror=alert(1)>\"'", pendulum_data)
+    harm(run)
+    config = json.loads((run / "config.json").read_text())
+    config["data"] |= {"path": HOSTILE, "fingerprint": HOSTILE}
+    config["data"]["scale"]["frame_shape"] = [HOSTILE, HOSTILE]
+    config["options"] = {HOSTILE: HOSTILE, "steps": [HOSTILE], "model": {**config["options"]["model"]}}
+    config["options"]["model"]["latent_size"] = {HOSTILE: HOSTILE}
+    config["versions"]["jax"] = HOSTILE
+    (run / "config.json").write_text(json.dumps(config))
+    page = report(run)
+
+    def but_options(page: Page) -> list[tuple[str, list[str]]]:
+        """Tags and attributes, without the table of the training's options, which has another length."""
+        return [tag for tag in page.structure() if tag[0] not in ("tr", "td", "th")]
+
+    assert but_options(page) == but_options(harmless)
+    assert "<script>" in page.text
+    assert "{{ 7*7 }}" in page.text
+
+    with browser.new_page() as view:
+        said: list[str] = []
+        view.on("dialog", lambda dialog: said.append(dialog.message))
+        view.on("console", lambda message: said.append(message.text))
+        view.goto((run / "report.html").resolve().as_uri())
+        assert said == []
+        assert view.evaluate("document.scripts.length") == 0
+
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "another version": lambda found: {"version": 0},
+    "a list": lambda found: [found],
+    "no model": lambda found: found["rows"].pop("model"),
+    "words for numbers": lambda found: found["rows"]["model"]["mse"].update(value=["<b>"] * HORIZON),
+    "truth for numbers": lambda found: found["samples"].update(crps=[True] * HORIZON),
+    "cut short": lambda found: found["rows"]["model"]["mse"]["low"].pop(),
+    "beyond the horizon": lambda found: found.update(shown_horizons=[1, HORIZON + 1]),
+    "before the first frame": lambda found: found.update(shown_horizons=[0]),
+    "no horizons": lambda found: found.update(shown_horizons=[]),
+    "half a frame": lambda found: found.update(shown_horizons=[1.5]),
+    "no samples": lambda found: found.pop("samples"),
+    "too large a number": lambda found: found.update(dt=10**400),
+    "no interval": lambda found: found["valid_prediction_frames"].update(model=3.0),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_evaluation_is_named_and_the_last_report_stays(case: str, dvbf: Path):
+    report(dvbf)
+    before = {path: path.read_bytes() for path in dvbf.rglob("*.html")}
+    path = dvbf / "evaluation" / "evaluation.json"
+    found = json.loads(path.read_text())
+    changed = DAMAGED[case](found)
+    path.write_text(json.dumps(changed if case in ("another version", "a list") else found))
+    with pytest.raises(UserError, match=r"evaluation\.json: damaged, or of another version"):
+        write_report(dvbf, dvbf / "report.html")
+    assert {path: path.read_bytes() for path in dvbf.rglob("*.html")} == before
+    assert not list(dvbf.glob(".report*"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "content", "message"),
+    [
+        ("dvbf", "health.json", b'{"kl_step": 1.0}', r"health\.json: damaged"),
+        ("dvbf", "health.json", b"[]", r"health\.json: damaged"),
+        ("dvbf", "evaluation/evaluation.json", b'{"rows"', r"evaluation\.json: not JSON"),
+        ("dvbf", "evaluation/errors.png", b"no picture", r"errors\.png: no picture"),
+        ("dvbf", "learning.gif", b"<svg onload='alert(1)'/>", r"learning\.gif: no picture"),
+        ("dvbf", "config.json", b'{"model": "dvbf"}', r"config\.json: its data card"),
+        ("dvbf", "config.json", b'{"model": "tree"}', "holds a run of tree, not of dvbf or static_vae"),
+        ("vae", "posterior.json", b'{"kl_nats": [1.0]}', r"posterior\.json: damaged"),
+    ],
+)
+def test_other_damaged_files_are_named(
+    kind: str, name: str, content: bytes, message: str, request: pytest.FixtureRequest
+):
+    run = request.getfixturevalue(kind)
+    (run / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        write_report(run, run / "report.html")
+    assert not (run / "report.html").exists()
+
+
+def test_a_picture_that_was_cut_off_is_named(dvbf: Path):
+    path = dvbf / "curves.png"
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"curves\.png: no picture, or a damaged one"):
+        write_report(dvbf, dvbf / "report.html")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--run {parent}/nothing", "nothing: not a run folder"),
+        ("--run {run} --out {run}/config.json", "config.json: a report is an .html file"),
+        ("--run {run} --out {run}/config.json/report.html", "cannot be written"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(arguments: str, message: str, dvbf: Path):
+    before = {path: path.read_bytes() for path in dvbf.parent.rglob("*") if path.is_file()}
+    result = run_script("report.py", *arguments.format(run=dvbf, parent=dvbf.parent).split())
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert {path: path.read_bytes() for path in dvbf.parent.rglob("*") if path.is_file()} == before
+    assert not (dvbf.parent / "nothing").exists()
+
+
+def test_the_script_writes_what_the_function_writes(dvbf: Path, tmp_path: Path):
+    out = tmp_path / "elsewhere" / "page.html"
+    result = run_script("report.py", "--run", dvbf, "--out", out)
+    assert_ok(result)
+    assert str(out) in result.stdout
+    assert out.read_text() == report(dvbf).source
+
+
+@pytest.mark.parametrize("kind", ["dvbf", "vae"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_in_a_browser(kind: str, width: int, request: pytest.FixtureRequest, browser: Browser):
+    run = request.getfixturevalue(kind)
+    report(run)
+    backgrounds = {}
+    for scheme in ("light", "dark"):
+        with browser.new_context(
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,  # type: ignore[arg-type]
+            offline=True,
+        ) as context:
+            page = context.new_page()
+            said: list[str] = []
+            asked: list[str] = []
+            page.on("console", lambda message, said=said: said.append(message.text))
+            page.on("pageerror", lambda error, said=said: said.append(str(error)))
+            page.on("request", lambda request, asked=asked: asked.append(request.url.split(":")[0]))
+            page.goto((run / "report.html").resolve().as_uri())
+            assert said == []
+            assert set(asked) <= {"file", "data"}
+            sizes = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+            assert len(sizes) >= 4
+            assert min(sizes) > 0
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            backgrounds[scheme] = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            card = page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor")
+            assert card == "rgb(255, 255, 255)"
+    assert backgrounds["light"] == "rgb(255, 255, 255)"
+    assert backgrounds["dark"] != backgrounds["light"]

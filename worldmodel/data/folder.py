@@ -1,0 +1,98 @@
+"""A data set as a folder of plain arrays, which are mapped into memory: what is touched is read, and nothing else.
+
+D/frames.npy, actions.npy, states.npy   as in an .npz (sequences.py); states may be missing
+D/about.json                            {"state_names": [...], "dt": seconds}; either or the whole file may be missing
+"""
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from worldmodel.support.files import UserError, atomic_folder, read_json, write_json
+
+ARRAYS = ("frames", "actions", "states")
+ABOUT = "about.json"
+NOTES = ("state_names", "dt")
+"""entries of about.json"""
+
+
+def read_folder(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a folder, mapped into memory, and its notes. Raises UserError when it is no data set or one of its
+    files is damaged. Runs no code from them."""
+    there = [name for name in ARRAYS if (folder / f"{name}.npy").is_file()]
+    if not there:
+        raise UserError(f"{folder}: is a folder without frames.npy and actions.npy")
+    arrays = {name: _map(folder, name) for name in there}
+    if (folder / ABOUT).exists():
+        arrays |= _notes(folder / ABOUT)
+    return arrays
+
+
+def _map(folder: Path, name: str) -> np.ndarray:
+    try:
+        array = npy.open_memmap(folder / f"{name}.npy", mode="r")
+    except OSError as error:
+        raise UserError(f"{folder}: {name}.npy cannot be read: {error.strerror}") from None
+    except Exception as error:  # damaged bytes make NumPy fail in more ways than can be listed
+        fault = "holds pickled objects, which are never loaded" if "Python objects" in str(error) else "is damaged"
+        raise UserError(f"{folder}: array '{name}' {fault}") from None
+    if not array.flags.c_contiguous:
+        raise UserError(f"{folder}: array '{name}' is in Fortran order, in which no sequence lies in one piece")
+    return array
+
+
+def _notes(path: Path) -> dict[str, np.ndarray]:
+    notes = read_json(path)
+    if not isinstance(notes, dict) or not notes.keys() <= set(NOTES):
+        raise UserError(f"{path}: must be an object with {' and '.join(NOTES)}, and nothing else")
+    try:
+        found = {name: np.array(value) for name, value in notes.items()}
+    except ValueError:  # lists of different lengths
+        raise UserError(f"{path}: state_names must be a list of strings") from None
+    if "dt" in found and found["dt"].dtype.kind in "fi":
+        found["dt"] = found["dt"].astype(np.float32)  # as an .npz keeps it
+    return found
+
+
+def write_folder(folder: Path, blocks: Iterable[dict[str, np.ndarray]], sequences: int, notes: dict[str, Any]) -> None:
+    """Write arrays that come in blocks of sequences, whole or not at all; there are so many sequences in all.
+
+    One block at a time is in memory. Raises UserError when the folder cannot be written, and ValueError when the blocks
+    do not fit each other or their number.
+    """
+    with atomic_folder(folder) as temporary, _writing(folder):
+        with contextlib.ExitStack() as stack:
+            files: dict[str, BinaryIO] = {}
+            kinds: dict[str, tuple] = {}
+            counts: Counter[str] = Counter()
+            for block in blocks:
+                for name, array in block.items():
+                    kind = (array.dtype, array.shape[1:])
+                    if name not in files:
+                        files[name], kinds[name] = stack.enter_context((temporary / f"{name}.npy").open("wb")), kind
+                        header = npy.header_data_from_array_1_0(array) | {"shape": (sequences, *array.shape[1:])}
+                        npy.write_array_header_1_0(files[name], header)
+                    if kind != kinds[name]:
+                        raise ValueError(f"a block of {name} is {kind}, those before are {kinds[name]}")
+                    files[name].write(np.ascontiguousarray(array).data)
+                    counts[name] += len(array)
+            if set(counts.values()) != {sequences}:
+                raise ValueError(f"{dict(counts)} came, not {sequences} of each")
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        write_json(temporary / ABOUT, notes)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None

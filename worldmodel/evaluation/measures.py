@@ -1,0 +1,259 @@
+"""The measures by which a model is judged: probes from latents to true states, errors of frames, angles read off
+frames, and how well sampled futures cover what came.
+
+NumPy in and out; true states score a model here and are seen nowhere else.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import dm_pix
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import bootstrap
+
+from worldmodel.data.sequences import spread_over
+
+ANGLE_NAMES = ("angle", "theta", "phi")
+LARGEST_READER = 20_000
+"""frames that an AngleReader's templates are made of, at most"""
+VALID_ERROR = 0.025
+"""normalised squared error at which a prediction stops to be valid (Botev et al. 2021)"""
+KEPT_SHAPE = 0.9999
+"""of the templates' squares, that reading an angle keeps"""
+BEST_PSNR = 100.0
+"""dB; what equal frames are given, whose PSNR is infinite"""
+RESAMPLES = 200
+"""of a bootstrap"""
+RESAMPLED_TOGETHER = 10_000_000
+"""numbers in memory at a time"""
+
+
+def linear_features(latents: np.ndarray) -> np.ndarray:
+    """`[M, Z]` to `[M, Z + 1]`: the latents and a constant."""
+    return np.concatenate([np.ones((len(latents), 1)), latents], axis=1)
+
+
+def polynomial_features(latents: np.ndarray, degree: int = 4) -> np.ndarray:
+    """All monomials of the standardised latents up to `degree`: `[M, Z]` to `[M, features]`."""
+    spread = latents.std(axis=0)
+    x = (latents - latents.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    columns = [np.ones(len(x))]
+    for order in range(1, degree + 1):
+        for which in itertools.combinations_with_replacement(range(x.shape[1]), order):
+            columns.append(np.prod(x[:, which], axis=1))
+    return np.stack(columns, axis=1)
+
+
+def affordable_degree(sequences: int, length: int, latent_size: int, largest: int = 4) -> int:
+    """The highest degree, up to `largest`, whose monomials have at least 20 frames each to be fitted on; else 1."""
+    frames = sequences * length / 2
+    degrees = [d for d in range(1, largest + 1) if 20 * math.comb(latent_size + d, d) <= frames]
+    return max(degrees, default=1)
+
+
+def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> float:
+    """R^2 of a least-squares fit from `features` `[M, F]` to `target` `[M]`, on sequences it was not fitted on.
+
+    `groups` `[M]` numbers the sequence of each row: the fit on the even ones is scored on the odd ones and the
+    other way round.
+    """
+    even = groups % 2 == 0
+    if not np.isfinite(features).all() or target.std() < 1e-8 or even.all() or not even.any():
+        return float("nan")
+    residual = np.empty_like(target, dtype=np.float64)
+    for fit in (even, ~even):
+        weights, *_ = np.linalg.lstsq(features[fit], target[fit], rcond=1e-10)
+        residual[~fit] = target[~fit] - features[~fit] @ weights
+    return float(1 - np.sum(residual**2) / np.sum((target - target.mean()) ** 2))
+
+
+def probe_targets(states: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """What a probe must find: the sine and cosine of an angle, and every other state as it is; each `[N, T]`."""
+    targets: dict[str, np.ndarray] = {}
+    for index, name in enumerate(names):
+        value = states[..., index].astype(np.float64)
+        if name in ANGLE_NAMES:
+            targets |= {f"sin {name}": np.sin(value), f"cos {name}": np.cos(value)}
+        else:
+            targets[name] = value
+    return targets
+
+
+def probe_r2(latents: np.ndarray, states: np.ndarray, names: tuple[str, ...], degree: int) -> dict[str, float]:
+    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true states `[N, T, S]`."""
+    flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
+    features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
+    groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
+    targets = probe_targets(states, names)
+    return {name: r_squared(features, target.ravel(), groups) for name, target in targets.items()}
+
+
+def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Mean over the pixels of frames `[N, S, H, W(, C)]`: `[N, S]`."""
+    return np.mean((truth - frames) ** 2, axis=tuple(range(2, truth.ndim)))
+
+
+def rank_by_error(truth: np.ndarray, frames: np.ndarray, context: int) -> np.ndarray:
+    """The numbers `[N]` of sequences `[N, T, H, W(, C)]`, that with the smallest error after the context first."""
+    return np.argsort(squared_error(truth[:, context:], frames[:, context:]).mean(axis=1))
+
+
+def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """How many frames of `[N, S, H, W(, C)]` pass before the squared error exceeds 2.5% of the true squares: `[N]`.
+
+    Brightness counts from the background (the median pixel of each channel): on a bright one the squares would hide
+    every error.
+    """
+    pixels = tuple(range(2, truth.ndim))
+    background = np.median(truth, axis=(0, 1, 2, 3))
+    invalid = np.sum((frames - truth) ** 2, axis=pixels) > VALID_ERROR * np.sum((truth - background) ** 2, axis=pixels)
+    return np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
+
+
+def psnr(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB `[N, S]` of frames `[N, S, H, W(, C)]` in [0, 1]."""
+    return np.minimum(_each_pair(_psnr, truth, frames), BEST_PSNR)
+
+
+def ssim(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Structural similarity `[N, S]` of frames `[N, S, H, W(, C)]` in [0, 1] (Wang et al. 2004; a window of 11 pixels,
+    or as many as the frame has)."""
+    window = min(11, *truth.shape[2:4])
+    window -= 1 - window % 2
+    return _each_pair(partial(_ssim, filter_size=window), truth, frames)
+
+
+_psnr = jax.jit(dm_pix.psnr)
+_ssim = jax.jit(dm_pix.ssim, static_argnames="filter_size")
+
+
+def _each_pair(measure: Callable, truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """A measure of two images for all frames `[N, S, H, W(, C)]`, one horizon at a time."""
+    channels = truth.shape[4:] or (1,)
+    pairs = (np.swapaxes(x, 0, 1).reshape(-1, len(x), *x.shape[2:4], *channels) for x in (truth, frames))
+    return np.stack([np.asarray(measure(*pair)) for pair in zip(*pairs, strict=True)], axis=1)
+
+
+def interval(values: np.ndarray, statistic: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """A 95% bootstrap interval of a statistic (np.mean, np.median) over the first axis of `[N, ...]`."""
+    if len(values) < 2:
+        return values[0], values[0]
+    found = bootstrap(
+        (values,),
+        statistic,
+        axis=0,
+        n_resamples=RESAMPLES,
+        batch=max(1, RESAMPLED_TOGETHER // values.size),
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return found.low, found.high
+
+
+def coverage(deviations: np.ndarray, truth: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Whether the central interval of the samples, at each of L levels, holds the truth: bool `[L, ...]`.
+
+    `deviations` `[K, ...]` are the samples and `truth` `[...]` what came, both as differences from one centre.
+    The quantiles are those that K calibrated samples cover as often as they say (i / (K + 1)).
+    """
+    ends = np.concatenate([0.5 - levels / 2, 0.5 + levels / 2])
+    low, high = np.split(np.quantile(deviations, ends, axis=0, method="weibull"), 2)
+    return (low <= truth) & (truth <= high)
+
+
+def crps(samples: np.ndarray, truth: np.ndarray, distance: Callable = lambda a, b: np.abs(a - b)) -> np.ndarray:
+    """The continuous ranked probability score E|X - x| - E|X - X'| / 2 of samples `[K, ...]`, in their unit, `[...]`.
+
+    With the distance on the circle it is the score of Grimit et al. (2006). The second mean is over different samples,
+    so that few samples are not an advantage. For one sample it is the absolute error.
+    """
+    count = len(samples)
+    error = distance(samples, truth).mean(axis=0)
+    apart = np.zeros_like(error)
+    for shift in range(1, count // 2 + 1):  # a shift and its complement pair the same samples
+        pairs = 1 if 2 * shift == count else 2
+        apart += pairs * distance(samples, np.roll(samples, shift, axis=0)).mean(axis=0)
+    return error - apart / (2 * max(count - 1, 1))
+
+
+class AngleTemplates(NamedTuple):
+    """Correlation with every template is (x - mean) @ directions @ shapes."""
+
+    mean: np.ndarray
+    """`[P]`"""
+    directions: np.ndarray
+    """`[P, R]`"""
+    shapes: np.ndarray
+    """`[R, G]`"""
+    grid: np.ndarray
+    """`[G]` the templates' angles in rad"""
+
+
+class AngleReader:
+    """Reads a pendulum's angle off a frame by comparing it with true frames of known angle.
+
+    One template for every degree is a local average of the true frames; a frame's angle is that of the
+    template with the highest correlation, refined by a parabola through its neighbours.
+    """
+
+    def __init__(self, frames: np.ndarray, angles: np.ndarray, width_degrees: float = 1.5):
+        """`frames` `[M, P]` in [0, 1] and their `angles` `[M]` in rad."""
+        grid = np.deg2rad(np.arange(360.0))
+        apart = np.rad2deg(np.abs(wrap(grid[:, None] - angles[None, :])))
+        # Where no true frame is near, there is no template: an angle is never read where none was seen.
+        seen = apart.min(axis=1) < max(2 * width_degrees, 1.01 * np.sort(apart.min(axis=1))[0])
+        apart = apart[seen]
+        nearest = apart.min(axis=1, keepdims=True)
+        weights = np.exp(-(apart**2 - nearest**2) / (2 * width_degrees**2))
+        templates = weights @ frames / weights.sum(axis=1, keepdims=True)
+        mean = templates.mean(axis=0)
+        templates = templates - mean
+        templates /= np.maximum(np.linalg.norm(templates, axis=1, keepdims=True), 1e-12)
+        # All templates are one rod turned: their first principal directions hold nearly everything, and make reading
+        # several times cheaper.
+        left, scale, right = np.linalg.svd(templates, full_matrices=False)
+        rank = 1 + int(np.searchsorted(np.cumsum(scale**2), KEPT_SHAPE * np.sum(scale**2)))
+        self.templates = AngleTemplates(
+            mean.astype(np.float32),
+            right[:rank].T.astype(np.float32),
+            (left[:, :rank] * scale[:rank]).T.astype(np.float32),
+            grid[seen].astype(np.float32),
+        )
+
+    @staticmethod
+    def of(frames: np.ndarray, angles: np.ndarray) -> "AngleReader":
+        """A reader with templates of sequences: frames `[N, T, ...]` in [0, 1] and their `angles` `[N, T]` in rad."""
+        keep = spread_over(np.arange(angles.size), LARGEST_READER)
+        return AngleReader(frames.reshape(angles.size, -1)[keep], angles.ravel()[keep])
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """`[..., P]` frames to `[...]` angles in rad, in (-pi, pi]."""
+        return np.asarray(read_angle(frames.astype(np.float32), self.templates))
+
+
+@jax.jit
+def read_angle(frames: jax.Array, templates: AngleTemplates) -> jax.Array:
+    """AngleReader for use within compiled programs: `[..., P]` frames to `[...]` angles in rad."""
+    mean, directions, shapes, grid = templates
+    match = ((frames.reshape(-1, len(mean)) - mean[None]) @ directions) @ shapes
+    best = jnp.argmax(match, axis=1, keepdims=True)
+    below, at, above = (jnp.take_along_axis(match, (best + step) % len(grid), axis=1)[:, 0] for step in (-1, 0, 1))
+    curvature = below - 2 * at + above
+    shift = jnp.where(curvature < 0, 0.5 * (below - above) / jnp.where(curvature < 0, curvature, 1), 0)
+    angle = grid[best[:, 0]] + jnp.deg2rad(jnp.clip(shift, -0.5, 0.5))
+    return (jnp.pi - (jnp.pi - angle) % (2 * jnp.pi)).reshape(frames.shape[:-1])
+
+
+def degrees_apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The absolute difference in degrees of two angles in rad, the short way round."""
+    return np.rad2deg(np.abs(wrap(a - b)))
+
+
+def wrap(angle: np.ndarray) -> np.ndarray:
+    """An angle in rad to (-pi, pi]."""
+    return np.pi - (np.pi - angle) % (2 * np.pi)

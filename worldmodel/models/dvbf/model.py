@@ -1,0 +1,255 @@
+"""The Deep Variational Bayes Filter, locally linear (Karl, Soelch, Bayer, van der Smagt, ICLR 2017).
+
+The generative model, with T frames x_t, T-1 actions u_t and latents z_t (timeline: sequences.py):
+
+    z_0     ~ N(0, I)                                                             initial
+    z_{t+1} = z_t + A_t z_t + B_t u_t + C_t w_t,   w_t ~ N(0, I)                  transition
+    (A, B, C)_t = sum_i alpha_i(z_t, u_t) (A, B, C)^(i),   alpha = softmax(MLP)
+    x_t     ~ N(decoder(visible part of z_t), sigma^2 I)                          emission
+
+and its inference, one filter step at a time, each step through the transition, so that the error of a
+reconstruction flows back through the dynamics:
+
+    q(z_0 | first few frames and actions)                                         initial posterior
+    q(z_{t+1} | z_t, u_t, x_{t+1})                                                posterior
+
+`ProcessNoisePosterior` is the paper's q(w_t | z_t, u_t, x_{t+1}); `FusionPosterior` multiplies the
+transition's Gaussian with a Gaussian measurement of the frame (Becker-Ehmck et al., ICML 2019).
+
+Departures from the paper:
+- C_t is diagonal and positive. z_{t+1} given z_t is then a diagonal Gaussian, w_t and z_{t+1} are two names
+  for one thing, and both inferences share one transition, one filter and one KL.
+- A_t is added to the identity: a new model stands still rather than falling to zero.
+- The transition's mean is kept within a ball far outside the latents seen in training: a rollout of any length
+  stays bounded, by construction.
+- The decoder and the measurement see only the first `visible_size` latents. The others can carry only what
+  the dynamics need (velocity), since no picture can be written into them.
+- z_0 comes straight from the first `initial_frames` frames, without w_1 and a bidirectional network over all.
+- The base matrices are point estimates, their weights come from a network of z and u, and the decoder has two hidden
+  layers: one of the paper's size leaves a third of the frames' variance, even when it is told the true angle.
+- In `FusionPosterior` the hidden latents are corrected by a learned gain times what the measurement moved.
+- The transition's noise is scaled down as training goes on (objectives.noise_scale).
+- Training adds to the bound: objectives.py has the help of the beginning (open-loop tails, a dear KL) and the penalty.
+"""
+
+from typing import NamedTuple
+
+import distrax
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from worldmodel.data.scale import FrameScale
+from worldmodel.models.distributions import diagonal_normal, from_noise, fuse, image_normal, positive
+from worldmodel.models.networks import MLP, flatten_frames, split_in_two
+from worldmodel.training.options import DVBFOptions
+
+INITIAL_RAW_STD = -2.0
+"""softplus(-2) = 0.13: the transition's standard deviations before training."""
+BALL_RADIUS = 3.0
+"""in root mean squares of the latent's prior; see `into_ball`"""
+UNIT_RAW_STD = 0.5413
+"""softplus(0.5413) = 1: the inferred process noise starts at its prior's standard deviation."""
+
+
+class Filtered(NamedTuple):
+    """What a filter gives for B sequences of T frames."""
+
+    features: jax.Array
+    """`[B, T, F]` what the posteriors were told of each frame"""
+    latents: jax.Array
+    """`[B, T, Z]` samples"""
+    draws: jax.Array
+    """`[B, T, Z]` what the distributions below are over: the latents, unless a model infers w itself"""
+    initial: distrax.Distribution
+    """q(z_0), batch shape `[B]`"""
+    posterior: distrax.Distribution
+    """q(z_{t+1} | z_t, u_t, x_{t+1}), batch shape `[B, T-1]`"""
+    prior: distrax.Distribution
+    """p(z_{t+1} | z_t, u_t), batch shape `[B, T-1]`"""
+
+
+class LocallyLinearTransition(nnx.Module):
+    """p(z' | z, u): a mixture of M linear systems, mixed anew at every point (Karl et al. 2017, section 4.1)."""
+
+    def __init__(self, latent_size: int, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
+        m, key = options.base_matrices, rngs.params
+        self.weights = MLP((latent_size + action_size, options.mixture_hidden_size, m), rngs)
+        self.state_matrices = nnx.Param(0.03 * jax.random.normal(key(), (m, latent_size, latent_size)))
+        self.action_matrices = nnx.Param(0.1 * jax.random.normal(key(), (m, action_size, latent_size)))
+        self.raw_noise_std = nnx.Param(jnp.full((m, latent_size), INITIAL_RAW_STD, jnp.float32))
+
+    def mixture(self, latent: jax.Array, action: jax.Array) -> jax.Array:
+        """alpha `[B, M]`, the weights of the base matrices."""
+        return jax.nn.softmax(self.weights(jnp.concatenate([latent, action], axis=-1)), axis=-1)
+
+    def distribution(
+        self, latent: jax.Array, action: jax.Array, mixture: jax.Array, noise_scale: jax.Array | float
+    ) -> distrax.Independent:
+        """p(z' | z, u) for latents `[B, Z]`, actions `[B, A]` and their mixture `[B, M]`."""
+        stacked = jnp.concatenate([latent, action], axis=-1)
+        matrices = jnp.concatenate([self.state_matrices[...], self.action_matrices[...]], axis=1)
+        mean = into_ball(latent + mix(mixture, matrices, stacked))
+        return diagonal_normal(mean, noise_scale * (mixture @ positive(self.raw_noise_std[...])))
+
+
+class FusionPosterior(nnx.Module):
+    """q(z' | z, u, x'): N(transition mean, s_q^2) fused with a measurement of x' on the visible part.
+
+    The hidden part follows by a gain, as in a Kalman filter: it moves in proportion to how far the measurement
+    moved the visible part. So a filter that has lost the velocity finds it again from the positions it sees.
+    """
+
+    def __init__(self, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
+        m, visible, hidden = options.base_matrices, options.visible_size, options.latent_size - options.visible_size
+        self.measurement = MLP((options.feature_size, 2 * visible), rngs)
+        self.raw_widening = nnx.Param(jnp.full((m, options.latent_size), UNIT_RAW_STD, jnp.float32))
+        self.gain = nnx.Param(jnp.zeros((m, visible, hidden), jnp.float32))
+
+    def __call__(
+        self, prior: distrax.Independent, mixture: jax.Array, action: jax.Array, features: jax.Array
+    ) -> distrax.Independent:
+        measured_mean, raw_std = split_in_two(self.measurement(features))
+        visible = measured_mean.shape[-1]
+        mean, std = prior.mean(), prior.stddev() * (mixture @ positive(self.raw_widening[...]))
+        fused = fuse(mean[:, :visible], std[:, :visible], measured_mean, positive(raw_std) ** -2)
+        innovation = fused.mean() - mean[:, :visible]
+        hidden = mean[:, visible:] + mix(mixture, self.gain[...], innovation)
+        return diagonal_normal(
+            jnp.concatenate([fused.mean(), hidden], axis=-1),
+            jnp.concatenate([fused.stddev(), std[:, visible:]], axis=-1),
+        )
+
+
+class ProcessNoisePosterior(nnx.Module):
+    """The paper's inference: q(w | z, u, x') for the process noise w in z' = transition mean + C w."""
+
+    def __init__(self, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
+        latent = options.latent_size
+        sizes = (options.feature_size + latent + action_size, options.hidden_size, 2 * latent)
+        self.noise = MLP(sizes, rngs)
+
+    def __call__(
+        self, prior: distrax.Independent, mixture: jax.Array, action: jax.Array, features: jax.Array
+    ) -> distrax.Independent:
+        mean, raw_std = split_in_two(self.noise(jnp.concatenate([features, prior.mean(), action], axis=-1)))
+        std = positive(raw_std + UNIT_RAW_STD)
+        return diagonal_normal(prior.mean() + prior.stddev() * mean, prior.stddev() * std)
+
+
+class DVBF(nnx.Module):
+    """A Deep Variational Bayes Filter. Frames in and out are float `[..., H, W(, C)]` in [0, 1]; actions keep
+    the unit of the data."""
+
+    def __init__(self, scale: FrameScale, options: DVBFOptions, rngs: nnx.Rngs):
+        self.scale, self.options = scale, options
+        pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
+        latent, prefix = options.latent_size, options.initial_frames
+        posterior = FusionPosterior if options.inference == "fusion" else ProcessNoisePosterior
+        precision = options.precision
+        self.encoder = MLP((pixels, hidden, features), rngs, precision=precision)
+        prefix_size = prefix * features + (prefix - 1) * scale.action_size
+        self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs, precision=precision)
+        self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
+        self.posterior = posterior(scale.action_size, options, rngs)
+        self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
+
+    def encode(self, frames: jax.Array) -> jax.Array:
+        """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
+        pixels = flatten_frames(frames, self.scale.frame_shape)
+        return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
+
+    def recognise(self, frames: jax.Array, actions: jax.Array) -> jax.Array:
+        """What the posteriors are told of each frame, `[B, T, F]`: here the frame by itself."""
+        return self.encode(frames)
+
+    def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
+        """q(z_0) from the features `[B, T, F]` of the first `initial_frames` and the scaled actions between."""
+        batch, prefix = len(features), self.options.initial_frames
+        flat = [features[:, :prefix].reshape(batch, -1), actions[:, : prefix - 1].reshape(batch, -1)]
+        mean, raw_std = split_in_two(self.initial_network(jnp.concatenate(flat, axis=-1)))
+        return diagonal_normal(mean, positive(raw_std))
+
+    def emission(self, latents: jax.Array) -> distrax.Independent:
+        """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
+        visible = latents[..., : self.options.visible_size]
+        frames = self.decoder(visible) * self.scale.pixel_std + self.scale.pixel_mean
+        frames = frames.reshape(*latents.shape[:-1], *self.scale.frame_shape)
+        return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
+
+    @property
+    def observation_std(self) -> float:
+        """sigma of a pixel, in units of full brightness."""
+        given = self.options.observation_std
+        return self.scale.default_observation_std if given is None else given
+
+    def filter(
+        self,
+        frames: jax.Array,
+        actions: jax.Array,
+        observed: jax.Array,
+        noise: jax.Array,
+        noise_scale: jax.Array | float | None = None,
+    ) -> Filtered:
+        """Filter B sequences; where `observed` is False a step is imagined instead.
+
+        Args:
+            frames: `[B, T, H, W(, C)]` in [0, 1], T >= initial_frames.
+            actions: `[B, T-1, A]`.
+            observed: bool `[B, T-1]`; whether the step from t to t+1 uses frame t+1.
+            noise: `[B, T, Z]` standard normal; zeros follow the means.
+        """
+        if noise_scale is None:
+            noise_scale = self.options.final_noise_scale
+        actions = actions / self.scale.action_scale
+        features = self.recognise(frames, actions)
+        initial = self.initial(features, actions)
+        first = from_noise(initial, noise[:, 0])
+
+        def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple]:
+            action, features, observed, noise = inputs
+            mixture = self.transition.mixture(latent, action)
+            prior = self.transition.distribution(latent, action, mixture, noise_scale)
+            posterior = self.posterior(prior, mixture, action, features)
+            latent = jnp.where(observed[:, None], from_noise(posterior, noise), from_noise(prior, noise))
+            return latent, (latent, posterior, prior)
+
+        over_time = jax.tree.map(swap, (actions, features[:, 1:], observed, noise[:, 1:]))
+        _, outputs = jax.lax.scan(step, first, over_time)
+        latents, posterior, prior = jax.tree.map(swap, outputs)
+        latents = jnp.concatenate([first[:, None], latents], axis=1)
+        return Filtered(features, latents, latents, initial, posterior, prior)
+
+    def imagine(self, latent: jax.Array, actions: jax.Array, noise: jax.Array) -> jax.Array:
+        """Roll the prior out: `[B, Z]`, `[B, S, A]`, `[B, S, Z]` standard normal (zeros follow the means) to
+        the S latents `[B, S, Z]` that come after `latent`."""
+
+        def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
+            action, noise = inputs
+            mixture = self.transition.mixture(latent, action)
+            prior = self.transition.distribution(latent, action, mixture, self.options.final_noise_scale)
+            latent = from_noise(prior, noise)
+            return latent, latent
+
+        over_time = jax.tree.map(swap, (actions / self.scale.action_scale, noise))
+        return swap(jax.lax.scan(step, latent, over_time)[1])
+
+
+def mix(mixture: jax.Array, matrices: jax.Array, x: jax.Array) -> jax.Array:
+    """sum_i alpha_i x M_i for a mixture `[B, M]`, matrices `[M, X, Y]` and x `[B, X]`: `[B, Y]`."""
+    # as one matrix product, [B, M * X] @ [M * X, Y]
+    m, size, out = matrices.shape
+    weighted = (mixture[:, :, None] * x[:, None, :]).reshape(len(x), m * size)
+    return weighted @ matrices.reshape(m * size, out)
+
+
+def into_ball(latent: jax.Array) -> jax.Array:
+    """`[..., Z]` unchanged within the ball of radius 3 sqrt(Z), drawn back to its surface from outside."""
+    radius = BALL_RADIUS * latent.shape[-1] ** 0.5
+    norm = jnp.sqrt(jnp.sum(latent**2, axis=-1, keepdims=True) + 1e-12)
+    return latent * jnp.minimum(1, radius / norm)
+
+
+def swap(x: jax.Array) -> jax.Array:
+    """`[B, T, ...]` to `[T, B, ...]` and back."""
+    return jnp.swapaxes(x, 0, 1)

@@ -1,0 +1,100 @@
+"""Pictures of the linearised dynamics: eigenvalues of one step in the complex plane, learnt and true."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Rectangle
+
+from worldmodel.data.sequences import PENDULUM_STATES, Sequences, spread_over
+from worldmodel.evaluation.latents import Linearised, linearise, step_matrices
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.pictures.figures import BLUE, GREY, VERMILION, new_figure, save_figure
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
+
+
+def draw_eigenvalues(
+    path: Path, model: DVBF, data: Sequences, latents: np.ndarray, simulator: PendulumSimulator | None
+) -> None:
+    """Eigenvalues of one step: of the model's matrices I + A_t and, for a known pendulum, of its dynamics within the
+    surface of latents `[N, T, Z]`, beside those of the true physics."""
+    angles, velocities = map(data.state, PENDULUM_STATES)
+    if simulator is None or angles is None or velocities is None:
+        before = latents[:, :-1].reshape(-1, latents.shape[-1])
+        some = spread_over(np.arange(len(before)), 200)
+        draw_matrices(path, step_matrices(model, before[some], data.actions.reshape(-1, data.action_size)[some]))
+    else:
+        states = np.stack([angles.ravel(), velocities.ravel()], axis=1)
+        flat = latents.reshape(-1, latents.shape[-1])
+        draw_linearised(path, linearise(model, flat, states, simulator.params))
+
+
+def draw_matrices(path: Path, matrices: np.ndarray) -> None:
+    """The eigenvalues of matrices `[B, Z, Z]` in the complex plane."""
+    figure = new_figure(6.4, 6)
+    axis = figure.subplots()
+    complex_plane(axis, np.linalg.eigvals(matrices).ravel(), np.zeros(0), np.zeros(0))
+    axis.set_title(
+        f"Eigenvalues of one step, I + A_t, at {len(matrices)} latents: off the real axis\n"
+        "swings, outside the unit circle grows, inside fades",
+        fontsize=10,
+    )
+    save_figure(figure, path)
+
+
+def draw_linearised(path: Path, found: Sequence[Linearised]) -> None:
+    """Physics and model in the complex plane: all states at once, and each of them from near."""
+    figure = new_figure(13.5, 6.2)
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1, 1.9))
+    left, right = parts
+    physics, model, matrix = (np.concatenate(arrays) for arrays in list(zip(*found, strict=True))[1:])
+    half_width = 1.25 * float(np.abs(np.concatenate([physics, model]) - 1).max())
+    whole = left.subplots()
+    complex_plane(whole, matrix, physics, model)
+    whole.add_patch(Rectangle((1 - half_width, -half_width), 2 * half_width, 2 * half_width, fill=False, color="black"))
+    whole.set_title("all states; the box is shown larger\non the right", fontsize=10)
+    axes = right.subplots(2, len(found) // 2, sharex=True, sharey=True)
+    for axis, each in zip(axes.T.ravel(), found, strict=True):
+        complex_plane(axis, each.matrix, each.physics, each.model, half_width)
+        learnt = in_words(each.model) if len(each.model) else "not known: too few frames near"
+        axis.set_title(f"{each.name}\nphysics {in_words(each.physics)}\nmodel {learnt}", fontsize=9)
+        axis.label_outer()
+    marks: Any = {"linestyle": "", "fillstyle": "none", "markersize": 9, "markeredgewidth": 2}
+    handles = [
+        Line2D([], [], color=VERMILION, marker="x", **marks, label="true physics"),
+        Line2D([], [], color=BLUE, marker="o", **marks, label="model, within its surface of latents"),
+        Line2D([], [], color=GREY, marker=".", linestyle="", label="I + A_t, all latent dimensions"),
+        Line2D([], [], color="black", linewidth=0.8, label="unit circle: neither grows nor fades"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    figure.suptitle(
+        "Eigenvalues of one step, learnt and true: a pair off the real axis swings, outside the circle grows, inside"
+        " fades"
+    )
+    save_figure(figure, path)
+
+
+def complex_plane(
+    axis: Axes, matrix: np.ndarray, physics: np.ndarray, model: np.ndarray, half_width: float | None = None
+) -> None:
+    """Eigenvalues and the unit circle; around 1, so many to each side, or all of the circle."""
+    axis.add_patch(Circle((0, 0), 1, fill=False, color="black", linewidth=0.8))
+    axis.axhline(0, color=GREY, linewidth=0.5)
+    axis.plot(matrix.real, matrix.imag, ".", color=GREY, markersize=5)
+    axis.plot(model.real, model.imag, "o", color=BLUE, fillstyle="none", markersize=10, markeredgewidth=2)
+    axis.plot(physics.real, physics.imag, "x", color=VERMILION, markersize=9, markeredgewidth=2)
+    axis.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
+    if half_width is not None:
+        axis.set(xlim=(1 - half_width, 1 + half_width), ylim=(-half_width, half_width))
+    axis.grid(alpha=0.3)
+
+
+def in_words(pair: np.ndarray) -> str:
+    """A conjugate pair as 0.980 ± 0.190i, two real numbers as they are."""
+    first, second = pair[np.argsort(-pair.real)]
+    if abs(first.imag) > 5e-4:
+        return f"{first.real:.3f} ± {abs(first.imag):.3f}i"
+    return f"{first.real:.3f}, {second.real:.3f}"

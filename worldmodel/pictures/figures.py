@@ -1,0 +1,337 @@
+"""Pictures: film strips, animations and curves, in one style, with colours that colour-blind people can tell apart.
+
+Frames are arrays in [0, 1], `[H, W]` grey or `[H, W, C]`; small ones are enlarged without smoothing.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+
+from worldmodel.support.files import atomic_write
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, GREY = "#CC79A7", "#56B4E9", "#888888"
+"""from the palette of Okabe and Ito (2008)"""
+ERROR_COLOURS = "magma"
+LARGEST_ERROR = 0.5
+"""brightness difference that has the last colour"""
+FASTEST, SLOWEST = 20, 10_000
+"""milliseconds that a picture of an animation can be shown; quicker ones are left out, to stay in real time"""
+RANKS = (0.1, 0.4, 0.6, 0.9)
+"""of the sequences that pictures show, among all by their error: good and bad ones"""
+CELL = 96
+"""side of an enlarged frame in an animation, pixels"""
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that keeps its labels inside."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
+    """A looping GIF of uint8 RGB pictures, each shown for so long."""
+    # One palette for all pictures: what does not change from one to the next is then not stored again.
+    sample = np.concatenate([pictures[i] for i in np.linspace(0, len(pictures) - 1, 8).round().astype(int)])
+    palette = Image.fromarray(sample).quantize(128, dither=Image.Dither.NONE)
+    images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    with atomic_write(path) as file:
+        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+
+
+def as_rgb(frame: np.ndarray) -> np.ndarray:
+    """`[H, W]` or `[H, W, C]` in [0, 1] to `[H, W, 3]`; of other than three channels the mean is shown."""
+    if frame.ndim == 3 and frame.shape[-1] != 3:
+        frame = frame.mean(axis=-1)
+    if frame.ndim == 2:
+        frame = np.repeat(frame[..., None], 3, axis=-1)
+    return np.clip(frame, 0, 1)
+
+
+def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The absolute difference of two frames, averaged over channels, as `[H, W, 3]` colours; black is none, and
+    what is larger than LARGEST_ERROR has the last colour."""
+    difference = np.abs(np.clip(frame, 0, 1) - other)
+    difference = difference.mean(axis=-1) if difference.ndim == 3 else difference
+    return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
+
+
+def draw_rollouts(
+    folder: Path, truth: np.ndarray, model: np.ndarray, ranking: np.ndarray, context: int, dt: float | None
+) -> None:
+    """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on.
+
+    The sequences shown are spread over the ranking by error `[N]`, not the best ones only.
+    """
+    median = ranking[len(ranking) // 2]
+    title = f"sequence {median}, the one with the median error of {len(truth)}"
+    draw_film_strip(folder / "film_strip.png", truth[median], model[median], context, dt, title)
+    names = [f"better than {1 - rank:.0%}" for rank in RANKS]
+    shown = at_ranks(ranking)
+    animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
+
+
+def at_ranks(ranking: np.ndarray) -> np.ndarray:
+    """The sequences of a ranking `[N]` that pictures show."""
+    return ranking[[round(rank * (len(ranking) - 1)) for rank in RANKS]]
+
+
+def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
+    """What the colours of `as_error` mean, beside the axes that show them."""
+    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
+    colours = figure.colorbar(scale, ax=axes, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
+    colours.ax.set_title("|error|", fontsize=7)
+    colours.ax.tick_params(labelsize=7)
+
+
+def draw_film_strip(
+    path: Path,
+    truth: np.ndarray,
+    model: np.ndarray,
+    context: int,
+    dt: float | None,
+    title: str,
+    columns: int = 16,
+) -> None:
+    """Rows truth / model / error of one sequence `[T, H, W(, C)]`, over time; imagination begins at `context`."""
+    shown = np.unique(np.linspace(0, len(truth) - 1, min(columns, len(truth))).round().astype(int))
+    figure = new_figure(0.85 * len(shown) + 1.3, 3.5)
+    axes = figure.subplots(3, len(shown), squeeze=False)
+    for column, t in enumerate(shown):
+        colour = ORANGE if t >= context else BLUE
+        rows = (as_rgb(truth[t]), as_rgb(model[t]), as_error(model[t], truth[t]))
+        for row, picture in enumerate(rows):
+            axis = axes[row, column]
+            axis.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set(color=colour, linewidth=2)
+        axes[0, column].set_title(f"{t * dt:.2f} s" if dt else f"{t}", fontsize=8)
+    for row, name in enumerate(("truth", "model", "error")):
+        axes[row, 0].set_ylabel(name, fontsize=10)
+    figure.suptitle(
+        f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
+        fontsize=9,
+    )
+    error_colour_bar(figure, list(axes[2]))
+    save_figure(figure, path)
+
+
+def animate_rollouts(
+    path: Path, truth: np.ndarray, model: np.ndarray, names: Sequence[str], context: int, dt: float | None
+) -> None:
+    """A GIF in real time: truth, model and error side by side, a named row for each sequence `[N, T, H, W(, C)]`."""
+    pictures = []
+    milliseconds = 1000 * dt if dt else 100
+    stride = max(1, math.ceil(FASTEST / milliseconds))
+    for t in range(0, truth.shape[1], stride):
+        rows = [
+            [as_rgb(true[t]), as_rgb(imagined[t]), as_error(imagined[t], true[t])]
+            for true, imagined in zip(truth, model, strict=True)
+        ]
+        time = f"{t * dt:.2f} s" if dt else f"frame {t}"
+        now, border = ("imagined", ORANGE) if t >= context else ("observed", BLUE)
+        pictures.append(labelled_grid(rows, ["truth", "model", "|error|"], f"{time}  {now}", border, names))
+    save_animation(path, pictures, min(SLOWEST, round(stride * milliseconds)))
+
+
+def labelled_grid(
+    grid: Sequence[Sequence[np.ndarray]],
+    headings: Sequence[str],
+    footer: str,
+    border: str,
+    names: Sequence[str] = (),
+) -> np.ndarray:
+    """Frames in rows and columns, enlarged, with column headings, row names and a footer; uint8 RGB."""
+    height, width = grid[0][0].shape[:2]
+    factor = max(1, round(CELL / max(height, width)))
+    cell_width, cell_height, gap, bar = width * factor, height * factor, 6, 20
+    font = ImageFont.load_default(12)
+    left = gap + (max(round(font.getlength(name)) for name in names) + gap if names else 0)
+    size = (left + len(headings) * (cell_width + gap), 2 * bar + gap + len(grid) * (cell_height + gap))
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, heading in enumerate(headings):
+        x = left + column * (cell_width + gap) + cell_width / 2
+        draw.text((x, bar / 2 + 1), heading, fill="black", font=font, anchor="mm")
+    for row, frames in enumerate(grid):
+        y = bar + gap + row * (cell_height + gap)
+        if names:
+            draw.text((left - gap, y + cell_height / 2), names[row], fill="black", font=font, anchor="rm")
+        for column, frame in enumerate(frames):
+            x = left + column * (cell_width + gap)
+            picture = Image.fromarray((as_rgb(frame) * 255).round().astype(np.uint8))
+            draw.rectangle((x - 3, y - 3, x + cell_width + 2, y + cell_height + 2), fill=border)
+            canvas.paste(picture.resize((cell_width, cell_height), Image.Resampling.NEAREST), (x, y))
+    draw.text((left, canvas.height - bar / 2 - 1), footer, fill=border, font=font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray], truth: np.ndarray) -> None:
+    """A GIF of learning: frames `[N, H, W(, C)]` at every step beneath the true ones."""
+    drawn = []
+    for step, frames in zip(steps, pictures, strict=True):
+        headings = [""] * len(truth)
+        drawn.append(
+            labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, ["truth", "model"])
+        )
+    # The last picture stays a while: an eye needs it to see where learning ended.
+    save_animation(path, [*drawn, *drawn[-1:] * 6], milliseconds=300)
+
+
+def animate_walk(path: Path, frames: np.ndarray) -> None:
+    """A GIF of decoded frames `[S, H, W(, C)]` along a walk through the latent space."""
+    drawn = [
+        labelled_grid([[frame]], ["decoder"], f"{index + 1}/{len(frames)}", GREY) for index, frame in enumerate(frames)
+    ]
+    save_animation(path, drawn, milliseconds=80)
+
+
+def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
+    """KL and posterior standard deviation of every latent dimension."""
+    figure = new_figure(8, 3.2)
+    left, right = figure.subplots(1, 2)
+    dimensions = np.arange(len(kl))
+    left.bar(dimensions, kl, color=BLUE)
+    left.set(title="How much each dimension says", xlabel="latent dimension", ylabel="KL / nats per frame")
+    right.plot(dimensions, std, "o", color=ORANGE, label="posterior")
+    right.axhline(1, color=GREY, linestyle="--", label="prior: a dimension here is unused")
+    right.set(
+        title="How sure the encoder is",
+        xlabel="latent dimension",
+        ylabel="posterior std",
+        yscale="log",
+        ylim=(1e-3, 2),
+    )
+    for axis in (left, right):
+        axis.set_xticks(dimensions)
+    add_legend(right)
+    save_figure(figure, path)
+
+
+def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.ndarray]) -> None:
+    """A sweep of a VAE's observation noise: what every seed of each row measured, and samples of the prior.
+
+    A row has an `observation_std` and `runs`, each a dictionary of figures; `pictures` has frames `[M, H, W]` for
+    each row.
+    """
+    figure = new_figure(12, 7)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05))
+    top, bottom = parts
+    panels = (
+        ("Reconstruction against KL, by sigma", "KL / nats per frame", "kl", "linear"),
+        ("Dimensions in use", "latent dimensions", "active_dimensions", "linear"),
+        ("How wide is the posterior?", "posterior std (prior: 1)", "posterior_std", "log"),
+        ("Prior sample to nearest frame", "distance / frame variance", "prior_sample_share", "linear"),
+    )
+    stds = np.array([row["observation_std"] for row in rows])
+    for axis, (title, label, name, scale) in zip(top.subplots(1, len(panels)), panels, strict=True):
+        values = np.array([[run[name] for run in row["runs"]] for row in rows])
+        if name == "kl":
+            lost = np.array([[run["reconstruction_share"] for run in row["runs"]] for row in rows])
+            axis.plot(lost.mean(axis=1), values.mean(axis=1), color=GREY)
+            axis.plot(lost, values, ".", color=BLUE)
+            collapsed = 0
+            for x, y, std in zip(lost.mean(axis=1), values.mean(axis=1), stds, strict=True):
+                # collapsed ones lie on one another, at the right edge
+                shift = (-8, 4 + 10 * collapsed) if x > 0.9 else (4, 3)
+                collapsed += x > 0.9
+                axis.annotate(f"{std:g}", (x, y), xytext=shift, textcoords="offset points", fontsize=7)
+            axis.set(xscale="log", yscale=scale, xlabel="reconstruction error / frame variance")
+        else:
+            axis.plot(stds, values.mean(axis=1), color=GREY)
+            axis.plot(stds, values, ".", color=ORANGE)
+            axis.set(xscale="log", yscale=scale, xlabel="observation noise sigma")
+            if scale == "linear":
+                axis.set_ylim(bottom=0)
+        axis.set(title=title, ylabel=label)
+        axis.title.set_fontsize(10)
+        axis.grid(alpha=0.3)
+    count = len(pictures[0])
+    axes = bottom.subplots(count, len(rows), squeeze=False)
+    bottom.suptitle("Samples of the prior, decoded", fontsize=10)
+    for column, frames in enumerate(pictures):
+        for line, frame in enumerate(frames):
+            axes[line, column].imshow(as_rgb(frame), interpolation="nearest")
+            axes[line, column].set(xticks=[], yticks=[])
+        axes[0, column].set_title(f"sigma {stds[column]:g}", fontsize=8)
+    save_figure(figure, path)
+
+
+def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[tuple[str, str, dict[str, str]]]) -> None:
+    """Metrics over steps. A panel is (title, y label, {metric name: legend})."""
+    figure = new_figure(4.2 * len(panels), 3.2)
+    for axis, (title, label, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        colours = (BLUE, ORANGE, GREEN, VERMILION)
+        smallest = []
+        for colour, (name, legend) in zip(colours, lines.items(), strict=False):
+            points = [(line["step"], line[name]) for line in metrics if name in line]
+            if points:
+                x, y = np.array(points).T
+                axis.plot(x, y, color=colour, label=legend, marker="." if len(points) < 30 else "")
+                smallest.append(y[len(y) // 20 :].min())
+        axis.set(title=title, xlabel="optimiser step", ylabel=label)
+        add_legend(axis)
+        if "MSE" in label:
+            axis.set_yscale("log")
+        if smallest and title.startswith("ELBO"):
+            # The first steps are so far down that they would hide the rest.
+            axis.set_ylim(bottom=min(smallest))
+    save_figure(figure, path)
+
+
+def draw_range_test(path: Path, rates: np.ndarray, losses: np.ndarray, suggestion: float) -> None:
+    """The smoothed loss over the learning rate."""
+    figure = new_figure(6, 3.6)
+    axis = figure.subplots()
+    axis.plot(rates, losses, color=BLUE, label="smoothed training loss")
+    axis.axvline(suggestion, color=ORANGE, linestyle="--", label=f"suggestion {suggestion:.1e}")
+    axis.set(xscale="log", xlabel="learning rate", ylabel="loss / nats per frame", title="Learning-rate range test")
+    add_legend(axis)
+    save_figure(figure, path)
+
+
+def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray, model: np.ndarray) -> None:
+    """How one batch was overfitted: the error over the steps, and frames `[M, H, W(, C)]` beside their truth."""
+    figure = new_figure(9, 5)
+    parts: Any = figure.subfigures(2, 1, height_ratios=(1.2, 1))
+    top, bottom = parts
+    axis = top.subplots()
+    axis.plot(np.arange(1, len(share) + 1), share, color=BLUE, label="reconstruction error")
+    axis.axhline(limit, color=ORANGE, linestyle="--", label=f"pass: below {limit:.0%}")
+    axis.set(
+        yscale="log",
+        xlabel="optimiser step",
+        ylabel="share of the pixel variance",
+        title="Overfitting one batch",
+    )
+    add_legend(axis)
+    shown = len(truth)
+    axes = bottom.subplots(2, shown, squeeze=False)
+    for column in range(shown):
+        for row, frame in enumerate((truth[column], model[column])):
+            axes[row, column].imshow(as_rgb(frame), interpolation="nearest")
+            axes[row, column].set(xticks=[], yticks=[])
+    axes[0, 0].set_ylabel("truth")
+    axes[1, 0].set_ylabel("model")
+    save_figure(figure, path)
+
+
+def add_legend(axis: Axes) -> None:
+    """A legend where there is something to tell, and a faint grid."""
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)

@@ -1,0 +1,293 @@
+"""Pictures of the latent space: the cloud of latents, paths in it, base matrices, eigenvalues, the decoder around it.
+
+Where data has no true states the pictures do without: colours show the time, and nothing is compared with physics.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.lines import Line2D
+
+from worldmodel.data.sequences import PENDULUM_STATES, Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation.latents import (
+    View,
+    base_weights,
+    latents_by_angle,
+    principal_walk,
+)
+from worldmodel.evaluation.measures import degrees_apart, rank_by_error, wrap
+from worldmodel.imagination.rollouts import Rollouts
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.pictures.eigenvalues import draw_eigenvalues
+from worldmodel.pictures.figures import (
+    BLUE,
+    ORANGE,
+    RANKS,
+    VERMILION,
+    as_error,
+    as_rgb,
+    at_ranks,
+    error_colour_bar,
+    new_figure,
+    save_figure,
+)
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
+
+LARGEST_CLOUD = 4000
+"""points that are drawn, at most"""
+AROUND = 12
+"""angles at which the decoder is shown"""
+ANGLE = "angle / degrees\n(0: upright)"
+
+
+def draw_latents(
+    folder: Path, model: DVBF, data: Sequences, rollouts: Rollouts, context: int, simulator: PendulumSimulator | None
+) -> None:
+    """Write all pictures of this file into `folder`, for rollouts of `data` after `context` observed frames; without
+    a simulator there is no physics to compare eigenvalues with."""
+    latents = rollouts.posterior_latents
+    view = View.of(latents)
+    ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
+    draw_cloud(folder / "latent_cloud.png", view, latents, data)
+    draw_paths(folder / "latent_paths.png", view, rollouts, at_ranks(ranking), context)
+    draw_base_matrices(folder / "base_matrices.png", model, data, rollouts, ranking[len(ranking) // 2], context)
+    draw_eigenvalues(folder / "eigenvalues.png", model, data, latents, simulator)
+    draw_decoder(folder / "decoder_circle.png", model, data, latents)
+
+
+# The cloud of latents
+
+
+class Colouring(NamedTuple):
+    """What the colours of latents mean."""
+
+    label: str
+    values: np.ndarray
+    """`[N, T]`"""
+    colours: Colormap
+    limits: tuple[float, float]
+    ticks: list[float] | None
+
+
+def colourings(data: Sequences) -> list[Colouring]:
+    """By the true angle and by the true velocity, where the data has them, else by time."""
+    found = []
+    angles, velocities = map(data.state, PENDULUM_STATES)
+    if angles is not None:
+        # Twilight comes back to where it began, as an angle does; darker, it shows on white.
+        cyclic = ListedColormap(0.85 * colormaps["twilight"](np.linspace(0, 1, 256))[:, :3])
+        label, ticks = "true angle / degrees (0: upright)", [-180.0, -90.0, 0.0, 90.0, 180.0]
+        found.append(Colouring(label, np.rad2deg(wrap(angles)), cyclic, (-180, 180), ticks))
+    if velocities is not None:
+        largest = float(np.quantile(np.abs(velocities), 0.98)) or 1.0
+        label = "true angular velocity / (rad/s)"
+        found.append(Colouring(label, velocities, colormaps["viridis"], (-largest, largest), None))
+    if not found:
+        times = np.broadcast_to(frame_times(data), data.frames.shape[:2])
+        found.append(Colouring(time_label(data), times, colormaps["viridis"], (0, float(times.max())), None))
+    return found
+
+
+def frame_times(data: Sequences) -> np.ndarray:
+    """`[T]` in seconds, or in frames where the data does not say how long one takes."""
+    return np.arange(data.length) * (data.dt or 1)
+
+
+def time_label(data: Sequences) -> str:
+    return "time / s" if data.dt else "time / frames"
+
+
+def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences) -> None:
+    """All latents `[N, T, Z]`, end-on and from the side, in the colours of the true states."""
+    rows = colourings(data)
+    figure = new_figure(9.6, 1.0 + 4.0 * len(rows))
+    axes = figure.subplots(len(rows), 2, squeeze=False)
+    points = view(latents).reshape(-1, 3)
+    # in any order: drawn sequence by sequence, the last ones would hide the first
+    which = np.random.default_rng(0).permutation(len(points))[:LARGEST_CLOUD]
+    for (end_on, side), colouring in zip(axes, rows, strict=True):
+        for axis, (x, y) in ((end_on, (0, 1)), (side, (0, 2))):
+            drawn = scatter(axis, points[which], (x, y), colouring, colouring.values.ravel()[which], size=4)
+            label_view(axis, view, (x, y))
+        end_on.set_title("seen end-on", fontsize=10)
+        side.set_title("seen from the side", fontsize=10)
+        bar = figure.colorbar(drawn, ax=list((end_on, side)), ticks=colouring.ticks, extend="neither", pad=0.01)
+        bar.set_label(colouring.label)
+    unseen = "" if data.states is None else "; the model has never seen what the colours show"
+    figure.suptitle(
+        f"Filtered latents, one point for each of {len(which)} frames{unseen}\n"
+        f"three principal components, {view.shares.sum():.0%} of the variance, turned to where the cloud is"
+        " most hollow",
+        fontsize=10,
+    )
+    save_figure(figure, path)
+
+
+def scatter(
+    axis: Axes, points: np.ndarray, plane: tuple[int, int], colouring: Colouring, values: np.ndarray, size: float
+) -> PathCollection:
+    """Points `[M, 3]` in one plane of a view, with the colours of `values` `[M]`."""
+    low, high = colouring.limits
+    x, y = plane
+    return axis.scatter(
+        points[:, x], points[:, y], c=values, s=size, cmap=colouring.colours, vmin=low, vmax=high, linewidths=0
+    )
+
+
+def label_view(axis: Axes, view: View, plane: tuple[int, int]) -> None:
+    x, y = plane
+    names = ("across 1", "across 2", "along the line of sight")
+    axis.set(
+        xlabel=f"{names[x]} ({view.shares[x]:.0%} of the variance)",
+        ylabel=f"{names[y]} ({view.shares[y]:.0%})",
+        aspect="equal",
+    )
+    axis.grid(alpha=0.3)
+
+
+def draw_paths(path: Path, view: View, rollouts: Rollouts, shown: np.ndarray, context: int) -> None:
+    """The sequences `shown` in two planes of the view: where the filter that sees all frames takes them, and where
+    imagination does."""
+    figure = new_figure(3.3 * len(shown) + 0.4, 7.4)
+    axes = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey="row")
+    cloud = spread_over(view(rollouts.posterior_latents).reshape(-1, 3), LARGEST_CLOUD // 2)
+    for column, sequence in enumerate(shown):
+        filtered, imagined = view(rollouts.posterior_latents[sequence]), view(rollouts.latents[sequence])
+        for row, (x, y) in enumerate(((0, 1), (0, 2))):
+            axis = axes[row, column]
+            axis.plot(cloud[:, x], cloud[:, y], ".", color="#dddddd", markersize=2, zorder=0)
+            axis.plot(filtered[:, x], filtered[:, y], color=BLUE, linewidth=2.5, alpha=0.5)
+            dream = imagined[context - 1 :]
+            axis.plot(dream[:, x], dream[:, y], color=ORANGE, linewidth=1.2)
+            for place, marker, colour in ((filtered[0], "o", BLUE), (dream[0], "D", ORANGE), (dream[-1], "X", ORANGE)):
+                axis.plot(place[x], place[y], marker, color=colour, markeredgecolor="black", markersize=8)
+            axis.plot(filtered[-1, x], filtered[-1, y], "X", color=BLUE, markeredgecolor="black", markersize=8)
+            label_view(axis, view, (x, y))
+            axis.label_outer()
+        axes[0, column].set_title(f"sequence {sequence}\nbetter than {1 - RANKS[column]:.0%} of all", fontsize=10)
+    handles = [
+        Line2D([], [], color=BLUE, linewidth=2.5, alpha=0.5, label="filtered: sees every frame"),
+        Line2D([], [], color=ORANGE, label="imagined from the actions alone"),
+        Line2D([], [], color=BLUE, marker="o", linestyle="", markeredgecolor="black", label="start"),
+        Line2D([], [], color=ORANGE, marker="D", linestyle="", markeredgecolor="black", label="imagination takes over"),
+        Line2D([], [], color="white", marker="X", linestyle="", markeredgecolor="black", label="end"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
+    steps = rollouts.latents.shape[1] - context
+    figure.suptitle(f"Filtered and imagined paths through the latent space: {steps} imagined frames after {context}")
+    save_figure(figure, path)
+
+
+# The transition
+
+
+def draw_base_matrices(
+    path: Path, model: DVBF, data: Sequences, rollouts: Rollouts, sequence: int, context: int
+) -> None:
+    """The weights of the base matrices along the path of one sequence, with the true states and the actions beneath."""
+    everywhere = base_weights(model, rollouts.latents, data.actions)
+    mean = everywhere.mean(axis=(0, 1))
+    order = np.argsort(-mean)
+    times = frame_times(data)
+    step = times[1]
+    curves = []
+    angles, velocities = map(data.state, PENDULUM_STATES)
+    if angles is not None:
+        curves.append((ANGLE, unbroken(np.rad2deg(wrap(angles[sequence])))))
+    if velocities is not None:
+        curves.append(("velocity / (rad/s)", velocities[sequence]))
+    figure = new_figure(9.6, 4.4 + 1.3 * (len(curves) + 1))
+    heights = [3.2, *[1] * (len(curves) + 1)]
+    axes = figure.subplots(len(heights), 2, width_ratios=(5, 1), height_ratios=heights, sharex="col")
+    heat, bars = axes[0]
+    # row i, column t: the weight of the matrix of rank i + 1 in the step from frame t to frame t + 1
+    drawn = heat.imshow(
+        everywhere[sequence].T[order],
+        aspect="auto",
+        cmap="magma_r",
+        vmin=0,
+        interpolation="nearest",
+        extent=(0, times[-1], len(order) + 0.5, 0.5),
+    )
+    heat.set(ylabel="base matrix, by mean weight", title=f"weights along sequence {sequence}")
+    figure.colorbar(drawn, ax=heat, location="left", label="weight alpha", pad=0.02, shrink=0.8)
+    bars.barh(np.arange(1, len(order) + 1), mean[order], color=BLUE)
+    bars.set(title="in all data", ylim=heat.get_ylim(), yticks=[], xlabel="mean weight")
+    bars.tick_params(labelbottom=True)
+    for axis, (label, values) in zip(axes[1:-1, 0], curves, strict=True):
+        axis.plot(times, values, color=BLUE)
+        axis.set_ylabel(label, fontsize=9)
+        if label == ANGLE:
+            axis.set(ylim=(-180, 180), yticks=[-180, 0, 180])
+    for values in data.actions[sequence].T[:4]:
+        axes[-1, 0].stairs(values, times, baseline=None, color=VERMILION)
+    axes[-1, 0].set_ylabel("action", fontsize=9)
+    axes[-1, 0].set_xlabel(time_label(data))
+    for axis in axes[:, 0]:
+        axis.axvline((context - 1) * step, color=ORANGE, linestyle="--", linewidth=1.5)
+    for axis in axes[1:, 0]:
+        axis.grid(alpha=0.3)
+        axis.set_xlim(0, times[-1])
+    for axis in axes[1:, 1]:
+        axis.remove()
+    needed = int(np.searchsorted(np.cumsum(mean[order]), 0.9)) + 1
+    figure.suptitle(
+        f"Which of the {len(order)} base matrices work where: {needed} of them carry 90% of the weight\n"
+        "dashed: imagination takes over (the sequence with the median error)",
+        fontsize=10,
+    )
+    save_figure(figure, path)
+
+
+def unbroken(degrees: np.ndarray) -> np.ndarray:
+    """Angles `[T]` for a line that has a gap where they come round from 180 to -180."""
+    return np.where(np.abs(np.diff(degrees, append=degrees[-1])) > 180, np.nan, degrees)
+
+
+# The decoder
+
+
+def draw_decoder(path: Path, model: DVBF, data: Sequences, latents: np.ndarray) -> None:
+    """Decoded frames around the circle of angles, beneath them true ones; without true angles, along the first
+    principal component of the latents `[N, T, Z]`, with the frames whose latents are nearest."""
+    flat = latents.reshape(-1, latents.shape[-1])
+    frames = data.frames.reshape(-1, *data.frame_shape)
+    angles = data.state(PENDULUM_STATES[0])
+    if angles is None:
+        walk = principal_walk(flat, AROUND)
+        nearest = [int(np.argmin(np.sum((flat - point) ** 2, axis=1))) for point in walk]
+        names = [f"{share:+.1f}" for share in np.linspace(-1, 1, AROUND)]
+        title = (
+            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile, and the"
+            " true frames whose latents are nearest"
+        )
+    else:
+        around = np.linspace(-np.pi, np.pi, AROUND, endpoint=False)
+        walk = latents_by_angle(flat, angles.ravel(), around)
+        nearest = np.argmin(degrees_apart(angles.reshape(1, -1), around[:, None]), axis=1).tolist()
+        names = [f"{degrees:.0f}°" for degrees in np.rad2deg(around)]
+        title = (
+            "The decoder around the circle: the mean latent of the frames near each angle (0°: upright), decoded,"
+            " and a true frame of that angle"
+        )
+    decoded = np.clip(np.asarray(model.emission(jnp.asarray(walk, jnp.float32)).mean()), 0, 1)
+    truth = as_unit_frames(frames[nearest])
+    figure = new_figure(0.95 * AROUND + 1.3, 3.7)
+    axes = figure.subplots(3, AROUND)
+    for column, name in enumerate(names):
+        pictures = (as_rgb(decoded[column]), as_rgb(truth[column]), as_error(decoded[column], truth[column]))
+        for axis, picture in zip(axes[:, column], pictures, strict=True):
+            axis.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+        axes[0, column].set_title(name, fontsize=9)
+    for axis, name in zip(axes[:, 0], ("decoder", "truth", "error"), strict=True):
+        axis.set_ylabel(name)
+    error_colour_bar(figure, list(axes[2]))
+    figure.suptitle(title, fontsize=10)
+    save_figure(figure, path)

@@ -1,0 +1,270 @@
+"""The run folder: config.json, metrics.jsonl, checkpoints, pictures; and how to open one.
+
+R/config.json       everything that reproduces the run: model, options, data card, versions
+R/metrics.jsonl     one JSON object a line, every hundred steps
+R/checkpoints/      step_00001000.npz, ...: flat NumPy archives, written whole or not at all, no pickles
+R/snapshots/        step_00000500.npz, ...: arrays that show how far learning was; learning.gif is made of them
+R/curves.png        the metrics, drawn
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences
+from worldmodel.models.networks import Model
+from worldmodel.support.files import UNFINISHED, UserError, atomic_write, read_json, write_json
+from worldmodel.support.settings import SEED_FOLDER, from_json, read_options
+from worldmodel.training.step import TrainState
+
+KEPT_CHECKPOINTS = 3
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
+
+Tree = TypeVar("Tree")
+Options = TypeVar("Options")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataCard:
+    """What a run knows of the data that it was trained on."""
+
+    path: str
+    fingerprint: str
+    """SHA-256 of the frames and the actions"""
+    sequences: int
+    length: int
+    """frames in a sequence"""
+    dt: float | None
+    """seconds between two frames"""
+    scale: FrameScale
+
+    @staticmethod
+    def of(path: Path, data: Sequences) -> "DataCard":
+        scale = FrameScale.of(data, str(path))
+        return DataCard(str(path), data.fingerprint(), len(data), data.length, data.dt, scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder that exists."""
+
+    folder: Path
+
+    @staticmethod
+    def create(folder: Path, model: str, options: dict[str, Any], card: DataCard) -> "Run":
+        """Start a run. Raises UserError when the folder holds one already."""
+        refuse_existing_run(folder)
+        versions = {name: importlib.metadata.version(name) for name in VERSIONED}
+        config = {"model": model, "options": options, "data": dataclasses.asdict(card), "versions": versions}
+        write_json(folder / "config.json", config)
+        return Run(folder)
+
+    @staticmethod
+    def open(folder: Path, *models: str) -> "Run":
+        """Open a run of one of the given models. Raises UserError when the folder does not hold one."""
+        if not (folder / "config.json").is_file():
+            seeds = sorted(path.parent.name for path in folder.glob(f"{SEED_FOLDER}*/config.json"))
+            hint = f"; the runs of its seeds are {', '.join(seeds)}" if seeds else ""
+            raise UserError(f"{folder}: not a run folder (no config.json in it{hint})")
+        run = Run(folder)
+        if run.config.get("model") not in models:
+            raise UserError(f"{folder}: holds a run of {run.config.get('model')}, not of {' or '.join(models)}")
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        config = read_json(self.folder / "config.json")
+        if not isinstance(config, dict):
+            raise UserError(f"{self.folder / 'config.json'}: not the configuration of a run")
+        return config
+
+    @property
+    def card(self) -> DataCard:
+        try:
+            return from_json(DataCard, self.config["data"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{self.folder / 'config.json'}: its data card is not one of this version") from None
+
+    def model_options(self, kind: type[Options]) -> Options:
+        """The model's part of the options that the run was started with. Raises UserError when they are not those
+        of `kind`."""
+        return read_options(self.folder, kind, "model")
+
+    def change_steps(self, steps: int) -> None:
+        """Make the training longer or shorter; the schedules stretch with it."""
+        config = self.config
+        config["options"]["steps"] = steps
+        write_json(self.folder / "config.json", config)
+
+    def check_fits(self, data: Sequences, path: Path) -> None:
+        """Raise UserError when frames or actions of the data do not fit the run's model."""
+        scale = self.card.scale
+        if data.frame_shape != scale.frame_shape:
+            raise UserError(
+                f"{path}: frames are {list(data.frame_shape)}, but {self.folder} was trained on"
+                f" {list(scale.frame_shape)}"
+            )
+        if data.action_size != scale.action_size:
+            raise UserError(
+                f"{path}: actions have size {data.action_size}, but {self.folder} was trained on size"
+                f" {scale.action_size}"
+            )
+
+    # Metrics
+
+    def append_metrics(self, metrics: dict[str, Any]) -> None:
+        """Add a line. Raises UserError when it cannot be written."""
+        path = self.folder / "metrics.jsonl"
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.folder / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def forget_after(self, step: int) -> None:
+        """Forget what was written after a step: checkpoints, lines of metrics, and what was not written to its end."""
+        for folder in (self.folder, self.folder / "checkpoints", self.folder / "snapshots"):
+            for torn in folder.glob(f"{UNFINISHED}*"):
+                if torn.is_file():
+                    torn.unlink()
+        for later in self.checkpoint_steps():
+            if later > step:
+                self._checkpoint(later).unlink()
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                if json.loads(line)["step"] > step:
+                    break
+            except (ValueError, KeyError, TypeError):
+                break
+            kept.append(line + "\n")
+        with atomic_write(path) as file:
+            file.write("".join(kept).encode())
+
+    # Snapshots
+
+    def save_snapshot(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays that show how far learning was at this step."""
+        with atomic_write(self._snapshot(step)) as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    def snapshots(self) -> dict[int, dict[str, np.ndarray]]:
+        """The snapshots by step, in order. Raises UserError when one is damaged."""
+        steps = _numbered(self.folder / "snapshots", "npz")
+        return {step: read_arrays(self._snapshot(step), "snapshot") for step in steps}
+
+    def _snapshot(self, step: int) -> Path:
+        return self.folder / "snapshots" / f"step_{step:08d}.npz"
+
+    # Checkpoints
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps that have a checkpoint, in order."""
+        return _numbered(self.folder / "checkpoints", "npz")
+
+    def save_checkpoint(self, state: TrainState) -> None:
+        """Write the state beside the earlier ones, then forget all but the last few."""
+        save_tree(self._checkpoint(int(state.step)), state)
+        for step in self.checkpoint_steps()[:-KEPT_CHECKPOINTS]:
+            self._checkpoint(step).unlink()
+
+    def load_checkpoint(self, step: int, like: Tree) -> Tree:
+        """What was saved at a step; `like` gives structure and shapes, of all of it or of a part.
+
+        Raises DamagedError when the checkpoint is damaged, and UserError when it belongs to another model.
+        """
+        return load_tree(self._checkpoint(step), like)
+
+    def restore_model(self, build: Callable[[nnx.Rngs], Model]) -> Model:
+        """The trained model: what `build` makes, with the parameters of the last checkpoint that is whole.
+
+        Raises UserError when there is none, or when it is of another model.
+        """
+        graphdef, params, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
+        steps = self.checkpoint_steps()
+        for step in reversed(steps):
+            try:
+                return nnx.merge(graphdef, self.load_checkpoint(step, {"params": params})["params"])
+            except DamagedError as error:
+                before = "; the one before is used" if step > steps[0] else ""
+                print(f"warning: {error}{before}", file=sys.stderr)
+        raise UserError(f"{self.folder}: has no whole checkpoint")
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step_{step:08d}.npz"
+
+
+class DamagedError(UserError):
+    """A file of a run is torn or corrupted."""
+
+
+def refuse_existing_run(folder: Path) -> None:
+    """Raise UserError when `folder` holds a run or cannot be a folder."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, not a folder")
+    if (folder / "config.json").exists():
+        raise UserError(f"{folder}: holds a run already; give --resume to continue it, or another --out")
+
+
+def _numbered(folder: Path, suffix: str) -> list[int]:
+    """The steps of the files step_<number>.<suffix> in a folder, in order."""
+    matches = (re.fullmatch(rf"step_(\d+)\.{suffix}", path.name) for path in folder.glob("step_*"))
+    return sorted(int(match.group(1)) for match in matches if match)
+
+
+def _flat(tree: Any) -> tuple[dict[str, Any], Any]:
+    """Leaves by name, such as "params/decoder/layers/0/kernel/value", and the structure they came from."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}, structure
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Write the arrays of a pytree as a flat .npz, whole or not at all."""
+    flat, _ = _flat(tree)
+    with atomic_write(path) as file:
+        np.savez(file, allow_pickle=False, **{name: np.asarray(leaf) for name, leaf in flat.items()})
+
+
+def load_tree(path: Path, like: Tree) -> Tree:
+    """Read what `save_tree` wrote into the structure of `like`, which may be a part of what was saved.
+
+    Raises UserError when the file is damaged or its arrays have other names or shapes. Runs no code from it.
+    """
+    flat, structure = _flat(like)
+    leaves = read_arrays(path, "checkpoint")
+    for name, leaf in flat.items():
+        if name not in leaves:
+            raise UserError(f"{path}: belongs to another model: {name}")
+        if leaves[name].shape != leaf.shape or leaves[name].dtype != leaf.dtype:
+            raise UserError(f"{path}: belongs to another model: '{name}' is {list(leaves[name].shape)}")
+    return jax.tree_util.tree_unflatten(structure, [jax.numpy.asarray(leaves[name]) for name in flat])
+
+
+def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz. Raises DamagedError when the file, which the message calls `what`, is damaged. Runs no
+    code from it."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive}
+    except Exception:  # damaged bytes make the readers of zip and npy fail in more ways than can be listed
+        raise DamagedError(f"{path}: the {what} is damaged") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise DamagedError(f"{path}: the {what} is damaged")
+    return arrays

@@ -1,0 +1,66 @@
+"""What every script does around its main function: parse, set JAX up, and turn a user's mistake into one line.
+
+Nothing heavy is imported here, and scripts import JAX inside their main, so that --help answers at once.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from worldmodel.support.files import UserError
+from worldmodel.support.settings import SEED_FOLDER, read_options
+
+Options = TypeVar("Options")
+
+SEED_CONFIGS = f"{SEED_FOLDER}[0-9]*/config.json"
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def run_script(main: Callable[[Options], int | None], options: type[Options], description: str) -> None:
+    """Parse the command line into `options` and call `main`; exit with its status.
+
+    With --resume the options that are not on the line are those of the run, not the defaults. A UserError
+    becomes one line on stderr and exit status 2.
+    """
+    use_compilation_cache()
+    arguments = sys.argv[1:]
+    try:
+        default: Any = saved_options(options, arguments) if "--resume" in arguments else None
+        parsed = tyro.cli(options, description=description, args=arguments, default=default)
+        status = main(parsed) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def saved_options(kind: type[Options], arguments: list[str]) -> Options | None:
+    """The options that the run in --out was started with, or the runs in it; None where there is no run."""
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--out":
+            folder = Path(value or "".join(arguments[position + 1 : position + 2]))
+            if (folder / "config.json").is_file():
+                return read_options(folder, kind)
+            seeds = sorted(int(path.parent.name[len(SEED_FOLDER) :]) for path in folder.glob(SEED_CONFIGS))
+            if seeds:
+                first: Any = read_options(folder / f"{SEED_FOLDER}{seeds[0]}", kind)
+                return dataclasses.replace(first, out=folder, seed=seeds[0], seeds=len(seeds))
+    return None
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, on this machine; $JAX_COMPILATION_CACHE_DIR chooses where."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "worldmodel" / "jax"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

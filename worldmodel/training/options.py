@@ -1,0 +1,177 @@
+"""Every option of the training scripts and of the DVBF, with its default and its unit.
+
+The defaults are the recipe. This file imports nothing heavy, so that a script's --help answers at once.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from worldmodel.support.files import UserError
+from worldmodel.support.settings import SEED_FOLDER, require_at_least, require_positive, require_share
+
+MODES = ("resume", "overfit_one_batch", "find_lr", "memory_budget", "coordinator", "processes", "process_id")
+"""options that say what to do now, and are no part of a run's configuration"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """What every training script takes."""
+
+    data: Path
+    """Data set to learn from: an .npz of frames and actions, or a folder of arrays."""
+    out: Path
+    """Run folder to write."""
+    seed: int = 0
+    """Seed of the initial parameters, of the batches and of all noise."""
+    seeds: int = 1
+    """How many runs to train at once, in one program: with more than one, runs of the seeds --seed, --seed + 1, ... in
+    the folders seed_0, seed_1, ... of --out, each a run of its own."""
+    steps: int = 8000
+    """Optimiser updates."""
+    batch_size: int = 32
+    """Windows (or single frames) in one update."""
+    learning_rate: float = 2e-3
+    """Adam's peak rate: 200 steps of warm-up (at most a tenth of all) lead to it, a cosine down to 1% of it."""
+    validation_share: float = 0.1
+    """Share of the sequences that is held out for validation."""
+    resume: bool = False
+    """Continue the run in the --out folder from its last checkpoint, with its own options. Of them only --steps may
+    be changed; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes on."""
+    overfit_one_batch: bool = False
+    """Instead of training, the classic first check: fit one batch to near-zero error in at most 2000 steps, draw
+    it, say pass or fail."""
+    find_lr: bool = False
+    """Instead of training, a learning-rate range test of 300 steps: a plot of the loss against the rate, and a
+    suggestion."""
+    memory_budget: float = 4.0
+    """GB of frames and actions that may lie on each device. A larger data set is streamed to it: the same windows, read
+    ahead from where the data is."""
+    coordinator: str | None = None
+    """Train over several processes, each of which runs this same command: address (host:port) of the first; "auto"
+    asks SLURM, Open MPI or Kubernetes."""
+    processes: int | None = None
+    """How many processes there are, with a --coordinator that is an address."""
+    process_id: int | None = None
+    """Which of them this is, from 0, with a --coordinator that is an address."""
+
+    @property
+    def budget_bytes(self) -> float:
+        """The memory budget in bytes."""
+        return 1e9 * self.memory_budget
+
+    def to_json(self) -> dict[str, Any]:
+        """As config.json keeps them."""
+        plain = dataclasses.asdict(self) | {"data": str(self.data), "out": str(self.out)}
+        return {name: value for name, value in plain.items() if name not in MODES}
+
+    def each_seed(self: Self) -> list[Self]:
+        """The options of each run, with which it could be trained or resumed alone."""
+        if self.seeds == 1:
+            return [self]
+        return [
+            dataclasses.replace(self, seed=seed, seeds=1, out=self.out / f"{SEED_FOLDER}{seed}")
+            for seed in range(self.seed, self.seed + self.seeds)
+        ]
+
+    def check(self) -> None:
+        """Raise UserError for values that no training can have."""
+        require_at_least("--seed", self.seed, 0)
+        require_at_least("--seeds", self.seeds, 1)
+        require_at_least("--steps", self.steps, 1)
+        require_at_least("--batch-size", self.batch_size, 1)
+        require_positive("--learning-rate", self.learning_rate)
+        require_share("--validation-share", self.validation_share)
+        require_positive("--memory-budget", self.memory_budget)
+        if self.resume + self.overfit_one_batch + self.find_lr > 1:
+            raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
+        if self.seeds > 1 and (self.overfit_one_batch or self.find_lr):
+            raise UserError("--overfit-one-batch and --find-lr take one seed, not --seeds")
+        self.check_processes()
+
+    def check_processes(self) -> None:
+        """Raise UserError when what is said of several processes does not fit together."""
+        address = self.coordinator not in (None, "auto")
+        if address != (self.processes is not None) or address != (self.process_id is not None):
+            raise UserError("--processes and --process-id go with a --coordinator that is an address, and it with them")
+        if self.processes is not None and self.process_id is not None:
+            require_at_least("--processes", self.processes, 1)
+            if not 0 <= self.process_id < self.processes:
+                raise UserError(f"--process-id must be between 0 and {self.processes - 1}, not {self.process_id}")
+        if self.coordinator is not None and (self.overfit_one_batch or self.find_lr):
+            raise UserError("--overfit-one-batch and --find-lr run in one process, without --coordinator")
+
+
+@dataclasses.dataclass(frozen=True)
+class DVBFOptions:
+    """The Deep Variational Bayes Filter and its objective."""
+
+    inference: Literal["fusion", "noise"] = "fusion"
+    """How a step is corrected by its frame: "fusion" multiplies the transition's Gaussian with a measurement's;
+    "noise" infers the process noise w from (z, u, next frame), as the paper does."""
+    latent_size: int = 8
+    """Dimensions of the latent z."""
+    visible_size: int = 4
+    """The first dimensions of z, which the decoder and the measurement see. The others can be reached through
+    the dynamics only (velocities, for instance)."""
+    base_matrices: int = 16
+    """How many matrices the locally linear transition mixes (the paper's M)."""
+    hidden_size: int = 128
+    """Units in the hidden layer of the encoder, the decoder and the initial network."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame."""
+    mixture_hidden_size: int = 64
+    """Units in the hidden layer of the network that mixes the base matrices."""
+    initial_frames: int = 5
+    """Frames (and the actions between them) that the initial state is inferred from."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
+    open_loop_share: float = 0.5
+    """Share of the training windows that run without measurements from a random step on, for the first 30% of the
+    steps; it falls to 0 by 70%."""
+    transition_kl_weight: float = 5.0
+    """Weight of the transition's KL for the first 30% of the steps; it falls to 1 by 70%."""
+    final_noise_scale: float = 0.07
+    """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""
+    annealing_steps: int = 0
+    """The paper's T_A: steps over which the likelihood's temperature rises from 0.01 to 1; 0 for none."""
+    consistency_weight: float = 30.0
+    """Weight of the mean squared distance between a filtered latent and the initial state that the frames from
+    there on would give, in nats per frame: a latent must mean the same at every time."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """What the networks of frames (encoder, initial state, decoder) compute in. Parameters, dynamics and densities stay
+    float32."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        for name in (
+            "latent_size",
+            "visible_size",
+            "base_matrices",
+            "hidden_size",
+            "feature_size",
+            "mixture_hidden_size",
+        ):
+            require_at_least(_flag(name), getattr(self, name), 1)
+        if self.visible_size > self.latent_size:
+            require_at_least("--latent-size", self.latent_size, self.visible_size)
+        require_at_least("--initial-frames", self.initial_frames, 1)
+        if self.observation_std is not None:
+            require_positive("--observation-std", self.observation_std)
+        require_share("--open-loop-share", self.open_loop_share)
+        require_positive("--final-noise-scale", self.final_noise_scale)
+        for name in ("transition_kl_weight", "annealing_steps", "consistency_weight"):
+            require_at_least(_flag(name), getattr(self, name), 0)
+
+
+PLAIN_BOUND = DVBFOptions(
+    open_loop_share=0.0,
+    transition_kl_weight=1.0,
+    final_noise_scale=1.0,
+    consistency_weight=0.0,
+)
+"""The evidence lower bound alone, without what the recipe adds to it."""
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,172 @@
+"""Training of one or many seeds of a model in one compiled program, spread over the devices.
+
+Each seed is a training of its own, with its own parameters, optimiser, batches and noise: the step is mapped over them.
+Devices share the seeds among them; where there are more devices than seeds, they share every batch. Over several
+processes (jax.distributed) the same program runs in each, over all of their devices.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from worldmodel.data.sequences import Sequences
+from worldmodel.models.networks import initialise
+from worldmodel.support.files import UserError
+from worldmodel.support.progress import progress_bar
+from worldmodel.training.feed import make_feed
+from worldmodel.training.step import (
+    FINITE,
+    LOG_EVERY,
+    DeviceData,
+    Loss,
+    TrainState,
+    initial_state,
+    make_optimiser,
+    make_train_chunk,
+    make_train_step,
+    warm_up_and_cosine,
+)
+
+
+def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The keys of a run: one for the initial parameters, one for all of training."""
+    parameters, training = jax.random.split(jax.random.key(seed))
+    return parameters, training
+
+
+def make_mesh(seeds: int, batch_size: int) -> Mesh:
+    """All devices (of all processes) as a grid of axes "seed" and "data": as many rows as share the seeds evenly, and
+    in each as many devices as share a batch evenly. Devices that fit neither stay idle; raises UserError when a whole
+    process would."""
+    devices = jax.devices()
+    rows = math.gcd(seeds, len(devices))
+    columns = math.gcd(batch_size, len(devices) // rows)
+    if len({device.process_index for device in devices[: rows * columns]}) < jax.process_count():
+        raise UserError(
+            f"--seeds {seeds} and --batch-size {batch_size} cannot be shared evenly by the {len(devices)} devices of"
+            " all processes: give a number that they divide"
+        )
+    return Mesh(np.array(devices[: rows * columns]).reshape(rows, columns), ("seed", "data"))
+
+
+def over_seeds(chunk: Callable, seeds: int, data_axis: int | None) -> Callable:
+    """The chunk of updates for states and metrics that are stacked by seed, and for data with an axis of seeds or
+    None."""
+    if seeds > 1:
+        return jax.vmap(chunk, in_axes=(0, data_axis, None), spmd_axis_name="seed")
+
+    def alone(state: TrainState, data: DeviceData, updates: jax.Array) -> Any:
+        # not mapped over an axis of one: small matrix products are then several times faster on a CPU
+        own = data if data_axis is None else first(data)
+        return jax.tree.map(lambda leaf: leaf[None], chunk(first(state), own, updates))
+
+    def first(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf[0], tree)
+
+    return alone
+
+
+class Trainings:
+    """One training for each seed. What it gives to the outside is on the host and the same in every process."""
+
+    def __init__(
+        self,
+        build: Callable[[nnx.Rngs], nnx.Module],
+        loss: Loss,
+        data: Sequences,
+        seeds: list[int],
+        steps: int,
+        batch_size: int,
+        learning_rate: float,
+        window: int,
+        memory_budget: float = math.inf,
+    ):
+        """Nothing is trained yet: every seed is at step 0. Data of more bytes than the budget is streamed."""
+        self.mesh = make_mesh(len(seeds), batch_size)
+        keys = [split_seed(seed) for seed in seeds]
+        optimiser = make_optimiser(warm_up_and_cosine(learning_rate, steps))
+        self._graphdef, _ = initialise(build, keys[0][0])
+        self._feed = make_feed(data, len(seeds), batch_size, window, steps, self.mesh, memory_budget)
+        self.load([initial_state(initialise(build, first)[1], optimiser, later) for first, later in keys])
+        train_step = make_train_step(self._graphdef, loss, optimiser)
+        chunk = make_train_chunk(train_step, self._feed.next_batch, self._sharding("data"))
+        self._chunk = jax.jit(over_seeds(chunk, len(seeds), self._feed.seed_axis), donate_argnums=0)
+
+    def _sharding(self, *axes: str) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def load(self, states: list[TrainState]) -> None:
+        """Go on from one state a seed."""
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+        self._state = jax.device_put(stacked, self._sharding("seed"))
+        self._feed.start(stacked.key, int(stacked.step[0]))
+
+    def states(self) -> list[TrainState]:
+        """The state of every seed, in NumPy."""
+        stacked = self._to_host(self._state)
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(len(stacked.step))]
+
+    def models(self) -> list[Any]:
+        """The model of every seed."""
+        stacked = self._to_host(self._state.params)
+        count = len(self._state.step)
+        return [
+            nnx.merge(self._graphdef, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), stacked)) for i in range(count)
+        ]
+
+    def train(self, updates: int) -> list[dict[str, float]]:
+        """So many updates of every seed; the means of their metrics, by seed."""
+        pieces: list[dict[str, jax.Array]] = []
+        counts: list[int] = []
+        for data, count in self._feed.pieces(updates):
+            self._state, means = self._chunk(self._state, data, jnp.asarray(count))
+            pieces.append(means)
+            counts.append(count)
+            jax.block_until_ready(pieces[:-1])  # the next piece is made while this one is trained on, but no third
+        by_piece = self._to_host(jax.tree.map(lambda *values: jnp.stack(values, axis=1), *pieces))  # [S, pieces]
+        for name in FINITE.values():  # what comes after a piece that broke counts no more
+            broke = by_piece[name] < 1
+            by_piece[name] = np.where(np.cumsum(broke, axis=1) - broke > 0, 0, by_piece[name])
+        means = {name: np.average(values, axis=1, weights=counts) for name, values in by_piece.items()}
+        return [{name: float(value[i]) for name, value in means.items()} for i in range(len(self._state.step))]
+
+    def close(self) -> None:
+        """End what reads ahead; nothing more can be trained."""
+        self._feed.close()
+
+    def _to_host(self, tree: Any) -> Any:
+        if jax.process_count() > 1:
+            return multihost_utils.process_allgather(tree, tiled=True)
+        return jax.device_get(tree)
+
+
+def train_seeds(
+    name: str,
+    build: Callable[[nnx.Rngs], nnx.Module],
+    loss: Loss,
+    data: Sequences,
+    seeds: list[int],
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    window: int,
+    memory_budget: float = math.inf,
+) -> list[Any]:
+    """One trained model for each seed, without a run folder; equal, up to rounding, to the models that a run with that
+    seed alone gives."""
+    trainings = Trainings(build, loss, data, seeds, steps, batch_size, learning_rate, window, memory_budget)
+    with closing(trainings), progress_bar(f"{name}, {len(seeds)} seeds", steps, "step") as bar:
+        for done in range(0, steps, LOG_EVERY):
+            metrics = trainings.train(min(LOG_EVERY, steps - done))
+            bar.update(min(LOG_EVERY, steps - done))
+            elbo = np.median([of_seed["elbo"] for of_seed in metrics])
+            bar.set_postfix_str(f"ELBO {elbo:.2f} nats/frame", refresh=False)
+    return trainings.models()

@@ -1,0 +1,158 @@
+"""Training: one state, one compiled step for every model; only the loss differs.
+
+fitting.py drives it and keeps the run folder.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Sharding
+
+from worldmodel.data.sequences import Sequences, as_unit_frames
+
+Loss = Callable[[nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+"""(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics, "loss" among them)"""
+
+
+class TrainState(NamedTuple):
+    """All that training needs to go on."""
+
+    step: jax.Array
+    """int32, updates done"""
+    params: nnx.State
+    optimiser: optax.OptState
+    key: jax.Array
+    """the data of a key, which a file can hold. It never changes: the key of an update is this one with its step
+    folded in"""
+
+
+class DeviceData(NamedTuple):
+    """What lies on the device: a whole data set, or the batches of some updates."""
+
+    frames: jax.Array
+    """uint8 `[N, T, H, W(, C)]`, or of U updates `[U, B, T, H, W(, C)]`"""
+    actions: jax.Array
+    """float32 `[N, T-1, A]`, or `[U, B, T-1, A]`"""
+
+
+NextBatch = Callable[[DeviceData, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+"""(data, key of the windows, number of the update in this chunk) -> frames in [0, 1] and actions of one batch"""
+
+
+def to_device(data: Sequences) -> DeviceData:
+    return DeviceData(jnp.asarray(data.frames), jnp.asarray(data.actions))
+
+
+LOG_EVERY = 100
+"""steps between two lines of metrics.jsonl; also the steps that run in one dispatch, where their batches fit"""
+FINITE = {"loss": "finite_loss", "gradient_norm": "finite_gradient"}
+"""metrics that must be finite numbers, and the metric that says for how long they were"""
+CLIP = 300.0
+"""Largest global norm of a gradient, in nats per frame; ordinary ones are between 20 and 150."""
+
+
+def warm_up_and_cosine(learning_rate: float, steps: int) -> optax.Schedule:
+    """A linear warm-up over 200 steps (at most a tenth of them all), then a cosine down to 1%."""
+    warm_up = min(200, max(1, steps // 10))
+    return optax.warmup_cosine_decay_schedule(
+        0.0, learning_rate, warm_up, max(steps, warm_up + 1), 0.01 * learning_rate
+    )
+
+
+def make_optimiser(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """Adam with clipped gradients."""
+    return optax.chain(optax.clip_by_global_norm(CLIP), optax.adam(schedule))
+
+
+def initial_state(params: nnx.State, optimiser: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), jax.random.key_data(key))
+
+
+def update_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of an update's windows and of its loss, from the data of the training's key and the updates done."""
+    windows, loss = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step))
+    return windows, loss
+
+
+def draw_windows(
+    key: jax.Array, batch_size: int, window: int, sequences: int, length: int
+) -> tuple[jax.Array, jax.Array]:
+    """Which of the sequences, with replacement, and from which of their frames on: two times int `[B, 1]`, uniform.
+
+    Every update's windows come from here, wherever the data lies; the key is consumed.
+    """
+    which_key, start_key = jax.random.split(key)
+    which = jax.random.randint(which_key, (batch_size, 1), 0, sequences)
+    return which, jax.random.randint(start_key, (batch_size, 1), 0, length - window + 1)
+
+
+def sample_windows(data: DeviceData, key: jax.Array, batch_size: int, window: int) -> tuple[jax.Array, jax.Array]:
+    """Random windows of `window` frames: `[B, window, H, W(, C)]` in [0, 1] and `[B, window-1, A]`; the key is
+    consumed."""
+    sequences, length = data.frames.shape[:2]
+    which, start = draw_windows(key, batch_size, window, sequences, length)
+    time = start + jnp.arange(window)[None, :]
+    return as_unit_frames(data.frames[which, time]), data.actions[which, time[:, :-1]]
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef, loss: Loss, optimiser: optax.GradientTransformation
+) -> Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """The pure update (state, frames, actions, key) -> (state, metrics). The key is consumed."""
+
+    def train_step(
+        state: TrainState, frames: jax.Array, actions: jax.Array, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        def objective(params: nnx.State) -> tuple[jax.Array, dict[str, jax.Array]]:
+            return loss(nnx.merge(graphdef, params), frames, actions, key, state.step)
+
+        gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
+        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, optimiser_state, state.key), metrics
+
+    return train_step
+
+
+def make_train_chunk(
+    train_step: Callable, next_batch: NextBatch, sharding: Sharding
+) -> Callable[[TrainState, DeviceData, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """Many updates in one compiled program: (state, data, number of updates) -> (state, mean metrics). A batch is laid
+    out over the devices as `sharding` says.
+
+    To the loss's metrics come the gradient's norm before it is clipped and, for both, the share of the updates that
+    passed before one was not a finite number: 1 if all went well.
+
+    An update's randomness depends on the state's key and step alone, so that the same updates follow from a
+    state however they are cut into chunks.
+    """
+
+    def update(state: TrainState, data: DeviceData, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        window_key, loss_key = update_keys(state.key, state.step)
+        frames, actions = jax.lax.with_sharding_constraint(next_batch(data, window_key, index), sharding)
+        return train_step(state, frames, actions, loss_key)
+
+    def train_chunk(state: TrainState, data: DeviceData, updates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        def add(index: jax.Array, carry: tuple) -> tuple:
+            state, total = carry
+            state, metrics = update(state, data, index)
+            return state, jax.tree.map(jnp.add, total, metrics | well_until_now(metrics, total, index))
+
+        def well_until_now(metrics: dict[str, jax.Array], total: dict[str, jax.Array], index: jax.Array) -> dict:
+            return {
+                well: ((total[well] == index) & jnp.isfinite(metrics[name])).astype(jnp.float32)
+                for name, well in FINITE.items()
+            }
+
+        _, shapes = jax.eval_shape(update, state, data, updates)
+        shapes |= dict.fromkeys(FINITE.values(), shapes["loss"])
+        zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+        state, total = jax.lax.fori_loop(0, updates, add, (state, zeros))
+        return state, jax.tree.map(lambda x: x / updates, total)
+
+    return train_chunk
