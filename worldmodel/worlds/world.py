@@ -1,0 +1,107 @@
+"""The interface of a world whose truth is known: what its states are, how they move, what a frame shows of them.
+
+A world is one file and one entry point in the group "worldmodel.worlds", which names a dataclass of arguments; `build` on it
+gives the World. A data set records the entry's name and the arguments (data/sequences.py), from which the truth behind
+it is rebuilt. Everything that judges, draws or plays asks for a World and knows no pendulum.
+"""
+
+import dataclasses
+from typing import Any, Literal, Protocol
+
+import jax
+import numpy as np
+
+from worldmodel.data.sequences import Sequences
+from worldmodel.support.catalogue import Catalogue
+
+WORLDS = Catalogue("worldmodel.worlds", "world")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """One component of a world's state."""
+
+    name: str
+    """as in `state_names` of the data"""
+    unit: str
+    """as the data has it, such as "rad"; a circular one is in rad and is shown in degrees"""
+    circular: bool = False
+    """whether it comes round at 2 pi"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A figure of predicted frames, and how it is shown in tables, pictures and reports."""
+
+    name: str
+    title: str
+    """with its unit"""
+    form: str
+    """number format"""
+    unit: str = ""
+    """of a number that stands alone"""
+    factor: float = 1.0
+    larger_is_better: bool = False
+    statistic: Literal["mean", "median"] = "mean"
+    """over the sequences"""
+
+
+class Reader(Protocol):
+    """Reads the visible variables off frames, by true frames of known states."""
+
+    def __call__(self, frames: Any) -> Any:
+        """`[..., P]` pixels in [0, 1] to `[..., D]` the visible variables, in their units. Works on NumPy arrays and
+        within compiled programs; a Reader is a pytree, and can be passed to them."""
+        ...
+
+
+class World(Protocol):
+    """A world with S state variables, of which a frame shows D, and A action numbers."""
+
+    variables: tuple[Variable, ...]
+    """S of them, in the order of a state"""
+    visible: tuple[str, ...]
+    """names of the D variables that a single frame shows"""
+    measures: tuple[Measure, ...]
+    """what `score` gives beside the errors of pixels; the first is the headline"""
+    dt: float
+    """seconds between two frames"""
+    largest_action: float
+    """actions beyond it are clipped, in both directions"""
+    action_unit: str
+    action_words: tuple[str, str]
+    """what a positive and what a negative action does, in a word or two"""
+    places: dict[str, tuple[float, ...]]
+    """states `[S]` at which pictures compare linearised dynamics, by their names"""
+
+    def initial(self, key: jax.Array) -> jax.Array:
+        """A random start `[S]`; the key is consumed."""
+        ...
+
+    def step(self, state: jax.Array, action: jax.Array) -> jax.Array:
+        """The true state one frame later: `[..., S]` and `[..., A]` to `[..., S]`. Pure, for compiled programs."""
+        ...
+
+    def reader(self, frames: np.ndarray, states: np.ndarray) -> Reader:
+        """A Reader made of true frames `[M, P]` in [0, 1] and their states `[M, S]`."""
+        ...
+
+    def score(self, shown: np.ndarray, states: np.ndarray, context: int) -> dict[str, np.ndarray]:
+        """Each of `measures` for every sequence and horizon, `[N, H]`, of what predicted frames show, `[N, H, D]`,
+        against true states `[N, T, S]`, T = context + H."""
+        ...
+
+
+def world_of(data: Sequences) -> World | None:
+    """The world that made a data set: the recorded one or, without a record, one that recognises the data by the names
+    of its states. None where no registered world did."""
+    if data.world is not None:
+        if data.world.id not in WORLDS.names():
+            return None
+        return WORLDS.options(data.world.id)(**data.world.arguments).build()
+    for name in WORLDS.names() if data.states is not None else ():
+        recognise = getattr(WORLDS.options(name), "recognise", None)
+        found = recognise(data) if recognise is not None else None
+        if found is not None:
+            return found
+    return None
