@@ -1,6 +1,6 @@
 """The Deep Kalman Filter (Krishnan, Shalit, Sontag 2015, arXiv 1511.05121), the rival in Karl et al. 2017, Table 1.
 
-    z_0     ~ N(0, I)
+    z_0     ~ N(0, I)                                                            initial
     z_{t+1} ~ N(mean, std^2 I), both from a network of (z_t, u_t)                transition
     x_t     ~ N(decoder(z_t), sigma^2 I)                                         emission
     q(z_t | x_0..x_t, u_0..u_{t-1})                                              posterior, from a recurrent network
@@ -11,83 +11,186 @@ has little reason to be in it.
 
 Departures from Krishnan et al.: the recurrent network runs forward only, so that the posterior is a filter and is
 compared with one; the first posterior sees the same few frames as the DVBF's; the transition is a plain network added
-to the identity, theirs is gated. Everything else (filtering, imagining, the bound) is the DVBF's own code.
+to the identity and kept within the DVBF's ball, theirs is gated. The bound is the plain one (variational.py).
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import distrax
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from baselines.options import DKFOptions
 from worldmodel.data.scale import FrameScale
-from worldmodel.models.distributions import diagonal_normal, positive
-from worldmodel.models.dvbf.model import DVBF, into_ball
-from worldmodel.models.networks import MLP, split_in_two
-from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
-
-DKF_OPTIONS = dataclasses.replace(PLAIN_BOUND, latent_size=3, visible_size=3)
-"""The paper's latent size, everything visible, and the plain bound."""
-
-
-class NetworkTransition(nnx.Module):
-    """p(z' | z, u): a Gaussian whose mean and standard deviation a network gives."""
-
-    def __init__(self, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
-        latent = options.latent_size
-        self.network = MLP((latent + action_size, options.hidden_size, 2 * latent), rngs)
-
-    def mixture(self, latent: jax.Array, action: jax.Array) -> jax.Array:
-        """`[B, 0]`: nothing is mixed here."""
-        return jnp.zeros((len(latent), 0))
-
-    def distribution(
-        self, latent: jax.Array, action: jax.Array, mixture: jax.Array, noise_scale: jax.Array | float
-    ) -> distrax.Independent:
-        """p(z' | z, u) for latents `[B, Z]` and actions `[B, A]`."""
-        change, raw_std = split_in_two(self.network(jnp.concatenate([latent, action], axis=-1)))
-        return diagonal_normal(into_ball(latent + change), noise_scale * positive(raw_std))
+from worldmodel.data.windows import Batch
+from worldmodel.models import variational
+from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
+from worldmodel.models.dvbf.model import into_ball
+from worldmodel.models.networks import MLP, flatten_frames, split_in_two
+from worldmodel.models.protocol import Bound, Problem, swap_time
+from worldmodel.models.variational import Inference, observed_steps, standard_noise
 
 
-class RecurrentPosterior(nnx.Module):
-    """q(z' | x_0..x', u_0..u): read off the recurrent features alone, without the latent before it."""
+class DKFState(NamedTuple):
+    """What a DKF believes at one time."""
 
-    def __init__(self, options: DVBFOptions, rngs: nnx.Rngs):
-        self.network = MLP((options.hidden_size, options.hidden_size, 2 * options.latent_size), rngs)
-
-    def __call__(
-        self, prior: distrax.Independent, mixture: jax.Array, action: jax.Array, features: jax.Array
-    ) -> distrax.Independent:
-        mean, raw_std = split_in_two(self.network(features))
-        return diagonal_normal(mean, positive(raw_std))
+    latent: jax.Array
+    """z `[..., Z]`"""
+    memory: jax.Array
+    """`[..., H]` of the recurrent network; frames that are not seen leave it as it is"""
 
 
-class DKF(DVBF):
-    """A Deep Kalman Filter: the DVBF with another recognition and another transition."""
+class DKF(nnx.Module):
+    """A Deep Kalman Filter, a WorldModel."""
 
-    def __init__(self, scale: FrameScale, options: DVBFOptions, rngs: nnx.Rngs):
-        super().__init__(scale, options, rngs)
-        hidden, action = options.hidden_size, scale.action_size
-        prefix_size = options.initial_frames * hidden + (options.initial_frames - 1) * action
-        self.initial_network = MLP((prefix_size, hidden, 2 * options.latent_size), rngs)
-        self.transition = NetworkTransition(action, options, rngs)
-        self.posterior = RecurrentPosterior(options, rngs)
+    def __init__(self, scale: FrameScale, options: DKFOptions, rngs: nnx.Rngs):
+        self.scale, self.options = scale, options
+        self.latent_size, self.context = options.latent_size, options.initial_frames
+        latent, hidden, action = options.latent_size, options.hidden_size, scale.action_size
+        self.encoder = MLP((scale.pixels, hidden, options.feature_size), rngs)
         self.update_gate = MLP((options.feature_size + action + hidden, hidden), rngs)
         self.candidate = MLP((options.feature_size + action + hidden, hidden), rngs)
+        prefix_size = options.initial_frames * hidden + (options.initial_frames - 1) * action
+        self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs)
+        self.posterior_network = MLP((hidden, hidden, 2 * latent), rngs)
+        self.transition_network = MLP((latent + action, hidden, 2 * latent), rngs)
+        self.decoder = MLP((latent, hidden, hidden, scale.pixels), rngs)
 
-    def recognise(self, frames: jax.Array, actions: jax.Array) -> jax.Array:
-        """The state of a gated recurrent network after each frame, `[B, T, H]`, fed with each frame's features and
-        the action before it."""
+    @property
+    def observation_std(self) -> float:
+        """sigma of a pixel, in units of full brightness."""
+        given = self.options.observation_std
+        return self.scale.default_observation_std if given is None else given
+
+    # One step; actions are scaled
+
+    def encode(self, frames: jax.Array) -> jax.Array:
+        """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
+        pixels = flatten_frames(frames, self.scale.frame_shape)
+        return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
+
+    def remember(self, memory: jax.Array, action: jax.Array, features: jax.Array) -> jax.Array:
+        """The memory `[B, H]` after an action `[B, A]` and the features `[B, F]` of the frame that came of it."""
+        both = jnp.concatenate([features, action, memory], axis=-1)
+        gate = jax.nn.sigmoid(self.update_gate(both))
+        return (1 - gate) * memory + gate * jnp.tanh(self.candidate(both))
+
+    def initial(self, memories: jax.Array, actions: jax.Array) -> distrax.Independent:
+        """q(z_0) from the first memories `[B, T, H]` and the actions `[B, T-1, A]` between."""
+        batch, prefix = len(memories), self.context
+        flat = [memories[:, :prefix].reshape(batch, -1), actions[:, : prefix - 1].reshape(batch, -1)]
+        mean, raw_std = split_in_two(self.initial_network(jnp.concatenate(flat, axis=-1)))
+        return diagonal_normal(mean, positive(raw_std))
+
+    def posterior(self, memory: jax.Array) -> distrax.Independent:
+        """q(z' | x_0..x', u_0..u): read off the memory alone, without the latent before it."""
+        mean, raw_std = split_in_two(self.posterior_network(memory))
+        return diagonal_normal(mean, positive(raw_std))
+
+    def prior(self, latent: jax.Array, action: jax.Array) -> distrax.Independent:
+        """p(z' | z, u)."""
+        change, raw_std = split_in_two(self.transition_network(jnp.concatenate([latent, action], axis=-1)))
+        return diagonal_normal(into_ball(latent + change), positive(raw_std))
+
+    def emit(self, latents: jax.Array) -> distrax.Independent:
+        """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
+        frames = self.decoder(latents) * self.scale.pixel_std + self.scale.pixel_mean
+        frames = frames.reshape(*latents.shape[:-1], *self.scale.frame_shape)
+        return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
+
+    def emission(self, state: DKFState) -> distrax.Independent:
+        """As WorldModel.emission."""
+        return self.emit(state.latent)
+
+    def vector(self, state: DKFState) -> jax.Array:
+        """The latent."""
+        return state.latent
+
+    def filter_step(
+        self, state: DKFState, action: jax.Array, frame: jax.Array, key: jax.Array | None = None
+    ) -> DKFState:
+        """As WorldModel.filter_step."""
+        memory = self.remember(state.memory, action / self.scale.action_scale, self.encode(frame))
+        return DKFState(draw(self.posterior(memory), key), memory)
+
+    def imagine_step(self, state: DKFState, action: jax.Array, key: jax.Array | None = None) -> DKFState:
+        """As WorldModel.imagine_step."""
+        return DKFState(draw(self.prior(state.latent, action / self.scale.action_scale), key), state.memory)
+
+    # Whole sequences
+
+    def memories(self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+        """The memory after each frame, `[B, T, H]`; it begins empty and is told of no action before the first."""
         features = self.encode(frames)
-        before = jnp.concatenate([jnp.zeros_like(actions[:, :1]), actions], axis=1)
-        inputs = jnp.swapaxes(jnp.concatenate([features, before], axis=-1), 0, 1)
+        before = jnp.concatenate([jnp.zeros_like(actions[:, :1]), actions], axis=1) / self.scale.action_scale
+        seen = jnp.ones(frames.shape[:2], bool) if valid is None else valid
 
-        def step(state: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            both = jnp.concatenate([x, state], axis=-1)
-            gate = jax.nn.sigmoid(self.update_gate(both))
-            state = (1 - gate) * state + gate * jnp.tanh(self.candidate(both))
-            return state, state
+        def step(memory: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
+            action, features, seen = inputs
+            memory = jnp.where(seen[:, None], self.remember(memory, action, features), memory)
+            return memory, memory
 
         start = jnp.zeros((len(frames), self.options.hidden_size))
-        return jnp.swapaxes(jax.lax.scan(step, start, inputs)[1], 0, 1)
+        over_time = jax.tree.map(swap_time, (before, features, seen))
+        return swap_time(jax.lax.scan(step, start, over_time)[1])
+
+    def filter(
+        self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
+    ) -> DKFState:
+        """As WorldModel.filter."""
+        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
+        inferred = self.infer(frames, actions, observed_steps(actions, valid), noise, valid)
+        return DKFState(inferred.latents, inferred.features)
+
+    def infer(
+        self,
+        frames: jax.Array,
+        actions: jax.Array,
+        observed: jax.Array,
+        noise: jax.Array,
+        valid: jax.Array | None = None,
+    ) -> Inference:
+        """As Inferring.infer (variational.py), T >= initial_frames; the features are the memories."""
+        memories = self.memories(frames, actions, valid)
+        actions = actions / self.scale.action_scale
+        initial = self.initial(memories, actions)
+        first = from_noise(initial, noise[:, 0])
+        posterior = self.posterior(memories[:, 1:])
+
+        def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple]:
+            action, seen, observed, noise = inputs
+            prior = self.prior(latent, action)
+            latent = jnp.where(observed[:, None], seen, from_noise(prior, noise))
+            return latent, (latent, prior)
+
+        drawn = from_noise(posterior, noise[:, 1:])
+        over_time = jax.tree.map(swap_time, (actions, drawn, observed, noise[:, 1:]))
+        _, outputs = jax.lax.scan(step, first, over_time)
+        latents, prior = jax.tree.map(swap_time, outputs)
+        latents = jnp.concatenate([first[:, None], latents], axis=1)
+        return Inference(memories, latents, latents, initial, posterior, prior)
+
+    def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The negative ELBO."""
+        frames, actions = batch.frames, batch.actions
+        observed = observed_steps(actions, batch.valid)
+        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
+        inferred = self.infer(frames, actions, observed, noise, batch.valid)
+        terms = variational.bound_terms(self, frames, inferred, observed, batch.valid)
+        metrics = variational.watched(self, frames, inferred, terms, observed)
+        return -metrics["elbo"], {"loss": -metrics["elbo"]} | metrics
+
+    # What it can do beside
+
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+        """As Bounded.bound."""
+        return variational.sampled_bound(self, frames, actions, key)
+
+    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+        """variational.diagnosis."""
+        return variational.diagnosis(self, frames, actions)
+
+    def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
+        """variational.explain."""
+        return variational.explain(figures, problems, {})

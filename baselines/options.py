@@ -1,13 +1,25 @@
 """Options of the baselines, with their defaults and units. Imports nothing heavy."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from worldmodel.support.settings import require_at_least, require_positive
+from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from baselines.dkf import DKF
+    from baselines.paper_dvbf import PaperDVBF
+    from baselines.static_vae import StaticVAE
+    from worldmodel.data.scale import FrameScale
 
 
 @dataclasses.dataclass(frozen=True)
 class StaticVAEOptions:
-    """The static VAE: single frames, no time, no actions."""
+    """The static VAE (Kingma and Welling 2014): single frames, no time, no actions. Train it first, to see that the
+    frames can be encoded."""
+
+    TRAINING: ClassVar[dict[str, Any]] = {"steps": 4000, "batch_size": 128}
 
     latent_size: int = 4
     """Dimensions of the latent z."""
@@ -23,3 +35,68 @@ class StaticVAEOptions:
         require_at_least("--hidden-size", self.hidden_size, 1)
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "StaticVAE":
+        """An untrained model."""
+        from baselines.static_vae import StaticVAE
+
+        return StaticVAE(scale, self, rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class DKFOptions:
+    """The Deep Kalman Filter (Krishnan et al. 2015): the rival in the DVBF's paper, whose latents do not pass through
+    the transition."""
+
+    latent_size: int = 3
+    """Dimensions of the latent z; all of them are visible."""
+    hidden_size: int = 128
+    """Units in the hidden layers and in the recurrent network."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame."""
+    initial_frames: int = 5
+    """Frames (and the actions between them) that the initial state is inferred from."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        for name in ("latent_size", "hidden_size", "feature_size", "initial_frames"):
+            require_at_least(flag(name), getattr(self, name), 1)
+        if self.observation_std is not None:
+            require_positive("--observation-std", self.observation_std)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "DKF":
+        """An untrained model."""
+        from baselines.dkf import DKF
+
+        return DKF(scale, self, rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperDVBFOptions:
+    """The DVBF as its paper has it (Karl et al. 2017): the paper's networks, inference and annealed bound, with Adam
+    and a shorter annealing."""
+
+    latent_size: int = 3
+    """Dimensions of the latent z; all of them are visible."""
+    base_matrices: int = 16
+    """How many matrices the locally linear transition mixes (the paper's M)."""
+    hidden_size: int = 128
+    """Units in the hidden layer of every network."""
+    annealing_share: float = 0.5
+    """The paper's T_A: share of the steps over which the likelihood's temperature rises from 0.01 to 1; 0 for none."""
+    bayesian: bool = False
+    """Give the base matrices a Gaussian posterior (Blundell et al. 2015) instead of point estimates."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        for name in ("latent_size", "base_matrices", "hidden_size"):
+            require_at_least(flag(name), getattr(self, name), 1)
+        require_share("--annealing-share", self.annealing_share)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "PaperDVBF":
+        """An untrained model."""
+        from baselines.paper_dvbf import PaperDVBF
+
+        return PaperDVBF(scale, self, rngs)

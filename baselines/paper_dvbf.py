@@ -6,7 +6,7 @@
     q(w_0 | all frames),   q(w_t | z_t, u_t, x_{t+1})                             posteriors
 
 Everything is visible to the decoder, every network has one layer of 128 ReLU units, the weights of the base matrices
-are a softmax of a linear map of (z, u), and the bound is annealed (objectives.temperature). With `bayesian` the base
+are a softmax of a linear map of (z, u), and the bound is annealed (variational.temperature). With `bayesian` the base
 matrices have a Gaussian posterior (Blundell et al. 2015) under an isotropic prior whose variance is fitted to them.
 
 What the paper leaves open, or what had to give: the base matrices A begin near the identity; the network over all
@@ -15,22 +15,21 @@ ball (dvbf.into_ball), in training too, so that a rollout that explodes can stil
 annealing instead of Adadelta and 1e5 updates of 500 sequences.
 """
 
-import dataclasses
-
 import distrax
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from baselines.options import PaperDVBFOptions
 from worldmodel.data.scale import FrameScale
-from worldmodel.models.distributions import diagonal_normal, from_noise, positive
-from worldmodel.models.dvbf.model import DVBF, Filtered, into_ball, mix, swap
-from worldmodel.models.dvbf.objective import dvbf_loss
+from worldmodel.data.windows import Batch
+from worldmodel.models import variational
+from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
+from worldmodel.models.dvbf.model import into_ball, mix
 from worldmodel.models.networks import MLP, flatten_frames, split_in_two
-from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
+from worldmodel.models.protocol import Bound, Problem, swap_time
+from worldmodel.models.variational import Inference, observed_steps, standard_noise
 
-PAPER_OPTIONS = dataclasses.replace(PLAIN_BOUND, inference="noise", latent_size=3, visible_size=3, annealing_steps=4000)
-"""The paper's sizes and bound; its annealing, shortened to half of the usual 8,000 steps."""
 INITIAL_MATRIX_STD = 0.01
 
 
@@ -58,12 +57,14 @@ class BaseMatrices(nnx.Module):
         return jnp.sum(jnp.log(prior_std) - jnp.log(std))
 
 
-class PaperDVBF(DVBF):
-    """DVBF-LL. It filters and imagines as the DVBF does, but its posteriors are over w; q(w_0) sees all frames that the
-    filter is given, so that its first latents know later frames."""
+class PaperDVBF(nnx.Module):
+    """DVBF-LL, a WorldModel whose state is the latent z `[..., Z]`. Its posteriors are over w; q(w_0) sees all frames
+    that the filter is given, so that its first latents know later frames."""
 
-    def __init__(self, scale: FrameScale, options: DVBFOptions, bayesian: bool, rngs: nnx.Rngs):
-        self.scale, self.options = scale, options
+    context = 1
+
+    def __init__(self, scale: FrameScale, options: PaperDVBFOptions, rngs: nnx.Rngs):
+        self.scale, self.options, self.latent_size = scale, options, options.latent_size
         pixels, actions, hidden, latent = scale.pixels, scale.action_size, options.hidden_size, options.latent_size
         relu = jax.nn.relu
         self.forwards = MLP((pixels + hidden, hidden), rngs)
@@ -71,100 +72,154 @@ class PaperDVBF(DVBF):
         self.initial_network = MLP((2 * hidden, hidden, 2 * latent), rngs, relu)
         self.first_latent = MLP((latent, hidden, latent), rngs, relu)
         self.mixture_network = MLP((latent + actions, options.base_matrices), rngs)
-        self.matrices = BaseMatrices(latent, actions, options.base_matrices, bayesian, rngs)
+        self.base = BaseMatrices(latent, actions, options.base_matrices, options.bayesian, rngs)
         self.recognition = MLP((pixels + latent + actions, hidden, 2 * latent), rngs, relu)
         self.decoder = MLP((latent, hidden, pixels), rngs, relu)
         self.raw_observation_std = nnx.Param(jnp.log(jnp.expm1(jnp.asarray(scale.pixel_std))))
 
     @property
-    def observation_std(self) -> jax.Array:  # type: ignore[override]
+    def observation_std(self) -> jax.Array:
         """sigma of a pixel, learned."""
         return positive(self.raw_observation_std[...])
+
+    # One step; actions are scaled
 
     def encode(self, frames: jax.Array) -> jax.Array:
         """`[..., H, W(, C)]` to scaled pixels `[..., P]`."""
         return (flatten_frames(frames, self.scale.frame_shape) - self.scale.pixel_mean) / self.scale.pixel_std
 
-    def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
+    def initial(self, pixels: jax.Array) -> distrax.Independent:
         """q(w_0) from all pixels `[B, T, P]`, read forwards and backwards by a recurrent network."""
-        start = jnp.zeros((len(features), self.options.hidden_size))
+        start = jnp.zeros((len(pixels), self.options.hidden_size))
 
         def last(cell: MLP, frames: jax.Array) -> jax.Array:
             def step(state: jax.Array, frame: jax.Array) -> tuple[jax.Array, None]:
                 return jnp.tanh(cell(jnp.concatenate([frame, state], axis=-1))), None
 
-            return jax.lax.scan(step, start, swap(frames))[0]
+            return jax.lax.scan(step, start, swap_time(frames))[0]
 
-        summary = jnp.concatenate([last(self.forwards, features), last(self.backwards, features[:, ::-1])], axis=-1)
+        summary = jnp.concatenate([last(self.forwards, pixels), last(self.backwards, pixels[:, ::-1])], axis=-1)
         mean, raw_std = split_in_two(self.initial_network(summary))
         return diagonal_normal(mean, positive(raw_std))
 
-    def next_latent(self, latent: jax.Array, action: jax.Array, noise: jax.Array) -> jax.Array:
-        """z' of z `[B, Z]`, u `[B, A]` and w `[B, Z]` (Karl et al. 2017, section 4.1)."""
-        mixture = jax.nn.softmax(self.mixture_network(jnp.concatenate([latent, action], axis=-1)), axis=-1)
+    def posterior(self, latent: jax.Array, action: jax.Array, pixels: jax.Array) -> distrax.Independent:
+        """q(w | z, u, x') of `[B, Z]`, `[B, A]` and `[B, P]`."""
+        mean, raw_std = split_in_two(self.recognition(jnp.concatenate([pixels, latent, action], axis=-1)))
+        return diagonal_normal(mean, positive(raw_std))
+
+    def next_latent(
+        self, latent: jax.Array, action: jax.Array, noise: jax.Array, matrices: jax.Array | None = None
+    ) -> jax.Array:
+        """z' of z `[B, Z]`, u `[B, A]` and w `[B, Z]` (Karl et al. 2017, section 4.1), by the mean base matrices or by
+        a draw of them."""
+        weights = self._weights(latent, action)
         stacked = jnp.concatenate([latent, action, noise], axis=-1)
-        return into_ball(mix(mixture, self.matrices.mean[...], stacked))
+        return into_ball(mix(weights, self.base.mean[...] if matrices is None else matrices, stacked))
+
+    def _weights(self, latent: jax.Array, action: jax.Array) -> jax.Array:
+        """alpha `[..., M]`."""
+        return jax.nn.softmax(self.mixture_network(jnp.concatenate([latent, action], axis=-1)), axis=-1)
+
+    def emission(self, state: jax.Array) -> distrax.Independent:
+        """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
+        frames = self.decoder(state) * self.scale.pixel_std + self.scale.pixel_mean
+        frames = frames.reshape(*state.shape[:-1], *self.scale.frame_shape)
+        return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
+
+    emit = emission
+
+    def vector(self, state: jax.Array) -> jax.Array:
+        """The latent itself."""
+        return state
+
+    def filter_step(
+        self, state: jax.Array, action: jax.Array, frame: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """As WorldModel.filter_step."""
+        action = action / self.scale.action_scale
+        return self.next_latent(state, action, draw(self.posterior(state, action, self.encode(frame)), key))
+
+    def imagine_step(self, state: jax.Array, action: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """As WorldModel.imagine_step."""
+        return self.next_latent(state, action / self.scale.action_scale, standard_noise(key, state.shape))
+
+    # Whole sequences
 
     def filter(
+        self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """As WorldModel.filter."""
+        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
+        return self.infer(frames, actions, observed_steps(actions, valid), noise, valid).latents
+
+    def infer(
         self,
         frames: jax.Array,
         actions: jax.Array,
         observed: jax.Array,
         noise: jax.Array,
-        noise_scale: jax.Array | float | None = None,
-    ) -> Filtered:
-        """As DVBF.filter; the distributions are over w, and the prior's scale is always 1."""
+        valid: jax.Array | None = None,
+        matrices: jax.Array | None = None,
+    ) -> Inference:
+        """As Inferring.infer (variational.py); the distributions are over w, and the prior's scale is always 1."""
         actions = actions / self.scale.action_scale
         pixels = self.encode(frames)
-        initial = self.initial(pixels, actions)
+        if valid is not None:
+            pixels = jnp.where(valid[..., None], pixels, 0)
+        initial = self.initial(pixels)
         first_noise = from_noise(initial, noise[:, 0])
         first = self.first_latent(first_noise)
 
         def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple]:
             action, pixels, observed, noise = inputs
-            told = jnp.concatenate([pixels, latent, action], axis=-1)
-            mean, raw_std = split_in_two(self.recognition(told))
-            posterior = diagonal_normal(mean, positive(raw_std))
+            posterior = self.posterior(latent, action, pixels)
             drawn = jnp.where(observed[:, None], from_noise(posterior, noise), noise)
-            latent = self.next_latent(latent, action, drawn)
+            latent = self.next_latent(latent, action, drawn, matrices)
             return latent, (latent, drawn, posterior)
 
-        over_time = jax.tree.map(swap, (actions, pixels[:, 1:], observed, noise[:, 1:]))
+        over_time = jax.tree.map(swap_time, (actions, pixels[:, 1:], observed, noise[:, 1:]))
         _, outputs = jax.lax.scan(step, first, over_time)
-        latents, drawn, posterior = jax.tree.map(swap, outputs)
+        latents, drawn, posterior = jax.tree.map(swap_time, outputs)
         prior = diagonal_normal(jnp.zeros_like(drawn), jnp.ones_like(drawn))
         latents = jnp.concatenate([first[:, None], latents], axis=1)
         draws = jnp.concatenate([first_noise[:, None], drawn], axis=1)
-        return Filtered(pixels, latents, draws, initial, posterior, prior)
+        return Inference(pixels, latents, draws, initial, posterior, prior)
 
-    def imagine(self, latent: jax.Array, actions: jax.Array, noise: jax.Array) -> jax.Array:
-        """As DVBF.imagine."""
+    def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The annealed bound with one draw of the base matrices, and their KL spread over the data's frames. The
+        reported ELBO leaves that KL out."""
+        frames, actions = batch.frames, batch.actions
+        matrices_key, loss_key = jax.random.split(key)
+        _, noise_key = jax.random.split(loss_key)
+        observed = observed_steps(actions, batch.valid)
+        noise = standard_noise(noise_key, (*frames.shape[:2], self.latent_size))
+        inferred = self.infer(frames, actions, observed, noise, batch.valid, self.base.sample(matrices_key))
+        terms = variational.bound_terms(self, frames, inferred, observed, batch.valid)
+        c = variational.temperature(progress, self.options.annealing_share)
+        matrices_kl = self.base.kl() / self.scale.frames
+        loss = jnp.mean(-c * terms.reconstruction + variational.annealed(terms, c)) + matrices_kl
+        metrics = variational.watched(self, frames, inferred, terms, observed)
+        return loss, {"loss": loss, "kl_matrices": matrices_kl} | metrics
 
-        def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
-            latent = self.next_latent(latent, *inputs)
-            return latent, latent
+    # What it can do beside
 
-        over_time = jax.tree.map(swap, (actions / self.scale.action_scale, noise))
-        return swap(jax.lax.scan(step, latent, over_time)[1])
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+        """As Bounded.bound, with the mean base matrices and without their KL."""
+        return variational.sampled_bound(self, frames, actions, key)
 
+    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+        """variational.diagnosis; the initial state is w_0."""
+        return variational.diagnosis(self, frames, actions)
 
-def paper_loss(
-    model: PaperDVBF,
-    frames: jax.Array,
-    actions: jax.Array,
-    key: jax.Array,
-    step: jax.Array,
-    *,
-    steps: int,
-    sequences: int,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """dvbf_loss with one draw of the base matrices, plus their KL, spread over the data: nats per frame.
+    def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
+        """variational.explain; sigma is learned here, and cannot be lowered."""
+        return variational.explain(figures, problems, dict.fromkeys(("KL collapse", "zero variance"), ""))
 
-    `sequences` is the size of the whole data set. The reported ELBO leaves the matrices' KL out.
-    """
-    matrices_key, loss_key = jax.random.split(key)
-    drawn = nnx.clone(model)
-    drawn.matrices.mean[...] = model.matrices.sample(matrices_key)
-    loss, metrics = dvbf_loss(drawn, frames, actions, loss_key, step, steps=steps)
-    matrices_kl = model.matrices.kl() / (sequences * frames.shape[1])
-    return loss + matrices_kl, metrics | {"loss": loss + matrices_kl, "kl_matrices": matrices_kl}
+    def mixture(self, state: jax.Array, action: jax.Array) -> jax.Array:
+        """As LocallyLinear.mixture."""
+        return self._weights(state, action / self.scale.action_scale)
+
+    def matrices(self, state: jax.Array, action: jax.Array) -> jax.Array:
+        """As LocallyLinear.matrices."""
+        base = self.base.mean[...][:, : self.latent_size]  # multiplies from the right
+        return jnp.einsum("...m,mxy->...yx", self.mixture(state, action), base)

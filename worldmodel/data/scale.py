@@ -28,6 +28,8 @@ class FrameScale:
     """variance of a pixel over the frames, summed over the pixels"""
     action_scale: float
     """root mean square of the actions; 1 where all are 0"""
+    frames: int = 1
+    """in the data, over which is spread what a model infers once for all of them"""
 
     @staticmethod
     def of(data: Sequences, source: str) -> "FrameScale":
@@ -45,7 +47,7 @@ class FrameScale:
         squared_actions = sum(np.sum(part.astype(np.float64) ** 2) for part in in_blocks(data.actions))
         action_scale = float(np.sqrt(squared_actions / data.actions.size)) or 1.0
         return FrameScale(
-            data.frame_shape, data.action_size, float(np.mean(mean)), pixel_std, frame_variance, action_scale
+            data.frame_shape, data.action_size, float(np.mean(mean)), pixel_std, frame_variance, action_scale, count
         )
 
     @property

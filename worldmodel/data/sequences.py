@@ -44,6 +44,7 @@ class Sequences:
     and with two states is read as a pendulum's."""
     dt: float | None = None
     """seconds between two frames"""
+    valid: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.frames)

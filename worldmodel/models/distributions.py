@@ -42,6 +42,13 @@ def from_noise(distribution: distrax.Independent, noise: jax.Array) -> jax.Array
     return distribution.mean() + distribution.stddev() * noise
 
 
+def draw(distribution: distrax.Independent, key: jax.Array | None) -> jax.Array:
+    """A reparameterised sample, or the mean without a key. The key is consumed."""
+    if key is None:
+        return distribution.mean()
+    return from_noise(distribution, jax.random.normal(key, distribution.mean().shape))
+
+
 def fuse(
     mean: jax.Array, std: jax.Array, measured_mean: jax.Array, measured_precision: jax.Array
 ) -> distrax.Independent:

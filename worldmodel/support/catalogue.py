@@ -1,4 +1,5 @@
-"""What is registered by packaging entry points: models and worlds, the project's own and those of any installed package.
+"""What is registered by packaging entry points: models and worlds, the project's own and those of any installed
+package.
 
 An entry point names a dataclass of options; `build` on it makes the thing. The project's own entries are in
 pyproject.toml, a guest's in the pyproject.toml of its package:
@@ -11,6 +12,7 @@ import ast
 import dataclasses
 import importlib
 import importlib.util
+import re
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ class Catalogue:
         for node in ast.parse(Path(found.origin).read_text()).body:
             if isinstance(node, ast.ClassDef) and node.name == attribute:
                 docstring = " ".join((ast.get_docstring(node) or "").split())
-                return docstring.partition(". ")[0].rstrip(".")
+                return re.split(r"(?<!et al)\. ", docstring)[0].rstrip(".")
         return ""
 
     def table(self) -> str:

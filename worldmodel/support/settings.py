@@ -16,10 +16,15 @@ SEED_FOLDER = "seed_"
 
 
 def from_json(kind: type[T], value: dict[str, Any]) -> T:
-    """A dataclass from a JSON object; fields may be dataclasses, paths and tuples of numbers, and fields that
-    are not there keep their defaults. Raises TypeError for a name that `kind` does not have or a wrong type."""
+    """A dataclass from a JSON object; fields may be dataclasses, paths, lists and dictionaries of these, and tuples.
+
+    Fields that are not there keep their defaults. A name in the class's RETIRED is passed over if it has the value that
+    stands there. Raises TypeError for another name that `kind` does not have, and for a wrong type.
+    """
     types = typing.get_type_hints(kind)
-    return kind(**{name: _convert(types.get(name), item) for name, item in value.items()})
+    retired = getattr(kind, "RETIRED", {})
+    kept = {name: item for name, item in value.items() if name not in retired or retired[name] != item}
+    return kind(**{name: _convert(types.get(name), item) for name, item in kept.items()})
 
 
 def _convert(expected: Any, item: Any) -> Any:
@@ -27,10 +32,19 @@ def _convert(expected: Any, item: Any) -> Any:
         return from_json(expected, item)
     if expected is Path:
         return Path(item)
-    if typing.get_origin(expected) is tuple:
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is tuple:
         return tuple(item)
-    if typing.get_origin(expected) is types.UnionType:
-        return None if item is None else _convert(typing.get_args(expected)[0], item)
+    if origin is list:
+        if not isinstance(item, list):
+            raise TypeError(f"{item!r} is no list")
+        return [_convert(arguments[0], each) for each in item]
+    if origin is dict:
+        return {key: _convert(arguments[1], each) for key, each in item.items()}
+    if origin is types.UnionType:
+        return None if item is None else _convert(arguments[0], item)
+    if expected is float and item is None:
+        return math.nan  # as JSON has what is no number
     if expected is float and type(item) is int:
         return float(item)
     if expected in (bool, int, float, str) and type(item) is not expected:
@@ -49,6 +63,11 @@ def read_options(folder: Path, kind: type[T], part: str | None = None) -> T:
         return from_json(kind, options if part is None else options[part])
     except (KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: its options are not those of this script") from None
+
+
+def flag(name: str) -> str:
+    """An option's name as it is on the command line."""
+    return "--" + name.replace("_", "-")
 
 
 def require_at_least(name: str, value: float, least: float) -> None:

@@ -1,8 +1,8 @@
 """The interface of a world whose truth is known: what its states are, how they move, what a frame shows of them.
 
-A world is one file and one entry point in the group "worldmodel.worlds", which names a dataclass of arguments; `build` on it
-gives the World. A data set records the entry's name and the arguments (data/sequences.py), from which the truth behind
-it is rebuilt. Everything that judges, draws or plays asks for a World and knows no pendulum.
+A world is one file and one entry point in the group "worldmodel.worlds", which names a dataclass of arguments; `build`
+on it gives the World. A data set records the entry's name and the arguments (data/sequences.py), from which the truth
+behind it is rebuilt. Everything that judges, draws or plays asks for a World and knows no pendulum.
 """
 
 import dataclasses

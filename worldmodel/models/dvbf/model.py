@@ -1,6 +1,6 @@
 """The Deep Variational Bayes Filter, locally linear (Karl, Soelch, Bayer, van der Smagt, ICLR 2017).
 
-The generative model, with T frames x_t, T-1 actions u_t and latents z_t (timeline: sequences.py):
+The generative model, with T frames x_t, T-1 actions u_t and latents z_t (timeline: models/protocol.py):
 
     z_0     ~ N(0, I)                                                             initial
     z_{t+1} = z_t + A_t z_t + B_t u_t + C_t w_t,   w_t ~ N(0, I)                  transition
@@ -28,11 +28,9 @@ Departures from the paper:
 - The base matrices are point estimates, their weights come from a network of z and u, and the decoder has two hidden
   layers: one of the paper's size leaves a third of the frames' variance, even when it is told the true angle.
 - In `FusionPosterior` the hidden latents are corrected by a learned gain times what the measurement moved.
-- The transition's noise is scaled down as training goes on (objectives.noise_scale).
-- Training adds to the bound: objectives.py has the help of the beginning (open-loop tails, a dear KL) and the penalty.
+- The transition's noise is scaled down as training goes on (objective.noise_scale).
+- Training adds to the bound: objective.py has the help of the beginning (open-loop tails, a dear KL) and the penalty.
 """
-
-from typing import NamedTuple
 
 import distrax
 import jax
@@ -40,9 +38,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
-from worldmodel.models.distributions import diagonal_normal, from_noise, fuse, image_normal, positive
+from worldmodel.data.windows import Batch
+from worldmodel.models.distributions import diagonal_normal, draw, from_noise, fuse, image_normal, positive
+from worldmodel.models.dvbf import objective
+from worldmodel.models.dvbf.advice import explain
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import MLP, flatten_frames, split_in_two
-from worldmodel.training.options import DVBFOptions
+from worldmodel.models.protocol import Bound, Problem, swap_time
+from worldmodel.models.variational import Inference, diagnosis, observed_steps, sampled_bound, standard_noise
 
 INITIAL_RAW_STD = -2.0
 """softplus(-2) = 0.13: the transition's standard deviations before training."""
@@ -50,23 +53,6 @@ BALL_RADIUS = 3.0
 """in root mean squares of the latent's prior; see `into_ball`"""
 UNIT_RAW_STD = 0.5413
 """softplus(0.5413) = 1: the inferred process noise starts at its prior's standard deviation."""
-
-
-class Filtered(NamedTuple):
-    """What a filter gives for B sequences of T frames."""
-
-    features: jax.Array
-    """`[B, T, F]` what the posteriors were told of each frame"""
-    latents: jax.Array
-    """`[B, T, Z]` samples"""
-    draws: jax.Array
-    """`[B, T, Z]` what the distributions below are over: the latents, unless a model infers w itself"""
-    initial: distrax.Distribution
-    """q(z_0), batch shape `[B]`"""
-    posterior: distrax.Distribution
-    """q(z_{t+1} | z_t, u_t, x_{t+1}), batch shape `[B, T-1]`"""
-    prior: distrax.Distribution
-    """p(z_{t+1} | z_t, u_t), batch shape `[B, T-1]`"""
 
 
 class LocallyLinearTransition(nnx.Module):
@@ -138,11 +124,11 @@ class ProcessNoisePosterior(nnx.Module):
 
 
 class DVBF(nnx.Module):
-    """A Deep Variational Bayes Filter. Frames in and out are float `[..., H, W(, C)]` in [0, 1]; actions keep
-    the unit of the data."""
+    """A Deep Variational Bayes Filter, a WorldModel. Its state is the latent z, `[..., Z]`."""
 
     def __init__(self, scale: FrameScale, options: DVBFOptions, rngs: nnx.Rngs):
         self.scale, self.options = scale, options
+        self.latent_size, self.context = options.latent_size, options.initial_frames
         pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
         latent, prefix = options.latent_size, options.initial_frames
         posterior = FusionPosterior if options.inference == "fusion" else ProcessNoisePosterior
@@ -154,14 +140,18 @@ class DVBF(nnx.Module):
         self.posterior = posterior(scale.action_size, options, rngs)
         self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
 
+    @property
+    def observation_std(self) -> float:
+        """sigma of a pixel, in units of full brightness."""
+        given = self.options.observation_std
+        return self.scale.default_observation_std if given is None else given
+
+    # One step
+
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
         pixels = flatten_frames(frames, self.scale.frame_shape)
         return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
-
-    def recognise(self, frames: jax.Array, actions: jax.Array) -> jax.Array:
-        """What the posteriors are told of each frame, `[B, T, F]`: here the frame by itself."""
-        return self.encode(frames)
 
     def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
         """q(z_0) from the features `[B, T, F]` of the first `initial_frames` and the scaled actions between."""
@@ -170,69 +160,108 @@ class DVBF(nnx.Module):
         mean, raw_std = split_in_two(self.initial_network(jnp.concatenate(flat, axis=-1)))
         return diagonal_normal(mean, positive(raw_std))
 
-    def emission(self, latents: jax.Array) -> distrax.Independent:
+    def prior(
+        self, latent: jax.Array, action: jax.Array, noise_scale: jax.Array | float
+    ) -> tuple[distrax.Independent, jax.Array]:
+        """p(z' | z, u) of latents `[B, Z]` and scaled actions `[B, A]`, and the mixture `[B, M]` that it came of."""
+        mixture = self.transition.mixture(latent, action)
+        return self.transition.distribution(latent, action, mixture, noise_scale), mixture
+
+    def emission(self, state: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
-        visible = latents[..., : self.options.visible_size]
+        visible = state[..., : self.options.visible_size]
         frames = self.decoder(visible) * self.scale.pixel_std + self.scale.pixel_mean
-        frames = frames.reshape(*latents.shape[:-1], *self.scale.frame_shape)
+        frames = frames.reshape(*state.shape[:-1], *self.scale.frame_shape)
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
 
-    @property
-    def observation_std(self) -> float:
-        """sigma of a pixel, in units of full brightness."""
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
+    emit = emission
+
+    def vector(self, state: jax.Array) -> jax.Array:
+        """The latent itself."""
+        return state
+
+    def filter_step(
+        self, state: jax.Array, action: jax.Array, frame: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """As WorldModel.filter_step."""
+        action = action / self.scale.action_scale
+        prior, mixture = self.prior(state, action, self.options.final_noise_scale)
+        return draw(self.posterior(prior, mixture, action, self.encode(frame)), key)
+
+    def imagine_step(self, state: jax.Array, action: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """As WorldModel.imagine_step."""
+        prior, _ = self.prior(state, action / self.scale.action_scale, self.options.final_noise_scale)
+        return draw(prior, key)
+
+    # Whole sequences
 
     def filter(
+        self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
+    ) -> jax.Array:
+        """As WorldModel.filter."""
+        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
+        return self.infer(frames, actions, observed_steps(actions, valid), noise, valid=valid).latents
+
+    def infer(
         self,
         frames: jax.Array,
         actions: jax.Array,
         observed: jax.Array,
         noise: jax.Array,
         noise_scale: jax.Array | float | None = None,
-    ) -> Filtered:
-        """Filter B sequences; where `observed` is False a step is imagined instead.
-
-        Args:
-            frames: `[B, T, H, W(, C)]` in [0, 1], T >= initial_frames.
-            actions: `[B, T-1, A]`.
-            observed: bool `[B, T-1]`; whether the step from t to t+1 uses frame t+1.
-            noise: `[B, T, Z]` standard normal; zeros follow the means.
-        """
+        valid: jax.Array | None = None,
+    ) -> Inference:
+        """As Inferring.infer (variational.py), T >= initial_frames. The initial posterior is told nothing of a frame
+        that is not `valid` `[B, T]`."""
         if noise_scale is None:
             noise_scale = self.options.final_noise_scale
         actions = actions / self.scale.action_scale
-        features = self.recognise(frames, actions)
+        features = self.encode(frames)
+        if valid is not None:
+            features = jnp.where(valid[..., None], features, 0)
         initial = self.initial(features, actions)
         first = from_noise(initial, noise[:, 0])
 
         def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple]:
             action, features, observed, noise = inputs
-            mixture = self.transition.mixture(latent, action)
-            prior = self.transition.distribution(latent, action, mixture, noise_scale)
+            prior, mixture = self.prior(latent, action, noise_scale)
             posterior = self.posterior(prior, mixture, action, features)
             latent = jnp.where(observed[:, None], from_noise(posterior, noise), from_noise(prior, noise))
             return latent, (latent, posterior, prior)
 
-        over_time = jax.tree.map(swap, (actions, features[:, 1:], observed, noise[:, 1:]))
+        over_time = jax.tree.map(swap_time, (actions, features[:, 1:], observed, noise[:, 1:]))
         _, outputs = jax.lax.scan(step, first, over_time)
-        latents, posterior, prior = jax.tree.map(swap, outputs)
+        latents, posterior, prior = jax.tree.map(swap_time, outputs)
         latents = jnp.concatenate([first[:, None], latents], axis=1)
-        return Filtered(features, latents, latents, initial, posterior, prior)
+        return Inference(features, latents, latents, initial, posterior, prior)
 
-    def imagine(self, latent: jax.Array, actions: jax.Array, noise: jax.Array) -> jax.Array:
-        """Roll the prior out: `[B, Z]`, `[B, S, A]`, `[B, S, Z]` standard normal (zeros follow the means) to
-        the S latents `[B, S, Z]` that come after `latent`."""
+    def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """objective.py."""
+        return objective.dvbf_loss(self, batch, key, progress)
 
-        def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, jax.Array]:
-            action, noise = inputs
-            mixture = self.transition.mixture(latent, action)
-            prior = self.transition.distribution(latent, action, mixture, self.options.final_noise_scale)
-            latent = from_noise(prior, noise)
-            return latent, latent
+    # What it can do beside
 
-        over_time = jax.tree.map(swap, (actions / self.scale.action_scale, noise))
-        return swap(jax.lax.scan(step, latent, over_time)[1])
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+        """As Bounded.bound."""
+        return sampled_bound(self, frames, actions, key)
+
+    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+        """variational.diagnosis."""
+        return diagnosis(self, frames, actions)
+
+    def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
+        """advice.py."""
+        return explain(figures, problems, BALL_RADIUS)
+
+    def mixture(self, state: jax.Array, action: jax.Array) -> jax.Array:
+        """As LocallyLinear.mixture."""
+        return self.transition.mixture(state, action / self.scale.action_scale)
+
+    def matrices(self, state: jax.Array, action: jax.Array) -> jax.Array:
+        """As LocallyLinear.matrices: I + A_t."""
+        # the transition multiplies its matrices from the right: z' = z + z A
+        mixed = jnp.einsum("...m,mxy->...yx", self.mixture(state, action), self.transition.state_matrices[...])
+        return jnp.eye(self.latent_size) + mixed
 
 
 def mix(mixture: jax.Array, matrices: jax.Array, x: jax.Array) -> jax.Array:
@@ -248,8 +277,3 @@ def into_ball(latent: jax.Array) -> jax.Array:
     radius = BALL_RADIUS * latent.shape[-1] ** 0.5
     norm = jnp.sqrt(jnp.sum(latent**2, axis=-1, keepdims=True) + 1e-12)
     return latent * jnp.minimum(1, radius / norm)
-
-
-def swap(x: jax.Array) -> jax.Array:
-    """`[B, T, ...]` to `[T, B, ...]` and back."""
-    return jnp.swapaxes(x, 0, 1)

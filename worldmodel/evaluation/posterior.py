@@ -1,0 +1,136 @@
+"""How a model of single frames uses its latent: the balance of reconstruction and KL, in figures and words."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import distrax
+import jax.numpy as jnp
+import numpy as np
+
+UNUSED_KL = 0.05
+"""nats; a dimension that says less than this about a frame is unused"""
+NOT_LEARNT = 0.5
+"""a reconstruction error of this share of the frames' variance shows that they are not learnt"""
+NEAR_ZERO_STD = 0.05
+"""a dimension whose posterior is narrower than this (the prior has 1) is not sampled but copied"""
+
+
+@dataclasses.dataclass(frozen=True)
+class PosteriorReport:
+    """How each latent dimension is used, averaged over frames."""
+
+    kl: np.ndarray
+    """`[Z]` nats per frame"""
+    std: np.ndarray
+    """`[Z]` posterior standard deviation (the prior's is 1); geometric mean"""
+    reconstruction_share: float
+    """squared error of the reconstructed frames, over their variance; 0 is perfect"""
+
+    @property
+    def unused(self) -> list[int]:
+        """Dimensions that collapsed to the prior."""
+        return [int(i) for i in np.flatnonzero(self.kl < UNUSED_KL)]
+
+    @property
+    def near_zero(self) -> list[int]:
+        """Dimensions whose posterior has almost no variance."""
+        return [int(i) for i in np.flatnonzero(self.std < NEAR_ZERO_STD)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kl_nats": self.kl.tolist(),
+            "std": self.std.tolist(),
+            "reconstruction_share": self.reconstruction_share,
+            "unused": self.unused,
+            "near_zero_variance": self.near_zero,
+            "in_words": self.in_words(),
+        }
+
+    def table(self) -> str:
+        """One line for each dimension."""
+        lines = [f"{'dimension':>9}  {'KL / nats':>9}  {'posterior std':>13}"]
+        for dimension, (kl, std) in enumerate(zip(self.kl, self.std, strict=True)):
+            lines.append(f"{dimension:>9}  {kl:>9.3f}  {std:>13.4f}")
+        return "\n".join(lines)
+
+    def in_words(self) -> list[str]:
+        """The verdict, in plain sentences."""
+        size = len(self.kl)
+        words = []
+        if len(self.unused) == size:
+            words.append(
+                "Posterior collapse: no dimension is used, every frame is decoded to the same picture. The"
+                " observation noise is too large: lower --observation-std."
+            )
+        elif self.unused:
+            words.append(
+                f"{len(self.unused)} of {size} dimensions collapsed (unused: {self.unused}). That is harmless when"
+                " the pictures are good: the frames need no more. If they are not, lower --observation-std."
+            )
+        if self.near_zero:
+            words.append(
+                f"An autoencoder in disguise: the posterior of dimensions {self.near_zero} has gone to near zero"
+                f" variance (std below {NEAR_ZERO_STD}). The KL no longer shapes the latent space and samples from"
+                " the prior will not look like data. The observation noise is too small: raise --observation-std."
+            )
+        if self.reconstruction_share > NOT_LEARNT and len(self.unused) < size:
+            words.append(
+                "Frames not learnt: look at the learning rate (--find-lr), then at --overfit-one-batch, then train"
+                " longer (--steps)."
+            )
+        if not words:
+            words.append(f"Healthy: all {size} dimensions are used and none has lost its variance.")
+        words.append(f"The reconstruction's error is {self.reconstruction_share:.1%} of the frames' variance.")
+        return words
+
+
+def report_posterior(posterior: distrax.Independent, frames: np.ndarray, reconstructed: np.ndarray) -> PosteriorReport:
+    """How each dimension of a batched posterior is used, averaged over all frames, and the error of `reconstructed`
+    `[M, ...]` over the variance of `frames` `[M, ...]`."""
+    mean, std = posterior.mean(), posterior.stddev()
+    per_dimension = distrax.Normal(mean, std).kl_divergence(distrax.Normal(jnp.zeros_like(mean), jnp.ones_like(std)))
+    over = tuple(range(mean.ndim - 1))
+    return PosteriorReport(
+        kl=np.asarray(jnp.mean(per_dimension, over)),
+        std=np.asarray(jnp.exp(jnp.mean(jnp.log(std), over))),
+        reconstruction_share=float(np.mean((reconstructed - frames) ** 2) / np.mean(np.var(frames, axis=0))),
+    )
+
+
+def latent_walk(means: np.ndarray, stops: int = 64, frames_between: int = 2) -> np.ndarray:
+    """A closed walk `[stops * frames_between, Z]` through encoded frames, in straight lines between neighbours.
+
+    It stays close to where data is, so that the decoder is shown what it knows. `means` `[M, Z]` are posterior
+    means, M >= 2.
+    """
+    corners = short_tour(spread_out(means, min(stops, len(means))))
+    corners = np.concatenate([corners, corners[:1]])
+    along = np.linspace(0, 1, frames_between, endpoint=False)[:, None]
+    return np.concatenate([a + along * (b - a) for a, b in itertools.pairwise(corners)])
+
+
+def spread_out(points: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the points, each the farthest from those before it."""
+    chosen = [0]
+    distance = np.full(len(points), np.inf)
+    for _ in range(count - 1):
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
+        chosen.append(int(np.argmax(distance)))
+    return points[chosen]
+
+
+def short_tour(points: np.ndarray) -> np.ndarray:
+    """The points in the order of a short round trip: 2-opt, turning stretches around while that saves way."""
+    tour, shorter = points.copy(), True
+    while shorter:
+        shorter = False
+        for i in range(1, len(tour) - 1):
+            for j in range(i + 1, len(tour)):
+                a, b, c, d = tour[i - 1], tour[i], tour[j], tour[(j + 1) % len(tour)]
+                saved = np.linalg.norm(a - b) + np.linalg.norm(c - d)
+                saved -= np.linalg.norm(a - c) + np.linalg.norm(b - d)
+                if saved > 1e-9:
+                    tour[i : j + 1] = tour[i : j + 1][::-1].copy()
+                    shorter = True
+    return tour

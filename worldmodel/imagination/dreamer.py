@@ -1,0 +1,185 @@
+"""A trained model, ready for use: compiled once, NumPy in and out.
+
+Uint8 frames become brightness in [0, 1] within the program. States stay on the device; parameters are passed as a flat
+list, which costs a call several times less than a tree of modules.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from worldmodel.data.sequences import Sequences, as_unit_frames, batches
+from worldmodel.models.protocol import Bounded, Policy, State, WorldModel, imagine
+
+BATCH = 64
+"""sequences at a time; the last batch is filled up, so that there is one compilation"""
+
+
+class Programs(NamedTuple):
+    """The compiled functions of all models of one structure; each takes the parameters first."""
+
+    filter: Callable
+    filter_step: Callable
+    imagine: Callable
+    imagine_policy: Callable
+    roll_out: Callable
+    decode: Callable
+    vector: Callable
+    bound: Callable
+    encode: Callable
+
+
+@functools.lru_cache(maxsize=64)
+def programs(graphdef: nnx.GraphDef, structure: Any) -> Programs:
+    """Those of the models with this structure of modules and of parameters."""
+
+    def compiled(function: Callable, **options: Any) -> Callable:
+        def run(leaves: list[jax.Array], *arguments: Any) -> Any:
+            return function(nnx.merge(graphdef, jax.tree.unflatten(structure, leaves)), *arguments)
+
+        return jax.jit(run, **options)
+
+    def filter_all(model: Any, frames: jax.Array, actions: jax.Array, valid: Any, key: Any) -> State:
+        return model.filter(unit(frames), actions, valid, key)
+
+    def filter_step(model: Any, state: State, action: jax.Array, frame: jax.Array, key: Any) -> State:
+        return model.filter_step(state, action, unit(frame), key)
+
+    def roll_out(model: Any, frames: jax.Array, actions: jax.Array, valid: Any, context: int) -> tuple:
+        seen_valid = None if valid is None else valid[:, :context]
+        seen = model.filter(unit(frames[:, :context]), actions[:, : context - 1], seen_valid)
+        dreamt = imagine(model, last(seen), actions[:, context - 1 :])
+        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), seen, dreamt)
+        return jnp.clip(model.emission(states).mean(), 0, 1), model.vector(states)
+
+    def bound(model: Any, frames: jax.Array, actions: jax.Array, key: jax.Array) -> jax.Array:
+        found = model.bound(unit(frames), actions, key)
+        return jnp.stack([jnp.sum(found.reconstruction, axis=1), jnp.sum(found.kl, axis=1), found.log_weight])
+
+    return Programs(
+        filter=compiled(filter_all),
+        filter_step=compiled(filter_step),
+        imagine=compiled(imagine),
+        imagine_policy=compiled(imagine, static_argnums=(2, 4)),
+        roll_out=compiled(roll_out, static_argnums=5),
+        decode=compiled(lambda model, state: jnp.clip(model.emission(state).mean(), 0, 1)),
+        vector=compiled(lambda model, state: model.vector(state)),
+        bound=compiled(bound),
+        encode=compiled(lambda model, frames, key: model.encode(unit(frames), key)),
+    )
+
+
+def unit(frames: jax.Array) -> jax.Array:
+    """Frames in [0, 1]; uint8 ones are scaled, others are so already."""
+    return as_unit_frames(frames) if frames.dtype == jnp.uint8 else frames
+
+
+def last(state: State) -> State:
+    """The state `[B, ...]` at the end of states along time, `[B, T, ...]`."""
+    return jax.tree.map(lambda leaf: leaf[:, -1], state)
+
+
+class Dreamer:
+    """A WorldModel with its programs. Frames are uint8 or float32 in [0, 1], `[B, (T,) H, W(, C)]`."""
+
+    def __init__(self, model: WorldModel):
+        self.model = model
+        graphdef, params = nnx.split(model)
+        self.leaves, structure = jax.tree.flatten(params)
+        self.programs = programs(graphdef, structure)
+
+    def filter(
+        self, frames: np.ndarray, actions: np.ndarray, valid: np.ndarray | None = None, key: jax.Array | None = None
+    ) -> State:
+        """The states `[B, T, ...]` of frames `[B, T, ...]`, T >= model.context, and actions `[B, T-1, A]`."""
+        return self.programs.filter(self.leaves, frames, actions, valid, key)
+
+    def filter_step(self, state: State, action: np.ndarray, frame: np.ndarray, key: jax.Array | None = None) -> State:
+        """The state after one action `[B, A]` and the frame `[B, ...]` that came of it."""
+        return self.programs.filter_step(self.leaves, state, action, frame, key)
+
+    def imagine(
+        self, state: State, actions: np.ndarray | Policy, key: jax.Array | None = None, steps: int | None = None
+    ) -> State:
+        """The states `[B, S, ...]` after `state` `[B, ...]` under actions `[B, S, A]`, or under a policy for `steps`.
+
+        A policy is traced: a new function is a new compilation.
+        """
+        if callable(actions):
+            return self.programs.imagine_policy(self.leaves, state, actions, key, steps)
+        return self.programs.imagine(self.leaves, state, actions, key)
+
+    def decode(self, state: State) -> np.ndarray:
+        """The mean frames of states, float32 `[..., H, W(, C)]` in [0, 1]."""
+        return np.asarray(self.programs.decode(self.leaves, state))
+
+    def vector(self, state: State) -> np.ndarray:
+        """float32 `[..., Z]`."""
+        return np.asarray(self.programs.vector(self.leaves, state))
+
+
+class Rollouts(NamedTuple):
+    """N sequences of T frames, of which the first `context` were observed; along the means."""
+
+    frames: np.ndarray
+    """float32 `[N, T, H, W(, C)]` in [0, 1]: reconstructions first, then imagination"""
+    latents: np.ndarray
+    """float32 `[N, T, Z]` the vectors of the states behind them"""
+
+
+def in_batches(data: Sequences) -> Iterator[tuple[Sequences, int, int]]:
+    """(sequences, how many of them count, number of the batch)."""
+    for index, (batch, count) in enumerate(batches(data, min(BATCH, len(data)))):
+        yield batch, count, index
+
+
+def roll_out(dreamer: Dreamer, data: Sequences, context: int) -> Rollouts:
+    """Filter `context` frames of every sequence, at least model.context and fewer than there are, then imagine to the
+    end with the data's own actions."""
+    parts = []
+    for batch, count, _ in in_batches(data):
+        part = dreamer.programs.roll_out(dreamer.leaves, batch.frames, batch.actions, batch.valid, context)
+        parts.append([np.asarray(array[:count]) for array in part])
+    return Rollouts(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def filtered_latents(dreamer: Dreamer, data: Sequences, key: jax.Array | None) -> np.ndarray:
+    """float32 `[N, T, Z]`: the vectors of a filter that sees every frame, sampled with a key, which is consumed, or
+    along the means."""
+    parts = []
+    for batch, count, index in in_batches(data):
+        batch_key = None if key is None else jax.random.fold_in(key, index)
+        state = dreamer.filter(batch.frames, batch.actions, batch.valid, batch_key)
+        parts.append(dreamer.vector(state)[:count])
+    return np.concatenate(parts)
+
+
+def reconstruct(dreamer: Dreamer, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Frames `[B, T, H, W(, C)]` as the filter, following its means, decodes them."""
+    return dreamer.decode(dreamer.filter(frames, actions))
+
+
+def bounds(dreamer: Dreamer, data: Sequences, key: jax.Array, samples: int) -> dict[str, float]:
+    """Bounds on ln p(x | u) and their parts, nats per sequence, of a Bounded model that observes every frame.
+
+    "iwae" is the importance-weighted bound with so many samples; the others are means over them. The key is
+    consumed.
+    """
+    assert isinstance(dreamer.model, Bounded)
+    parts = []
+    for batch, count, index in in_batches(data):
+        keys = jax.random.split(jax.random.fold_in(key, index), samples)
+        draws = [dreamer.programs.bound(dreamer.leaves, batch.frames, batch.actions, each) for each in keys]
+        parts.append(np.stack([np.asarray(draw) for draw in draws])[:, :, :count])
+    reconstruction, kl, weight = np.concatenate(parts, axis=2).astype(np.float64).swapaxes(0, 1)
+    return {
+        "elbo": float(np.mean(reconstruction - kl)),
+        "reconstruction": float(np.mean(reconstruction)),
+        "kl": float(np.mean(kl)),
+        "iwae": float(np.mean(np.logaddexp.reduce(weight, axis=0) - np.log(samples))),
+    }

@@ -1,0 +1,205 @@
+"""What the models share whose filter is a chain of diagonal Gaussians: the terms of the bound, its sampled weight, what
+a training watches, and a diagnosis.
+
+Every term stays `[B, T]` until the last line; index t is frame t. Sums run over pixels and latent dimensions,
+means over sequences and time.
+"""
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import chex
+import distrax
+import jax
+import jax.numpy as jnp
+
+from worldmodel.models.distributions import standard_normal_like
+from worldmodel.models.protocol import Bound, Problem
+
+COLLAPSED = 0.5
+"""nats; when the initial state holds less information on the frames, it has collapsed to one and the same for all"""
+SMALLEST_STD = 0.003
+"""of the initial posterior, whose prior has 1; healthy ones have 0.01 and more"""
+
+
+class Inference(NamedTuple):
+    """What a filter finds in B sequences of T frames, with the distributions that its latents were drawn from."""
+
+    features: jax.Array
+    """`[B, T, F]` what the posteriors were told of each frame"""
+    latents: jax.Array
+    """`[B, T, Z]` samples"""
+    draws: jax.Array
+    """`[B, T, Z]` what the distributions below are over: the latents, unless a model infers w itself"""
+    initial: distrax.Distribution
+    """q(z_0), batch shape `[B]`"""
+    posterior: distrax.Distribution
+    """q(z_{t+1} | z_t, u_t, x_{t+1}), batch shape `[B, T-1]`"""
+    prior: distrax.Distribution
+    """p(z_{t+1} | z_t, u_t), batch shape `[B, T-1]`"""
+
+
+class Inferring(Protocol):
+    """A model with such a filter."""
+
+    latent_size: int
+
+    def infer(self, frames: jax.Array, actions: jax.Array, observed: jax.Array, noise: jax.Array) -> Inference:
+        """Filter B sequences; where `observed` is False a step is imagined instead.
+
+        Args:
+            frames: `[B, T, H, W(, C)]` in [0, 1].
+            actions: `[B, T-1, A]`.
+            observed: bool `[B, T-1]`; whether the step from t to t+1 uses frame t+1.
+            noise: `[B, T, Z]` standard normal; zeros follow the means.
+        """
+        ...
+
+    def emit(self, latents: jax.Array) -> distrax.Distribution:
+        """p(x | z) for latents `[..., Z]`."""
+        ...
+
+
+class BoundTerms(NamedTuple):
+    """The parts of the bound, nats, each `[B, T]`."""
+
+    reconstruction: jax.Array
+    """ln p(x_t | z_t) at the sampled latent"""
+    kl: jax.Array
+    """t = 0: KL(q(z_0) || N(0, I)); later KL(q(z_t | .) || p(z_t | z_{t-1}, u_{t-1})), 0 where the step was not
+    observed: its posterior is the prior"""
+    entropy: jax.Array
+    """of q, in units of the prior's noise w; 0 where the step was not observed"""
+
+
+def observed_steps(actions: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """bool `[B, T-1]` for actions `[B, T-1, A]`: whether each step's frame was seen."""
+    return jnp.ones(actions.shape[:2], bool) if valid is None else valid[:, 1:]
+
+
+def standard_noise(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal numbers, or zeros without a key: the means are then followed. The key is consumed."""
+    return jnp.zeros(shape) if key is None else jax.random.normal(key, shape)
+
+
+def bound_terms(
+    model: Inferring, frames: jax.Array, inferred: Inference, observed: jax.Array, valid: jax.Array | None = None
+) -> BoundTerms:
+    """The terms of the bound for frames `[B, T, H, W(, C)]` filtered with the mask `observed` `[B, T-1]`.
+
+    With any mask the bound is a lower bound of ln p(x | u): an unobserved step only chooses a posterior that
+    equals the prior. A frame that was not seen (`valid` `[B, T]`) has no likelihood.
+    """
+    reconstruction = model.emit(inferred.latents).log_prob(frames)
+    if valid is not None:
+        reconstruction = jnp.where(valid, reconstruction, 0)
+    initial_kl = inferred.initial.kl_divergence(standard_normal_like(inferred.initial))
+    step_kl = inferred.posterior.kl_divergence(inferred.prior)
+    log_unit = jnp.sum(jnp.log(inferred.prior.stddev()), axis=-1)
+    step_entropy = inferred.posterior.entropy() - log_unit
+    terms = BoundTerms(
+        reconstruction=reconstruction,
+        kl=jnp.concatenate([initial_kl[:, None], jnp.where(observed, step_kl, 0)], axis=1),
+        entropy=jnp.concatenate([inferred.initial.entropy()[:, None], jnp.where(observed, step_entropy, 0)], axis=1),
+    )
+    chex.assert_equal_shape(terms)
+    return terms
+
+
+def importance_log_weight(model: Inferring, frames: jax.Array, inferred: Inference) -> jax.Array:
+    """ln p(x, z | u) - ln q(z | x, u) `[B]` in nats per sequence, at the draws of a filter that observed all frames.
+
+    Its mean over samples is the ELBO; the logarithm of the mean of its exponential over k samples is the IWAE bound
+    (Burda, Grosse, Salakhutdinov 2016, eq. 8).
+    """
+    first, later = inferred.draws[:, 0], inferred.draws[:, 1:]
+    weight = jnp.sum(model.emit(inferred.latents).log_prob(frames), axis=1)
+    weight += standard_normal_like(inferred.initial).log_prob(first) - inferred.initial.log_prob(first)
+    return weight + jnp.sum(inferred.prior.log_prob(later) - inferred.posterior.log_prob(later), axis=1)
+
+
+def sampled_bound(model: Inferring, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+    """As Bounded.bound."""
+    observed = observed_steps(actions, None)
+    inferred = model.infer(frames, actions, observed, standard_noise(key, (*frames.shape[:2], model.latent_size)))
+    terms = bound_terms(model, frames, inferred, observed)
+    return Bound(terms.reconstruction, terms.kl, importance_log_weight(model, frames, inferred))
+
+
+def temperature(progress: jax.Array, annealing_share: float) -> jax.Array:
+    """c = min(1, 0.01 + step / T_A) (Karl et al. 2017, eq. 10, with the min that their text describes), T_A as a share
+    of the training; 1 without annealing."""
+    if annealing_share == 0:
+        return jnp.ones(())
+    return jnp.minimum(1.0, 0.01 + progress / annealing_share)
+
+
+def annealed(terms: BoundTerms, c: jax.Array) -> jax.Array:
+    """`[B, T]`: what stands beside the reconstruction in E_q[c ln p(x|z) - ln q(w) + c ln p(w)] (Karl et al. 2017,
+    eq. 10), with its sign changed: c KL - (1 - c) entropy is the same in closed form."""
+    return c * terms.kl - (1 - c) * terms.entropy
+
+
+def watched(
+    model: Inferring, frames: jax.Array, inferred: Inference, terms: BoundTerms, observed: jax.Array
+) -> dict[str, jax.Array]:
+    """The metrics of a training: the plain, unweighted bound and its parts in nats per frame, the error of frames."""
+    error = (model.emit(inferred.latents).mean() - frames) ** 2
+    return {
+        "elbo": jnp.mean(terms.reconstruction - terms.kl),
+        "reconstruction": jnp.mean(terms.reconstruction),
+        "kl": jnp.mean(terms.kl),
+        "kl_initial": jnp.mean(terms.kl[:, 0]),
+        "kl_step": jnp.sum(terms.kl[:, 1:]) / jnp.maximum(jnp.sum(observed), 1),
+        "frame_mse": jnp.mean(error),
+        "latent_rms": jnp.sqrt(jnp.mean(inferred.latents**2)),
+    }
+
+
+def diagnosis(model: Inferring, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+    """Of the filter along its means: "kl_initial" and "kl_step" in nats; "information", nats of the initial state on
+    the frames (how far its means differ between sequences, in units of its width); "initial_std", of the initial
+    posterior in its narrowest dimension, whose prior has 1."""
+    observed, no_noise = observed_steps(actions, None), standard_noise(None, (*frames.shape[:2], model.latent_size))
+    inferred = model.infer(frames, actions, observed, no_noise)
+    initial = inferred.initial
+    signal = jnp.var(initial.mean(), axis=0) / jnp.mean(initial.variance(), axis=0)
+    return {
+        "kl_initial": jnp.mean(initial.kl_divergence(standard_normal_like(initial))),
+        "information": jnp.sum(jnp.log1p(signal)) / 2,
+        "kl_step": jnp.mean(inferred.posterior.kl_divergence(inferred.prior)),
+        "initial_std": jnp.min(jnp.exp(jnp.mean(jnp.log(initial.stddev()), axis=0))),
+    }
+
+
+def explain(figures: dict[str, float], problems: list[Problem], remedies: dict[str, str]) -> list[Problem]:
+    """The general check's problems in the light of `diagnosis`: what is a collapse of the KL, and what has no variance
+    left. `remedies` say what to change in a model's own options, by the name of a problem."""
+    found = []
+    collapsed = figures["information"] < COLLAPSED
+    for problem in problems:
+        if problem.name == "latents grow" and collapsed:
+            continue
+        if problem.name == "frames not learnt" and collapsed:
+            left = figures["reconstruction_share"]
+            problem = Problem(
+                "KL collapse",
+                f"the latent says nothing of the frames ({figures['information']:.2f} nats, {left:.0%} of their"
+                " variance left).",
+                "The noise allowed to a pixel is too large: lower --observation-std; if that is not it, see"
+                " --overfit-one-batch and --find-lr.",
+            )
+        if problem.name == "positions only":
+            seen = problem.seen.rstrip(".") + f", and every step is corrected by {figures['kl_step']:.1f} nats."
+            problem = dataclasses.replace(problem, seen=seen)
+        found.append(problem)
+    if figures["initial_std"] < SMALLEST_STD:
+        narrow = Problem(
+            "zero variance",
+            f"the initial posterior is as narrow as {figures['initial_std']:.4f} (its prior has 1): an autoencoder in"
+            " disguise, whose frames override the dynamics.",
+            "The noise allowed to a pixel is too small: raise --observation-std.",
+        )
+        last = [problem for problem in found if problem.name == "actions unused"]
+        found = [problem for problem in found if problem.name != "actions unused"] + [narrow, *last]
+    return [dataclasses.replace(each, remedy=remedies.get(each.name, each.remedy)) for each in found]
