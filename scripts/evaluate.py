@@ -75,7 +75,7 @@ def main(options: Options) -> None:
     from worldmodel.pictures.latents import draw_latents
     from worldmodel.support.files import atomic_folder, write_json
     from worldmodel.support.progress import progress_bar
-    from worldmodel.worlds.pendulum.truth import find_simulator
+    from worldmodel.worlds.simulator import find_simulator
 
     run, model = open_dvbf(options.run)
     data = load_sequences(options.data)

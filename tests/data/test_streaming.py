@@ -255,7 +255,7 @@ def test_a_folder_on_a_full_disk_is_one_line(tmp_path: Path):
     code = f"""
 import resource
 from pathlib import Path
-from worldmodel.worlds.collecting import collect_pendulum
+from worldmodel.worlds.pendulum.world import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.support.files import UserError
 from worldmodel.data.storage import save_blocks
