@@ -50,7 +50,8 @@ def main(options: Options) -> None:
     import jax
 
     from baselines.static_vae import open_vae, reconstruct
-    from worldmodel.data.sequences import Sequences, as_unit_frames, load_sequences, spread_over
+    from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+    from worldmodel.data.storage import load_sequences
     from worldmodel.evaluation.judge import (
         judge,
         judge_samples,
@@ -74,7 +75,7 @@ def main(options: Options) -> None:
     from worldmodel.pictures.latents import draw_latents
     from worldmodel.support.files import atomic_folder, write_json
     from worldmodel.support.progress import progress_bar
-    from worldmodel.worlds.pendulum.truth import find_simulator
+    from worldmodel.worlds.simulator import find_simulator
 
     run, model = open_dvbf(options.run)
     data = load_sequences(options.data)

@@ -23,14 +23,15 @@ import jax
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.sequences import Sequences, save_sequences
+from worldmodel.data.sequences import Sequences
+from worldmodel.data.storage import save_sequences
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.models.networks import initialise
 from worldmodel.training.options import DVBFOptions
 from worldmodel.training.seeds import train_seeds
-from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

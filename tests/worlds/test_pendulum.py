@@ -8,7 +8,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import worldmodel.worlds
-from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, PendulumFunctional, pendulum_step, simulate
+from worldmodel.worlds.pendulum.environment import PendulumFunctional
+from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, pendulum_step, simulate
 from worldmodel.worlds.pendulum.rendering import render_pendulum
 
 assert worldmodel.worlds  # importing it registers the environment

@@ -5,13 +5,13 @@ import dataclasses
 import gymnasium as gym
 import numpy as np
 import pytest
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.evaluation.measures import degrees_apart
 from worldmodel.support.files import UserError
-from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 
 @pytest.mark.parametrize("params", [PAPER, GYMNASIUM])
