@@ -66,7 +66,7 @@ def main(options: Options) -> None:
 
     require_writable(options.out)  # say it now, not after the work
 
-    from worldmodel.data.sequences import load_sequences, save_blocks
+    from worldmodel.data.storage import load_sequences, save_blocks
     from worldmodel.worlds import collecting
 
     if options.env is None:

@@ -50,7 +50,8 @@ def main(options: Options) -> None:
     import jax
 
     from baselines.static_vae import open_vae, reconstruct
-    from worldmodel.data.sequences import Sequences, as_unit_frames, load_sequences, spread_over
+    from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+    from worldmodel.data.storage import load_sequences
     from worldmodel.evaluation.judge import (
         judge,
         judge_samples,

@@ -36,7 +36,8 @@ def main(options: Options) -> None:
     import jax
     import numpy as np
 
-    from worldmodel.data.sequences import Sequences, as_unit_frames, load_sequences
+    from worldmodel.data.sequences import Sequences, as_unit_frames
+    from worldmodel.data.storage import load_sequences
     from worldmodel.evaluation.judge import judge, predict, probe_latents, summary_table
     from worldmodel.evaluation.measures import rank_by_error
     from worldmodel.imagination.rollouts import Rollouts, open_dvbf, roll_out

@@ -32,7 +32,7 @@ def main(options: Options) -> None:
         import jax
         from aiohttp import web
 
-        from worldmodel.data.sequences import load_sequences
+        from worldmodel.data.storage import load_sequences
         from worldmodel.imagination.rollouts import open_dvbf
         from worldmodel.play.live import latent_cloud
         from worldmodel.play.serving import Player, Stage, make_app

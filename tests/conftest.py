@@ -23,7 +23,8 @@ import jax
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.sequences import Sequences, save_sequences
+from worldmodel.data.sequences import Sequences
+from worldmodel.data.storage import save_sequences
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.models.networks import initialise

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from worldmodel.data.sequences import Sequences, batches, hold_out, load_sequences, save_sequences, spread_over
+from worldmodel.data.sequences import Sequences, batches, hold_out, spread_over
+from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.support.files import UserError
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
 

@@ -23,7 +23,8 @@ from flax import nnx
 from baselines.options import StaticVAEOptions
 from baselines.static_vae import StaticVAE, vae_loss
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.sequences import Sequences, hold_out, in_blocks, join, load_sequences, save_blocks, spread_within
+from worldmodel.data.sequences import Sequences, hold_out, in_blocks, join, spread_within
+from worldmodel.data.storage import load_sequences, save_blocks
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.support.files import UserError
@@ -257,7 +258,7 @@ from pathlib import Path
 from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.support.files import UserError
-from worldmodel.data.sequences import save_blocks
+from worldmodel.data.storage import save_blocks
 
 blocks = [collect_pendulum(seed, 2, 5, PAPER, 16) for seed in range(9)]
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))

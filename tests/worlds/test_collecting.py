@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import run_script
 
-from worldmodel.data.sequences import Sequences, load_sequences
+from worldmodel.data.sequences import Sequences
+from worldmodel.data.storage import load_sequences
 from worldmodel.worlds.collecting import Camera, collect_gymnasium, collect_pendulum
 from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, simulate
 from worldmodel.worlds.pendulum.rendering import render_pendulum

@@ -1,10 +1,13 @@
 """A data set as a folder of plain arrays, which are mapped into memory: what is touched is read, and nothing else.
 
-D/frames.npy, actions.npy, states.npy   as in an .npz (sequences.py); states may be missing
-D/about.json                            {"state_names": [...], "dt": seconds}; either or the whole file may be missing
+D/frames.npy, actions.npy                        as sequences.py has them
+D/states.npy, rewards.npy, ended.npy, valid.npy  likewise; each may be missing
+D/about.json                                     {"state_names": [...], "dt": seconds, "world": {"id": ..., "arguments":
+                                                 {...}, "camera": {...}}}; each or the whole file may be missing
 """
 
 import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,9 +19,9 @@ from numpy.lib import format as npy
 
 from worldmodel.support.files import UserError, atomic_folder, read_json, write_json
 
-ARRAYS = ("frames", "actions", "states")
+ARRAYS = ("frames", "actions", "states", "rewards", "ended", "valid")
 ABOUT = "about.json"
-NOTES = ("state_names", "dt")
+NOTES = ("state_names", "dt", "world")
 """entries of about.json"""
 
 
@@ -48,9 +51,15 @@ def _map(folder: Path, name: str) -> np.ndarray:
 
 
 def _notes(path: Path) -> dict[str, np.ndarray]:
-    notes = read_json(path)
+    """As the arrays that an .npz has for them."""
+    try:
+        notes = read_json(path)
+    except RecursionError:  # lists in lists in lists
+        raise UserError(f"{path}: not JSON") from None
     if not isinstance(notes, dict) or not notes.keys() <= set(NOTES):
-        raise UserError(f"{path}: must be an object with {' and '.join(NOTES)}, and nothing else")
+        raise UserError(f"{path}: must be an object with {', '.join(NOTES)}, and nothing else")
+    if "world" in notes:
+        notes["world"] = json.dumps(notes["world"])
     try:
         found = {name: np.array(value) for name, value in notes.items()}
     except ValueError:  # lists of different lengths

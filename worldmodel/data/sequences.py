@@ -1,11 +1,16 @@
-"""Sequences of frames and actions: the one record, its timeline, its file formats.
+"""Sequences of frames and actions: the one record, its timeline, its checks.
 
     frames    x_0 ----- x_1 ----- x_2 -- ... -- x_{T-1}
     actions        u_0       u_1       ...  u_{T-2}
     latents   z_0 ----> z_1 ----> z_2 -- ... -> z_{T-1}
+    rewards        r_0       r_1       ...  r_{T-2}
+    ended          no        yes       (padding)          x_2 is the last frame: L = 3 of the T count
 
-`actions[:, t]` acts between frame t and frame t+1: it takes z_t to z_{t+1}. T frames have T-1 actions, and
-latent t belongs to frame t. The paper counts from 1, the arrays from 0.
+`actions[:, t]` acts between frame t and frame t+1: it takes z_t to z_{t+1}, and is paid `rewards[:, t]`. T frames have
+T-1 actions, and latent t belongs to frame t. The paper counts from 1, the arrays from 0.
+
+`ended[:, t]` says that the episode ended with action t, in frame t+1; whatever comes after is padding. `valid[:, t]`
+says whether frame t was seen.
 
 A transition mask `[B, T-1]` has the same index as the actions: `observed[:, t]` says whether the step from t
 to t+1 uses frame t+1 (a filter step) or not (an imagined step).
@@ -13,20 +18,33 @@ to t+1 uses frame t+1 (a filter step) or not (an imagined step).
 
 import dataclasses
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from worldmodel.data.folder import read_folder, write_folder
-from worldmodel.support.files import UserError, atomic_write
+from worldmodel.support.files import UserError
 
 BLOCK = 2**24
 """numbers of an array that are looked at together: what a pass over memory-mapped arrays reads at a time"""
-PENDULUM_STATES = ("angle", "angular_velocity")
-"""rad, 0 upright; rad/s"""
+PER_FRAME = ("frames", "states", "valid")
+"""arrays `[N, T, ...]`"""
+PER_ACTION = ("actions", "rewards", "ended")
+"""arrays `[N, T-1, ...]`"""
+LEARNT_FROM = ("frames", "actions", "rewards", "ended", "valid")
+"""arrays that a model may learn from"""
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldRecord:
+    """What made a data set; the truth behind it is rebuilt from this (worlds/world.py)."""
+
+    id: str
+    """name of the world in the catalogue of worlds, or the Gymnasium id of an environment"""
+    arguments: dict[str, Any]
+    """of the world's dataclass of options, as JSON has them"""
+    camera: dict[str, Any]
+    """how frames were made of its pictures: size, crop, grey, noise_std"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,18 +58,28 @@ class Sequences:
     states: np.ndarray | None = None
     """float32 `[N, T, S]` the true states, used to score a model and never to train it"""
     state_names: tuple[str, ...] = ()
-    """S names; for a pendulum ("angle", "angular_velocity") in rad (0 upright) and rad/s. A file without names
-    and with two states is read as a pendulum's."""
+    """S names"""
     dt: float | None = None
     """seconds between two frames"""
+<<<<<<< HEAD
     valid: np.ndarray | None = None
+=======
+    rewards: np.ndarray | None = None
+    """float32 `[N, T-1]`; what each action was paid"""
+    ended: np.ndarray | None = None
+    """bool `[N, T-1]`: the episode ended with this action, and the frames after the next are padding; None: none did"""
+    valid: np.ndarray | None = None
+    """bool `[N, T]`: whether the frame was seen; None: all were"""
+    world: WorldRecord | None = None
+    """what made the data, where that is known"""
+>>>>>>> data
 
     def __len__(self) -> int:
         return len(self.frames)
 
     @property
     def length(self) -> int:
-        """T, the number of frames in each sequence."""
+        """T, the number of frames in each sequence, padding among them."""
         return self.frames.shape[1]
 
     @property
@@ -66,20 +94,40 @@ class Sequences:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what a model learns from: the frames and the actions."""
-        return self.frames.nbytes + self.actions.nbytes
+        """Bytes of what a model may learn from."""
+        return sum(array.nbytes for name, array in self.arrays().items() if name in LEARNT_FROM)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that there are, by name."""
+        found = {name: getattr(self, name) for name in (*PER_FRAME, *PER_ACTION)}
+        return {name: array for name, array in found.items() if array is not None}
+
+    def lengths(self) -> np.ndarray:
+        """int `[N]` the frames of each sequence before its padding."""
+        if self.ended is None:
+            return np.full(len(self), self.length)
+        return np.where(self.ended.any(axis=1), self.ended.argmax(axis=1) + 2, self.length)
 
     def take(self, which: np.ndarray | slice) -> "Sequences":
         """Some of the sequences, whole."""
-        states = None if self.states is None else self.states[which]
-        return dataclasses.replace(self, frames=self.frames[which], actions=self.actions[which], states=states)
+        return self._with(lambda name, array: array[which])
 
     def first_frames(self, length: int) -> "Sequences":
         """The first `length` frames of every sequence and the actions between them."""
-        states = None if self.states is None else self.states[:, :length]
-        return dataclasses.replace(
-            self, frames=self.frames[:, :length], actions=self.actions[:, : length - 1], states=states
-        )
+        return self._with(lambda name, array: array[:, : length - (name in PER_ACTION)])
+
+    def whole(self, length: int | None = None) -> "Sequences":
+        """The first `length` (default: T) frames of the sequences in which these are one unbroken episode and all were
+        seen; there may be none."""
+        length = self.length if length is None else length
+        fit = self.lengths() >= length
+        if self.valid is not None:
+            fit &= self.valid[:, :length].all(axis=1)
+        return self.first_frames(length).take(slice(None) if fit.all() else fit)
+
+    def _with(self, change: Callable[[str, np.ndarray], np.ndarray]) -> "Sequences":
+        """Each array as `change(name, array)`."""
+        return dataclasses.replace(self, **{name: change(name, array) for name, array in self.arrays().items()})
 
     def state(self, name: str) -> np.ndarray | None:
         """`[N, T]` one component of the true state, or None where the data does not have it."""
@@ -88,10 +136,15 @@ class Sequences:
         return self.states[:, :, self.state_names.index(name)]
 
     def fingerprint(self) -> str:
-        """SHA-256 of what a model learns from: the frames and the actions."""
+        """SHA-256 of what a model learns from: the frames, the actions and, where they are given, what ended and what
+        was seen."""
         digest = hashlib.sha256()
-        for array in (self.frames, self.actions):
-            digest.update(repr((array.shape, array.dtype.str)).encode())
+        for name in ("frames", "actions", "ended", "valid"):
+            array = getattr(self, name)
+            if array is None:
+                continue
+            named = () if name in ("frames", "actions") else (name,)  # runs know their data by the hash of these two
+            digest.update(repr((*named, array.shape, array.dtype.str)).encode())
             for block in in_blocks(array):
                 digest.update(np.ascontiguousarray(block).data)
         return digest.hexdigest()
@@ -122,12 +175,8 @@ def spread_within(data: Sequences, size: float) -> Sequences:
 
 
 def join(parts: list[Sequences]) -> Sequences:
-    """The sequences of all parts, in order."""
-    frames, actions = (np.concatenate([getattr(part, name) for part in parts]) for name in ("frames", "actions"))
-    states = [part.states for part in parts if part.states is not None]
-    return dataclasses.replace(
-        parts[0], frames=frames, actions=actions, states=np.concatenate(states) if states else None
-    )
+    """The sequences of all parts, which have the same arrays, in order."""
+    return parts[0]._with(lambda name, array: np.concatenate([getattr(part, name) for part in parts]))
 
 
 def hold_out(data: Sequences, share: float, source: str) -> tuple[Sequences, Sequences]:
@@ -149,105 +198,6 @@ def batches(data: Sequences, size: int) -> Iterator[tuple[Sequences, int]]:
     for start in range(0, len(data), size):
         which = np.arange(start, start + size)
         yield data.take(which % len(data)), min(size, len(data) - start)
-
-
-def save_sequences(path: Path, data: Sequences) -> None:
-    """Write an .npz, whole or not at all. Raises UserError when the data does not fit the format."""
-    check_sequences(data, str(path))
-    arrays: dict[str, np.ndarray] = {"frames": data.frames, "actions": data.actions}
-    if data.states is not None:
-        arrays |= {"states": data.states, "state_names": np.array(data.state_names, dtype=np.str_)}
-    if data.dt is not None:
-        arrays["dt"] = np.array(data.dt, np.float32)
-    with atomic_write(path) as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def save_blocks(path: Path, blocks: Iterable[Sequences], count: int) -> None:
-    """Write `count` sequences that come in blocks, whole or not at all: an .npz where the path ends so, otherwise a
-    folder of arrays (array_folder.py), for which one block at a time is in memory.
-
-    Raises UserError when the data does not fit the format.
-    """
-    if path.suffix == ".npz":
-        save_sequences(path, join(list(blocks)))
-        return
-
-    def arrays(block: Sequences) -> dict[str, np.ndarray]:
-        check_sequences(block, str(path))
-        states = {} if block.states is None else {"states": block.states}
-        return {"frames": block.frames, "actions": block.actions} | states
-
-    blocks = iter(blocks)
-    first = next(blocks)
-    notes = {"state_names": first.state_names or None, "dt": first.dt}
-    known = {name: value for name, value in notes.items() if value is not None}
-    write_folder(path, map(arrays, itertools.chain([first], blocks)), count, known)
-
-
-def load_sequences(path: Path) -> Sequences:
-    """Read an .npz, or open a folder of arrays (array_folder.py), which stay in their files until they are touched.
-
-    Raises UserError, with the name and what is wrong with it. Runs no code from it.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder")
-    arrays = read_folder(path) if path.is_dir() else _read_archive(path)
-    for name in ("frames", "actions"):
-        if name not in arrays:
-            raise UserError(f"{path}: has no array '{name}'")
-    if "dt" in arrays and (arrays["dt"].size != 1 or arrays["dt"].dtype.kind not in "fiu"):
-        raise UserError(f"{path}: dt must be one number (seconds), not {_describe(arrays['dt'])}")
-    state_names = arrays.get("state_names")
-    if state_names is not None and (state_names.ndim != 1 or state_names.dtype.kind not in "US"):
-        raise UserError(f"{path}: state_names must be a list of strings, not {_describe(state_names)}")
-    names = () if state_names is None else tuple(_text(name) for name in state_names.tolist())
-    if "states" in arrays and not names:
-        size = arrays["states"].shape[-1] if arrays["states"].ndim else 0
-        names = PENDULUM_STATES if size == 2 else tuple(f"state_{index}" for index in range(size))
-    data = Sequences(
-        frames=arrays["frames"],
-        actions=arrays["actions"],
-        states=arrays.get("states"),
-        state_names=names if "states" in arrays else (),
-        dt=float(arrays["dt"].item()) if "dt" in arrays else None,
-    )
-    check_sequences(data, str(path))
-    return data
-
-
-def _read_archive(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz."""
-    try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{path}: not an .npz file but a single array")
-            known = [name for name in ("frames", "actions", "states", "state_names", "dt") if name in archive]
-            return {name: _read(path, archive, name) for name in known}
-    except UserError:
-        raise
-    except Exception:  # bytes that are no archive make NumPy and zipfile fail in more ways than can be listed
-        raise UserError(f"{path}: not an .npz file") from None
-
-
-def _read(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    try:
-        array = archive[name]
-    except Exception as error:  # as above; only pickles have a message of their own
-        fault = "holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else "is damaged"
-        raise UserError(f"{path}: array '{name}' {fault}") from None
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: '{name}' is not an array")
-    return array
-
-
-def _text(name: str | bytes) -> str:
-    return name if isinstance(name, str) else name.decode("utf-8", errors="replace")
-
-
-def _describe(array: np.ndarray) -> str:
-    return f"{array.dtype} {list(array.shape)}"
 
 
 def check_sequences(data: Sequences, source: str) -> None:
@@ -286,6 +236,14 @@ def check_sequences(data: Sequences, source: str) -> None:
             len(data.state_names) == states.shape[2],
             f"{states.shape[2]} states but {len(data.state_names)} state_names",
         )
+    for name, array in data.arrays().items():
+        if name in ("rewards", "ended", "valid"):
+            kind = np.float32 if name == "rewards" else np.bool_
+            steps = "T" if name in PER_FRAME else "T-1"
+            shape = (len(data), data.length - (name in PER_ACTION))
+            require(array.dtype == kind, f"{name} must be {np.dtype(kind)}, not {array.dtype}")
+            require(array.shape == shape, f"{name} must be [N, {steps}] = {list(shape)}, not {list(array.shape)}")
+    require(data.rewards is None or _all_finite(data.rewards), "rewards hold NaN or infinite numbers")
     if data.dt is not None:
         require(np.isfinite(data.dt) and data.dt > 0, f"dt must be positive seconds, not {data.dt}")
 

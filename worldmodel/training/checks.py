@@ -13,6 +13,7 @@ from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, spread_over, spread_within
+from worldmodel.data.windows import sample_windows, to_device
 from worldmodel.models.networks import initialise
 from worldmodel.pictures.figures import draw_overfit, draw_range_test
 from worldmodel.runs.folder import refuse_existing_run
@@ -25,8 +26,6 @@ from worldmodel.training.step import (
     initial_state,
     make_optimiser,
     make_train_step,
-    sample_windows,
-    to_device,
 )
 
 OVERFIT_STEPS = 2000
@@ -163,7 +162,7 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstru
     refuse_existing_run(options.out)
     batch_key, key = jax.random.split(jax.random.key(options.seed))
     device = to_device(spread_within(data, options.budget_bytes))
-    frames, actions = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
+    frames, actions, *_ = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
     result = overfit_one_batch(task.build, task.loss, frames, actions, options.learning_rate, key)
     picture = options.out / "overfit_one_batch.png"
     rebuilt = reconstruct(result.model, frames, actions)
@@ -186,7 +185,7 @@ def run_range_test(task: Task, data: Sequences, options: TrainingOptions) -> int
     """A learning-rate range test on `data`, drawn into the --out folder and printed."""
     refuse_existing_run(options.out)
     device = to_device(spread_within(data, options.budget_bytes))
-    next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window))
+    next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window)[:2])
     result = range_test(task.build, task.loss, next_batch, jax.random.key(options.seed))
     picture = options.out / "find_lr.png"
     draw_range_test(picture, result.rates, result.losses, result.suggestion)

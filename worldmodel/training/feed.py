@@ -13,8 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from worldmodel.data.sequences import Sequences, as_unit_frames
-from worldmodel.training.step import LOG_EVERY, DeviceData, draw_windows, sample_windows, to_device, update_keys
+from worldmodel.data.sequences import Sequences
+from worldmodel.data.windows import Batch, DeviceData, draw_windows, sample_windows, to_device
+from worldmodel.support.files import UserError
+from worldmodel.training.step import LOG_EVERY, update_keys
 
 PIECE = 64e6
 """bytes of batches that are laid on the devices at a time, at most; the next ones come while they are trained on"""
@@ -35,7 +37,7 @@ class Resident:
     def start(self, keys: np.ndarray, step: int) -> None:
         """Nothing to do: the compiled program draws with the keys in its state."""
 
-    def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> Batch:
         """A NextBatch for the data of `pieces`."""
         return sample_windows(data, key, self._batch_size, self._window)
 
@@ -85,16 +87,16 @@ class Stream:
         read = grain.ReadOptions(num_threads=min(READERS, ahead), prefetch_buffer_size=ahead)
         self._batches = iter(grain.MapDataset.source(self._windows(keys))[step:].to_iter_dataset(read))
 
-    def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> Batch:
         """A NextBatch for the data of `pieces`."""
-        return as_unit_frames(data.frames[index]), data.actions[index]
+        return jax.tree.map(lambda array: array[index], data).batch()
 
     def pieces(self, updates: int) -> Iterator[tuple[DeviceData, int]]:
         """The batches of the next updates in parts of one shape, and how many batches of each count."""
         while updates > 0:
             count = min(updates, self._shape[1])
             batches = [next(self._batches) for _ in range(count)]
-            yield DeviceData(*(self._on_devices(arrays) for arrays in zip(*batches, strict=True))), count
+            yield jax.tree.map(lambda *arrays: self._on_devices(arrays), *batches), count
             updates -= count
 
     def close(self) -> None:
@@ -133,11 +135,11 @@ class Windows:
         batch: slice = slice(None),
     ):
         """For training keys `[S, 2]`."""
-        self._frames, self._actions = np.asarray(data.frames), np.asarray(data.actions)
+        self._data = jax.tree.map(np.asarray, DeviceData.of(data))
         self._steps, self._time, self._part = steps, np.arange(window), (slice(None), seeds, batch)
 
         def draw(step: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return draw_windows(update_keys(key, step)[0], batch_size, window, len(data), data.length)
+            return draw_windows(update_keys(key, step)[0], batch_size, window, len(data), data.length, data.ended)
 
         each = jax.jit(jax.vmap(jax.vmap(draw, in_axes=(None, 0)), in_axes=(0, None)))
 
@@ -153,11 +155,10 @@ class Windows:
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, update: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frames uint8 `[s, b, window, H, W(, C)]` and actions `[s, b, window-1, A]`."""
+    def __getitem__(self, update: int) -> DeviceData:
+        """Pieces `[s, b]` of `window` frames."""
         which, start = (array[update % LOG_EVERY] for array in self._drawn(update // LOG_EVERY))
-        time = start + self._time
-        return self._frames[which, time], self._actions[which, time[..., :-1]]
+        return self._data.cut(which, start + self._time)
 
 
 def own_part(sharding: NamedSharding, shape: tuple[int, ...]) -> list[slice]:
@@ -172,7 +173,11 @@ def own_part(sharding: NamedSharding, shape: tuple[int, ...]) -> list[slice]:
 def make_feed(
     data: Sequences, seeds: int, batch_size: int, window: int, steps: int, mesh: Mesh, memory_budget: float
 ) -> Resident | Stream:
-    """The data set on the devices or, where it has more bytes than the budget, streamed from where it is."""
+    """The data set on the devices or, where it has more bytes than the budget, streamed from where it is. Raises
+    UserError when no sequence has a window's frames before its end."""
+    longest = data.lengths().max()
+    if longest < window:
+        raise UserError(f"no sequence has {window} frames before its episode ends; the longest has {longest}")
     if data.nbytes <= memory_budget:
         return Resident(data, batch_size, window, mesh)
     return Stream(data, seeds, batch_size, window, steps, mesh, memory_budget)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from worldmodel.data.sequences import Sequences, hold_out, load_sequences, spread_within
+from worldmodel.data.sequences import Sequences, hold_out, spread_within
+from worldmodel.data.storage import load_sequences
 from worldmodel.runs.folder import DamagedError, DataCard, Run, refuse_existing_run
 from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar

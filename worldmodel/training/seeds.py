@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from worldmodel.data.sequences import Sequences
+from worldmodel.data.windows import DeviceData
 from worldmodel.models.networks import initialise
 from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar
@@ -25,7 +26,6 @@ from worldmodel.training.feed import make_feed
 from worldmodel.training.step import (
     FINITE,
     LOG_EVERY,
-    DeviceData,
     Loss,
     TrainState,
     initial_state,

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 from jax.sharding import Sharding
 
-from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.data.windows import Batch, DeviceData
 
 Loss = Callable[[nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 """(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics, "loss" among them)"""
@@ -30,21 +30,8 @@ class TrainState(NamedTuple):
     folded in"""
 
 
-class DeviceData(NamedTuple):
-    """What lies on the device: a whole data set, or the batches of some updates."""
-
-    frames: jax.Array
-    """uint8 `[N, T, H, W(, C)]`, or of U updates `[U, B, T, H, W(, C)]`"""
-    actions: jax.Array
-    """float32 `[N, T-1, A]`, or `[U, B, T-1, A]`"""
-
-
-NextBatch = Callable[[DeviceData, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-"""(data, key of the windows, number of the update in this chunk) -> frames in [0, 1] and actions of one batch"""
-
-
-def to_device(data: Sequences) -> DeviceData:
-    return DeviceData(jnp.asarray(data.frames), jnp.asarray(data.actions))
+NextBatch = Callable[[DeviceData, jax.Array, jax.Array], Batch]
+"""(data, key of the windows, number of the update in this chunk) -> one batch"""
 
 
 LOG_EVERY = 100
@@ -76,27 +63,6 @@ def update_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The keys of an update's windows and of its loss, from the data of the training's key and the updates done."""
     windows, loss = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), step))
     return windows, loss
-
-
-def draw_windows(
-    key: jax.Array, batch_size: int, window: int, sequences: int, length: int
-) -> tuple[jax.Array, jax.Array]:
-    """Which of the sequences, with replacement, and from which of their frames on: two times int `[B, 1]`, uniform.
-
-    Every update's windows come from here, wherever the data lies; the key is consumed.
-    """
-    which_key, start_key = jax.random.split(key)
-    which = jax.random.randint(which_key, (batch_size, 1), 0, sequences)
-    return which, jax.random.randint(start_key, (batch_size, 1), 0, length - window + 1)
-
-
-def sample_windows(data: DeviceData, key: jax.Array, batch_size: int, window: int) -> tuple[jax.Array, jax.Array]:
-    """Random windows of `window` frames: `[B, window, H, W(, C)]` in [0, 1] and `[B, window-1, A]`; the key is
-    consumed."""
-    sequences, length = data.frames.shape[:2]
-    which, start = draw_windows(key, batch_size, window, sequences, length)
-    time = start + jnp.arange(window)[None, :]
-    return as_unit_frames(data.frames[which, time]), data.actions[which, time[:, :-1]]
 
 
 def make_train_step(
@@ -134,8 +100,8 @@ def make_train_chunk(
 
     def update(state: TrainState, data: DeviceData, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         window_key, loss_key = update_keys(state.key, state.step)
-        frames, actions = jax.lax.with_sharding_constraint(next_batch(data, window_key, index), sharding)
-        return train_step(state, frames, actions, loss_key)
+        batch = jax.lax.with_sharding_constraint(next_batch(data, window_key, index), sharding)
+        return train_step(state, batch.frames, batch.actions, loss_key)
 
     def train_chunk(state: TrainState, data: DeviceData, updates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         def add(index: jax.Array, carry: tuple) -> tuple:
