@@ -1,5 +1,5 @@
-"""The measures by which a model is judged: probes from latents to true states, errors of frames, angles read off
-frames, and how well sampled futures cover what came.
+"""The measures by which a model is judged: probes from latents to true states, errors of frames, and how well sampled
+futures cover what came.
 
 NumPy in and out; true states score a model here and are seen nowhere else.
 """
@@ -8,23 +8,22 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import dm_pix
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.stats import bootstrap
 
-from worldmodel.data.sequences import spread_over
+from worldmodel.worlds.world import Measure, Variable
 
-ANGLE_NAMES = ("angle", "theta", "phi")
-LARGEST_READER = 20_000
-"""frames that an AngleReader's templates are made of, at most"""
+PIXEL_MEASURES = (
+    Measure("mse", "pixel MSE × 1000", ".2f", factor=1000),
+    Measure("psnr", "PSNR / dB", ".1f", larger_is_better=True),
+    Measure("ssim", "SSIM (1: equal)", ".3f", larger_is_better=True),
+)
+"""of frames of any world"""
 VALID_ERROR = 0.025
 """normalised squared error at which a prediction stops to be valid (Botev et al. 2021)"""
-KEPT_SHAPE = 0.9999
-"""of the templates' squares, that reading an angle keeps"""
 BEST_PSNR = 100.0
 """dB; what equal frames are given, whose PSNR is infinite"""
 RESAMPLES = 200
@@ -72,25 +71,24 @@ def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> f
     return float(1 - np.sum(residual**2) / np.sum((target - target.mean()) ** 2))
 
 
-def probe_targets(states: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What a probe must find: the sine and cosine of an angle, and every other state as it is; each `[N, T]`."""
+def probe_targets(variables: list[tuple[Variable, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What a probe must find: the sine and cosine of a circular variable, and every other as it is; each `[N, T]`."""
     targets: dict[str, np.ndarray] = {}
-    for index, name in enumerate(names):
-        value = states[..., index].astype(np.float64)
-        if name in ANGLE_NAMES:
-            targets |= {f"sin {name}": np.sin(value), f"cos {name}": np.cos(value)}
+    for variable, values in variables:
+        values = values.astype(np.float64)
+        if variable.circular:
+            targets |= {f"sin {variable.name}": np.sin(values), f"cos {variable.name}": np.cos(values)}
         else:
-            targets[name] = value
+            targets[variable.name] = values
     return targets
 
 
-def probe_r2(latents: np.ndarray, states: np.ndarray, names: tuple[str, ...], degree: int) -> dict[str, float]:
-    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true states `[N, T, S]`."""
+def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
+    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables."""
     flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
     features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
     groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
-    targets = probe_targets(states, names)
-    return {name: r_squared(features, target.ravel(), groups) for name, target in targets.items()}
+    return {name: r_squared(features, target.ravel(), groups) for name, target in probe_targets(variables).items()}
 
 
 def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -113,6 +111,11 @@ def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     background = np.median(truth, axis=(0, 1, 2, 3))
     invalid = np.sum((frames - truth) ** 2, axis=pixels) > VALID_ERROR * np.sum((truth - background) ** 2, axis=pixels)
     return np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
+
+
+def pixel_scores(truth: np.ndarray, frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Each of PIXEL_MEASURES of frames `[N, S, H, W(, C)]` in [0, 1]: `[N, S]`."""
+    return {"mse": squared_error(truth, frames), "psnr": psnr(truth, frames), "ssim": ssim(truth, frames)}
 
 
 def psnr(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -179,81 +182,3 @@ def crps(samples: np.ndarray, truth: np.ndarray, distance: Callable = lambda a, 
         pairs = 1 if 2 * shift == count else 2
         apart += pairs * distance(samples, np.roll(samples, shift, axis=0)).mean(axis=0)
     return error - apart / (2 * max(count - 1, 1))
-
-
-class AngleTemplates(NamedTuple):
-    """Correlation with every template is (x - mean) @ directions @ shapes."""
-
-    mean: np.ndarray
-    """`[P]`"""
-    directions: np.ndarray
-    """`[P, R]`"""
-    shapes: np.ndarray
-    """`[R, G]`"""
-    grid: np.ndarray
-    """`[G]` the templates' angles in rad"""
-
-
-class AngleReader:
-    """Reads a pendulum's angle off a frame by comparing it with true frames of known angle.
-
-    One template for every degree is a local average of the true frames; a frame's angle is that of the
-    template with the highest correlation, refined by a parabola through its neighbours.
-    """
-
-    def __init__(self, frames: np.ndarray, angles: np.ndarray, width_degrees: float = 1.5):
-        """`frames` `[M, P]` in [0, 1] and their `angles` `[M]` in rad."""
-        grid = np.deg2rad(np.arange(360.0))
-        apart = np.rad2deg(np.abs(wrap(grid[:, None] - angles[None, :])))
-        # Where no true frame is near, there is no template: an angle is never read where none was seen.
-        seen = apart.min(axis=1) < max(2 * width_degrees, 1.01 * np.sort(apart.min(axis=1))[0])
-        apart = apart[seen]
-        nearest = apart.min(axis=1, keepdims=True)
-        weights = np.exp(-(apart**2 - nearest**2) / (2 * width_degrees**2))
-        templates = weights @ frames / weights.sum(axis=1, keepdims=True)
-        mean = templates.mean(axis=0)
-        templates = templates - mean
-        templates /= np.maximum(np.linalg.norm(templates, axis=1, keepdims=True), 1e-12)
-        # All templates are one rod turned: their first principal directions hold nearly everything, and make reading
-        # several times cheaper.
-        left, scale, right = np.linalg.svd(templates, full_matrices=False)
-        rank = 1 + int(np.searchsorted(np.cumsum(scale**2), KEPT_SHAPE * np.sum(scale**2)))
-        self.templates = AngleTemplates(
-            mean.astype(np.float32),
-            right[:rank].T.astype(np.float32),
-            (left[:, :rank] * scale[:rank]).T.astype(np.float32),
-            grid[seen].astype(np.float32),
-        )
-
-    @staticmethod
-    def of(frames: np.ndarray, angles: np.ndarray) -> "AngleReader":
-        """A reader with templates of sequences: frames `[N, T, ...]` in [0, 1] and their `angles` `[N, T]` in rad."""
-        keep = spread_over(np.arange(angles.size), LARGEST_READER)
-        return AngleReader(frames.reshape(angles.size, -1)[keep], angles.ravel()[keep])
-
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """`[..., P]` frames to `[...]` angles in rad, in (-pi, pi]."""
-        return np.asarray(read_angle(frames.astype(np.float32), self.templates))
-
-
-@jax.jit
-def read_angle(frames: jax.Array, templates: AngleTemplates) -> jax.Array:
-    """AngleReader for use within compiled programs: `[..., P]` frames to `[...]` angles in rad."""
-    mean, directions, shapes, grid = templates
-    match = ((frames.reshape(-1, len(mean)) - mean[None]) @ directions) @ shapes
-    best = jnp.argmax(match, axis=1, keepdims=True)
-    below, at, above = (jnp.take_along_axis(match, (best + step) % len(grid), axis=1)[:, 0] for step in (-1, 0, 1))
-    curvature = below - 2 * at + above
-    shift = jnp.where(curvature < 0, 0.5 * (below - above) / jnp.where(curvature < 0, curvature, 1), 0)
-    angle = grid[best[:, 0]] + jnp.deg2rad(jnp.clip(shift, -0.5, 0.5))
-    return (jnp.pi - (jnp.pi - angle) % (2 * jnp.pi)).reshape(frames.shape[:-1])
-
-
-def degrees_apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The absolute difference in degrees of two angles in rad, the short way round."""
-    return np.rad2deg(np.abs(wrap(a - b)))
-
-
-def wrap(angle: np.ndarray) -> np.ndarray:
-    """An angle in rad to (-pi, pi]."""
-    return np.pi - (np.pi - angle) % (2 * np.pi)
