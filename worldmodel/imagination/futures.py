@@ -23,9 +23,9 @@ PIXELS_TOGETHER = 50_000_000
 def sample_futures(
     model: WorldModel, data: Sequences, context: int, futures: int, key: jax.Array, read: Reader | None
 ) -> Iterator[tuple[Sequences, int, np.ndarray]]:
-    """Batch by batch: the sequences, how many of them count, and what K sampled futures of each show: `[K, B, H, D]` the
-    variables that `read` finds on the mean frames, or without it pixels `[K, B, H, P]` with the emission's noise. The
-    key is consumed."""
+    """Batch by batch: the sequences, how many of them count, and what K sampled futures of each show: the variables
+    `[K, B, H, D]` that `read` finds on the mean frames, or without it pixels `[K, B, H, P]` with the emission's noise.
+    The key is consumed."""
     together = SAMPLED_TOGETHER
     if read is None:
         together = min(together, PIXELS_TOGETHER // (math.prod(data.frame_shape) * (data.length - context)))

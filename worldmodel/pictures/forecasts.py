@@ -74,8 +74,8 @@ def draw_errors(path: Path, found: Evaluation) -> None:
 
 
 def around(variable: Variable, values: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """True values `[T]` and others `[..., T]` near them in the unit in which the variable is shown: unbroken lines, also
-    where they come round a circle."""
+    """True values `[T]` and others `[..., T]` near them, in the unit in which the variable is shown: unbroken lines,
+    also where they come round a circle."""
     true = np.unwrap(true) if variable.circular else true
     near = true + deviation(variable, values, true)
     return (np.rad2deg(true), np.rad2deg(near)) if variable.circular else (true, near)
