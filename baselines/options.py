@@ -36,6 +36,10 @@ class StaticVAEOptions:
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
 
+    def sharpened(self, scale: "FrameScale") -> "StaticVAEOptions":
+        """For overfitting one batch: reconstruction is made dear."""
+        return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std))
+
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "StaticVAE":
         """An untrained model."""
         from baselines.static_vae import StaticVAE
@@ -65,6 +69,10 @@ class DKFOptions:
             require_at_least(flag(name), getattr(self, name), 1)
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
+
+    def sharpened(self, scale: "FrameScale") -> "DKFOptions":
+        """For overfitting one batch: reconstruction is made dear."""
+        return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std))
 
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "DKF":
         """An untrained model."""

@@ -113,22 +113,14 @@ class Benchmark:
         from baselines.study.scores import score, score_static
         from worldmodel.data.scale import FrameScale
         from worldmodel.support.machine import machine
+        from worldmodel.training.options import Recipe
         from worldmodel.training.seeds import train_seeds
 
         options = self.options
         scale = FrameScale.of(self.training, "the benchmark's data")
         started = time.monotonic()
-        models = train_seeds(
-            name,
-            lambda rngs: entry.build(scale, rngs),
-            entry.loss(options.steps, len(self.training)),
-            self.training,
-            list(range(options.seeds)),
-            options.steps,
-            batch_size=32,
-            learning_rate=2e-3,
-            window=self.training.length,
-        )
+        recipe = Recipe(tuple(range(options.seeds)), options.steps, window=self.training.length)
+        models = train_seeds(name, lambda rngs: entry.options.build(scale, rngs), self.training, recipe)
         seconds = time.monotonic() - started
         runs = [
             score_static(model, seed, self.trials)

@@ -66,22 +66,13 @@ def main(options: Options) -> None:
 def train(data: "Sequences", std: float, options: Options) -> "list[StaticVAE]":
     """One VAE for each seed."""
     from baselines.options import StaticVAEOptions
-    from baselines.static_vae import StaticVAE, vae_loss
     from worldmodel.data.scale import FrameScale
+    from worldmodel.training.options import Recipe
     from worldmodel.training.seeds import train_seeds
 
-    scale = FrameScale.of(data, "the study's data")
-    return train_seeds(
-        f"sigma {std:g}",
-        lambda rngs: StaticVAE(scale, StaticVAEOptions(observation_std=std), rngs),
-        vae_loss,
-        data,
-        list(range(options.seeds)),
-        options.steps,
-        batch_size=128,
-        learning_rate=2e-3,
-        window=1,
-    )
+    scale, model = FrameScale.of(data, "the study's data"), StaticVAEOptions(observation_std=std)
+    recipe = Recipe(tuple(range(options.seeds)), options.steps, batch_size=128, window=1)
+    return train_seeds(f"sigma {std:g}", lambda rngs: model.build(scale, rngs), data, recipe)
 
 
 def prior_samples(model: "StaticVAE", seed: int) -> "np.ndarray":

@@ -1,5 +1,58 @@
-"""Learn a latent dynamics model from images and actions, and imagine with it.
+"""World models learnt from images and actions: collect, train, imagine, judge.
 
-The package is light to import: take what you need from its modules, for instance
-`from worldmodel.data.sequences import Sequences` or `from worldmodel.models.dvbf.model import DVBF`.
+    import worldmodel as wm
+
+The names below are all of the public Python API. They are loaded when they are first used: importing this package is
+light, and needs no JAX.
+
+Where things live, the top first; imports only run downwards:
+
+    api            what this file exports           training       from options to a trained run, its checks and its seeds
+    reporting      evaluation with pictures, HTML   play           truth and dream in a browser
+    pictures       every figure, in one style       evaluation     how good dreams are, and whether anything was learnt
+    imagination    trained models compiled          runs           run folders, checkpoints
+    models         the interface, the DVBF          worlds         true worlds, collecting from them
+    data           sequences, files, windows        support        files, options, progress
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from worldmodel.api import (
+        Sequences,
+        Trained,
+        UserError,
+        collect,
+        imagine,
+        load,
+        models,
+        read,
+        train,
+        worlds,
+        write,
+    )
+
+__all__ = [
+    "Sequences",
+    "Trained",
+    "UserError",
+    "collect",
+    "imagine",
+    "load",
+    "models",
+    "read",
+    "train",
+    "worlds",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("worldmodel.api"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,20 +1,10 @@
 """The models that the benchmark compares, and the parts of the recipe that its ablation takes away, one by one."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
-from flax import nnx
-
-from baselines.dkf import DKF, DKF_OPTIONS
-from baselines.options import StaticVAEOptions
-from baselines.paper_dvbf import PAPER_OPTIONS, PaperDVBF, paper_loss
-from baselines.static_vae import StaticVAE, vae_loss
-from worldmodel.data.scale import FrameScale
-from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import dvbf_loss
-from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
-from worldmodel.training.step import Loss
+from baselines.options import DKFOptions, PaperDVBFOptions, StaticVAEOptions
+from worldmodel.models.dvbf.options import PLAIN_BOUND, DVBFOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,35 +12,16 @@ class Entry:
     """One model of the benchmark."""
 
     about: str
-    options: DVBFOptions | StaticVAEOptions
-    build: Callable[[FrameScale, nnx.Rngs], nnx.Module]
-    loss: Callable[[int, int], Loss]
-    """(optimiser steps, training sequences) -> the loss"""
-
-
-def _bound(steps: int, sequences: int) -> Loss:
-    return lambda *arguments: dvbf_loss(*arguments, steps=steps)
-
-
-def _paper_bound(steps: int, sequences: int) -> Loss:
-    return lambda *arguments: paper_loss(*arguments, steps=steps, sequences=sequences)
+    options: Any
+    """a dataclass of the catalogue of models, which builds the model"""
 
 
 DEFAULTS = DVBFOptions()
 
 
 def _dvbf(about: str, base: DVBFOptions = DEFAULTS, **changes: Any) -> Entry:
-    chosen = dataclasses.replace(base, **changes)
-    return Entry(about, chosen, lambda scale, rngs: DVBF(scale, chosen, rngs), _bound)
+    return Entry(about, dataclasses.replace(base, **changes))
 
-
-def _paper(about: str, bayesian: bool) -> Entry:
-    return Entry(
-        about, PAPER_OPTIONS, lambda scale, rngs: PaperDVBF(scale, PAPER_OPTIONS, bayesian, rngs), _paper_bound
-    )
-
-
-VAE_OPTIONS = StaticVAEOptions()
 
 MODELS: dict[str, Entry] = {
     "dvbf": _dvbf("DVBF with this project's defaults: latent 8, half of it visible, nothing fitted to the pendulum"),
@@ -64,23 +35,13 @@ MODELS: dict[str, Entry] = {
     ),
     "dvbf-bfloat16": _dvbf("the defaults, the networks of frames computing in bfloat16", precision="bfloat16"),
     "dvbf-w-inference": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
-    "paper-dvbf": _paper(
+    "paper-dvbf": Entry(
         "the paper's networks and annealed bound, but Adam and 8,000 x 32 sequences, not Adadelta and 100,000 x 500",
-        bayesian=False,
+        PaperDVBFOptions(),
     ),
-    "paper-dvbf-bayesian": _paper("the same with Bayesian base matrices", bayesian=True),
-    "dkf": Entry(
-        "Deep Kalman Filter, the paper's rival: latent 3, the plain bound",
-        DKF_OPTIONS,
-        lambda scale, rngs: DKF(scale, DKF_OPTIONS, rngs),
-        _bound,
-    ),
-    "static-vae": Entry(
-        "static VAE: single frames, no dynamics, nothing to imagine with",
-        VAE_OPTIONS,
-        lambda scale, rngs: StaticVAE(scale, VAE_OPTIONS, rngs),
-        lambda steps, sequences: vae_loss,
-    ),
+    "paper-dvbf-bayesian": Entry("the same with Bayesian base matrices", PaperDVBFOptions(bayesian=True)),
+    "dkf": Entry("Deep Kalman Filter, the paper's rival: latent 3, the plain bound", DKFOptions()),
+    "static-vae": Entry("static VAE: single frames, no dynamics, nothing to imagine with", StaticVAEOptions()),
 }
 
 ABLATIONS: dict[str, Entry] = {

@@ -11,6 +11,8 @@ from worldmodel.support.files import UserError
 SIGNAL_TO_NOISE = 300.0
 """A frame's variance over the data, divided by the default variance of its observation noise (of one pixel)."""
 
+SHARPENING = 10.0
+
 
 @dataclasses.dataclass(frozen=True)
 class FrameScale:
@@ -63,3 +65,7 @@ class FrameScale:
         pixels must not mean more evidence. On 16 x 16 pendulum frames it gives about 0.18.
         """
         return math.sqrt(self.frame_variance / SIGNAL_TO_NOISE)
+
+    def sharp(self, observation_std: float | None) -> float:
+        """A tenth of an observation noise, or of the default: reconstruction is then dear and KL cheap."""
+        return (observation_std or self.default_observation_std) / SHARPENING

@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, batches
-from worldmodel.models.protocol import Bounded, Policy, State, WorldModel, imagine
+from worldmodel.models.protocol import Bounded, FrameModel, Policy, State, WorldModel, imagine
 
 BATCH = 64
 """sequences at a time; the last batch is filled up, so that there is one compilation"""
@@ -85,9 +85,10 @@ def last(state: State) -> State:
 
 
 class Dreamer:
-    """A WorldModel with its programs. Frames are uint8 or float32 in [0, 1], `[B, (T,) H, W(, C)]`."""
+    """A model with its programs. Frames are uint8 or float32 in [0, 1], `[B, (T,) H, W(, C)]`; of a FrameModel there
+    are `encode`, `decode` and `vector`, of a WorldModel all but `encode`."""
 
-    def __init__(self, model: WorldModel):
+    def __init__(self, model: WorldModel | FrameModel):
         self.model = model
         graphdef, params = nnx.split(model)
         self.leaves, structure = jax.tree.flatten(params)
@@ -113,6 +114,10 @@ class Dreamer:
         if callable(actions):
             return self.programs.imagine_policy(self.leaves, state, actions, key, steps)
         return self.programs.imagine(self.leaves, state, actions, key)
+
+    def encode(self, frames: np.ndarray, key: jax.Array | None = None) -> State:
+        """The states of frames of any leading axes, each by itself."""
+        return self.programs.encode(self.leaves, frames, key)
 
     def decode(self, state: State) -> np.ndarray:
         """The mean frames of states, float32 `[..., H, W(, C)]` in [0, 1]."""
@@ -159,9 +164,13 @@ def filtered_latents(dreamer: Dreamer, data: Sequences, key: jax.Array | None) -
     return np.concatenate(parts)
 
 
-def reconstruct(dreamer: Dreamer, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Frames `[B, T, H, W(, C)]` as the filter, following its means, decodes them."""
-    return dreamer.decode(dreamer.filter(frames, actions))
+def reconstruct(model: WorldModel | FrameModel, frames: np.ndarray, actions: np.ndarray | None = None) -> np.ndarray:
+    """Frames `[..., H, W(, C)]` as the model, following its means, decodes what it sees in them. A WorldModel filters
+    `[B, T, ...]` and needs the actions; a FrameModel takes frames of any leading axes."""
+    dreamer = Dreamer(model)
+    if isinstance(model, WorldModel):
+        return dreamer.decode(dreamer.filter(frames, actions))
+    return dreamer.decode(dreamer.encode(frames))
 
 
 def bounds(dreamer: Dreamer, data: Sequences, key: jax.Array, samples: int) -> dict[str, float]:

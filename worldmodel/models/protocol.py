@@ -24,12 +24,10 @@ import jax.numpy as jnp
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch
-from worldmodel.support.catalogue import Catalogue
 
 State = Any
 Policy = Callable[[State, jax.Array | None], jax.Array]
 """(state, key) -> actions `[B, A]`; traced, as everything here"""
-MODELS = Catalogue("worldmodel.models", "model")
 
 
 @runtime_checkable

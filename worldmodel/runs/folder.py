@@ -12,7 +12,6 @@ import importlib.metadata
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,16 +21,17 @@ from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
-from worldmodel.models.networks import Model
+from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UNFINISHED, UserError, atomic_write, read_json, write_json
 from worldmodel.support.settings import SEED_FOLDER, from_json, read_options
-from worldmodel.training.step import TrainState
 
 KEPT_CHECKPOINTS = 3
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
 
+RENAMED = {"static_vae": "vae"}
+"""models, by the names that earlier versions wrote into config.json"""
+
 Tree = TypeVar("Tree")
-Options = TypeVar("Options")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,16 +70,22 @@ class Run:
         return Run(folder)
 
     @staticmethod
-    def open(folder: Path, *models: str) -> "Run":
-        """Open a run of one of the given models. Raises UserError when the folder does not hold one."""
+    def open(folder: Path) -> "Run":
+        """Open a run. Raises UserError when the folder does not hold one, or one of a model that is not registered."""
         if not (folder / "config.json").is_file():
             seeds = sorted(path.parent.name for path in folder.glob(f"{SEED_FOLDER}*/config.json"))
             hint = f"; the runs of its seeds are {', '.join(seeds)}" if seeds else ""
             raise UserError(f"{folder}: not a run folder (no config.json in it{hint})")
         run = Run(folder)
-        if run.config.get("model") not in models:
-            raise UserError(f"{folder}: holds a run of {run.config.get('model')}, not of {' or '.join(models)}")
+        if run.model not in MODELS.names():
+            raise UserError(f"{folder}: holds a run of {run.model}, which is none of {', '.join(MODELS.names())}")
         return run
+
+    @property
+    def model(self) -> str:
+        """The model's name in the catalogue."""
+        name = str(self.config.get("model"))
+        return RENAMED.get(name, name)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -95,10 +101,27 @@ class Run:
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{self.folder / 'config.json'}: its data card is not one of this version") from None
 
-    def model_options(self, kind: type[Options]) -> Options:
-        """The model's part of the options that the run was started with. Raises UserError when they are not those
-        of `kind`."""
-        return read_options(self.folder, kind, "model")
+    def model_options(self) -> Any:
+        """The model's part of the options that the run was started with. Raises UserError when they are not those of
+        the model."""
+        return read_options(self.folder, MODELS.options(self.model), "model")
+
+    def load(self) -> Any:
+        """The trained model, with the parameters of the last checkpoint that is whole.
+
+        Raises UserError when there is none, or when it is of another model.
+        """
+        options, scale = self.model_options(), self.card.scale
+        structure = nnx.eval_shape(lambda: options.build(scale, nnx.Rngs(params=0)))
+        graphdef, params, _ = nnx.split(structure, nnx.Param, ...)
+        steps = self.checkpoint_steps()
+        for step in reversed(steps):
+            try:
+                return nnx.merge(graphdef, self.load_checkpoint(step, {"params": params})["params"])
+            except DamagedError as error:
+                before = "; the one before is used" if step > steps[0] else ""
+                print(f"warning: {error}{before}", file=sys.stderr)
+        raise UserError(f"{self.folder}: has no whole checkpoint")
 
     def change_steps(self, steps: int) -> None:
         """Make the training longer or shorter; the schedules stretch with it."""
@@ -179,9 +202,9 @@ class Run:
         """The steps that have a checkpoint, in order."""
         return _numbered(self.folder / "checkpoints", "npz")
 
-    def save_checkpoint(self, state: TrainState) -> None:
-        """Write the state beside the earlier ones, then forget all but the last few."""
-        save_tree(self._checkpoint(int(state.step)), state)
+    def save_checkpoint(self, step: int, state: Any) -> None:
+        """Write the state of a training, a pytree, beside the earlier ones, then forget all but the last few."""
+        save_tree(self._checkpoint(step), state)
         for step in self.checkpoint_steps()[:-KEPT_CHECKPOINTS]:
             self._checkpoint(step).unlink()
 
@@ -191,21 +214,6 @@ class Run:
         Raises DamagedError when the checkpoint is damaged, and UserError when it belongs to another model.
         """
         return load_tree(self._checkpoint(step), like)
-
-    def restore_model(self, build: Callable[[nnx.Rngs], Model]) -> Model:
-        """The trained model: what `build` makes, with the parameters of the last checkpoint that is whole.
-
-        Raises UserError when there is none, or when it is of another model.
-        """
-        graphdef, params, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
-        steps = self.checkpoint_steps()
-        for step in reversed(steps):
-            try:
-                return nnx.merge(graphdef, self.load_checkpoint(step, {"params": params})["params"])
-            except DamagedError as error:
-                before = "; the one before is used" if step > steps[0] else ""
-                print(f"warning: {error}{before}", file=sys.stderr)
-        raise UserError(f"{self.folder}: has no whole checkpoint")
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:08d}.npz"

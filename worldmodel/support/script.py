@@ -22,18 +22,25 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
-def run_script(main: Callable[[Options], int | None], options: type[Options], description: str) -> None:
-    """Parse the command line into `options` and call `main`; exit with its status.
+def run_script(
+    main: Callable[[Any], int | None],
+    options: type | Callable[[], Any],
+    description: str | None,
+    arguments: list[str] | None = None,
+) -> None:
+    """Parse the command line (or `arguments`) into `options` and call `main` with them; exit with its status.
 
-    With --resume the options that are not on the line are those of the run, not the defaults. A UserError
-    becomes one line on stderr and exit status 2.
+    `options` is a dataclass, or a function that gives an instance whose values are the defaults. With --resume the
+    options that are not on the line are those of the run. A UserError becomes one line on stderr and exit status 2.
     """
     use_compilation_cache()
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        default: Any = saved_options(options, arguments) if "--resume" in arguments else None
-        parsed = tyro.cli(options, description=description, args=arguments, default=default)
-        status = main(parsed) or 0
+        default = None if isinstance(options, type) else options()
+        kind: Any = options if isinstance(options, type) else type(default)
+        if "--resume" in arguments:
+            default = saved_options(kind, arguments) or default
+        status = main(tyro.cli(kind, description=description, args=arguments, default=default)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +10,9 @@ import numpy as np
 import optax
 from flax import nnx
 
-from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, spread_over, spread_within
-from worldmodel.data.windows import sample_windows, to_device
+from worldmodel.data.windows import Batch, sample_windows, to_device
+from worldmodel.imagination.dreamer import reconstruct
 from worldmodel.models.networks import initialise
 from worldmodel.pictures.figures import draw_overfit, draw_range_test
 from worldmodel.runs.folder import refuse_existing_run
@@ -21,12 +20,8 @@ from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.training.fit import Task
 from worldmodel.training.options import TrainingOptions
-from worldmodel.training.step import (
-    Loss,
-    initial_state,
-    make_optimiser,
-    make_train_step,
-)
+from worldmodel.training.seeds import Build
+from worldmodel.training.step import initial_state, make_optimiser, make_train_step
 
 OVERFIT_STEPS = 2000
 OVERFIT_SEQUENCES = 8
@@ -37,15 +32,6 @@ OVERFIT_SHARE = 0.02
 
 RANGE_TEST_STEPS = 300
 LOWEST_RATE, HIGHEST_RATE = 1e-5, 1.0
-
-
-SHARPENING = 10.0
-"""the check divides the observation noise by this: reconstruction is then dear and KL cheap"""
-
-ModelOptions = TypeVar("ModelOptions", bound=Any)
-
-Reconstruct = Callable[[Any, Any, Any], np.ndarray]
-"""(model, frames, actions) -> reconstructed frames, of the same shape"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,33 +47,26 @@ class Overfit:
         return bool(self.share[-1] < OVERFIT_SHARE)
 
 
-def overfit_one_batch(
-    build: Callable[[nnx.Rngs], nnx.Module],
-    loss: Loss,
-    frames: jax.Array,
-    actions: jax.Array,
-    learning_rate: float,
-    key: jax.Array,
-) -> Overfit:
-    """Train on one batch `[B, T, H, W(, C)]`, `[B, T-1, A]` until it is reproduced or the steps are used up.
+def overfit_one_batch(build: Build, batch: Batch, learning_rate: float, steps: int, key: jax.Array) -> Overfit:
+    """Train on one batch until it is reproduced or 2000 updates are used up, as at the beginning of a training of so
+    many steps.
 
-    A model, a loss and an optimiser that cannot do this will not learn a data set either. The loss must report
-    `frame_mse`. The key is consumed.
+    A model, a loss and an optimiser that cannot do this will not learn a data set either. The key is consumed.
     """
     parameters_key, training_key = jax.random.split(key)
     graphdef, params = initialise(build, parameters_key)
     optimiser = make_optimiser(learning_rate)
-    train_step = jax.jit(make_train_step(graphdef, loss, optimiser), donate_argnums=0)
+    train_step = jax.jit(make_train_step(graphdef, optimiser, steps), donate_argnums=0)
     state = initial_state(params, optimiser, training_key)
+    frames = batch.frames
     variance = float(jnp.mean((frames - jnp.mean(frames, axis=(0, 1), keepdims=True)) ** 2))
     if variance < 1e-10:
         raise UserError("all frames of the batch are the same: there is nothing to fit")
     share: list[float] = []
     with progress_bar("overfit one batch", OVERFIT_STEPS, "step") as bar:
         while len(share) < OVERFIT_STEPS and not (share and share[-1] < OVERFIT_SHARE / 2):
-            state, metrics = train_step(
-                state, frames, actions, jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-            )
+            key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+            state, metrics = train_step(state, batch, key)
             share.append(float(metrics["frame_mse"]) / variance)
             bar.update()
             if len(share) % 50 == 0:
@@ -110,15 +89,11 @@ class RangeTest:
         return float(self.rates[int(np.argmin(self.losses))] / 10)
 
 
-def range_test(
-    build: Callable[[nnx.Rngs], nnx.Module],
-    loss: Loss,
-    next_batch: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    key: jax.Array,
-) -> RangeTest:
+def range_test(build: Build, next_batch: Callable[[jax.Array], Batch], steps: int, key: jax.Array) -> RangeTest:
     """Raise the learning rate from 1e-5 to 1 over 300 steps and watch the loss; stop when it explodes.
 
-    `next_batch` draws frames and actions with a key. The key is consumed.
+    The loss is that at the beginning of a training of so many steps. `next_batch` draws a batch with a key. The key is
+    consumed.
     """
     parameters_key, training_key = jax.random.split(key)
     graphdef, params = initialise(build, parameters_key)
@@ -129,14 +104,14 @@ def range_test(
 
     # Plain Adam: clipping would hide the explosion that the test looks for.
     optimiser = optax.adam(schedule)
-    train_step = jax.jit(make_train_step(graphdef, loss, optimiser), donate_argnums=0)
+    train_step = jax.jit(make_train_step(graphdef, optimiser, steps), donate_argnums=0)
     state = initial_state(params, optimiser, training_key)
     smoothed = 0.0
     losses: list[float] = []
     with progress_bar("learning-rate range test", RANGE_TEST_STEPS, "step") as bar:
         for index in range(RANGE_TEST_STEPS):
             batch_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), index))
-            state, metrics = train_step(state, *next_batch(batch_key), loss_key)
+            state, metrics = train_step(state, next_batch(batch_key), loss_key)
             value = float(metrics["loss"])
             smoothed = 0.95 * smoothed + 0.05 * value
             corrected = smoothed / (1 - 0.95 ** (index + 1))
@@ -150,23 +125,16 @@ def range_test(
     return RangeTest(np.array([LOWEST_RATE * math.exp(growth * i) for i in range(len(losses))]), np.array(losses))
 
 
-def sharpened(options: ModelOptions, scale: FrameScale) -> ModelOptions:
-    """The options of a model with an `observation_std`, with less of it: the same loss, without the tolerance
-    that keeps a model from reproducing a batch to near-zero error."""
-    std = options.observation_std or scale.default_observation_std
-    return dataclasses.replace(options, observation_std=std / SHARPENING)
-
-
-def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstruct: Reconstruct) -> int:
+def run_overfit(task: Task, data: Sequences, options: TrainingOptions) -> int:
     """Overfit one batch of `data`, draw the result into the --out folder, print it; 0 if it passed."""
     refuse_existing_run(options.out)
     batch_key, key = jax.random.split(jax.random.key(options.seed))
-    device = to_device(spread_within(data, options.budget_bytes))
-    frames, actions, *_ = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
-    result = overfit_one_batch(task.build, task.loss, frames, actions, options.learning_rate, key)
+    device = to_device(spread_within(data, options.recipe(task.window).memory_budget))
+    batch = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
+    result = overfit_one_batch(task.build, batch, options.learning_rate, options.steps, key)
     picture = options.out / "overfit_one_batch.png"
-    rebuilt = reconstruct(result.model, frames, actions)
-    pairs = [spread_over(np.asarray(x).reshape(-1, *data.frame_shape), SHOWN) for x in (frames, rebuilt)]
+    rebuilt = reconstruct(result.model, batch.frames, batch.actions)
+    pairs = [spread_over(np.asarray(x).reshape(-1, *data.frame_shape), SHOWN) for x in (batch.frames, rebuilt)]
     draw_overfit(picture, result.share, OVERFIT_SHARE, *pairs)
     verdict = "pass" if result.passed else "FAIL"
     print(
@@ -184,9 +152,9 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions, reconstru
 def run_range_test(task: Task, data: Sequences, options: TrainingOptions) -> int:
     """A learning-rate range test on `data`, drawn into the --out folder and printed."""
     refuse_existing_run(options.out)
-    device = to_device(spread_within(data, options.budget_bytes))
-    next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window)[:2])
-    result = range_test(task.build, task.loss, next_batch, jax.random.key(options.seed))
+    device = to_device(spread_within(data, options.recipe(task.window).memory_budget))
+    next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window))
+    result = range_test(task.build, next_batch, options.steps, jax.random.key(options.seed))
     picture = options.out / "find_lr.png"
     draw_range_test(picture, result.rates, result.losses, result.suggestion)
     print(f"suggested --learning-rate {result.suggestion:.1e}; picture: {picture}")

@@ -1,7 +1,7 @@
 """How a training gets its batches: from a data set that lies on the devices or, where that is larger than the memory
 budget, from its files, read ahead.
 
-Either way an update gets the windows that training.draw_windows draws with its key.
+Either way an update gets the windows that data.windows.draw_windows draws with its key.
 """
 
 import functools
@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import Batch, DeviceData, draw_windows, sample_windows, to_device
-from worldmodel.support.files import UserError
+from worldmodel.training.options import Recipe
 from worldmodel.training.step import LOG_EVERY, update_keys
 
 PIECE = 64e6
@@ -30,16 +30,16 @@ class Resident:
     seed_axis = None
     """the seeds share the data"""
 
-    def __init__(self, data: Sequences, batch_size: int, window: int, mesh: Mesh):
+    def __init__(self, data: Sequences, recipe: Recipe, mesh: Mesh):
         self._data = jax.device_put(to_device(data), NamedSharding(mesh, PartitionSpec()))
-        self._batch_size, self._window = batch_size, window
+        self._recipe = recipe
 
     def start(self, keys: np.ndarray, step: int) -> None:
         """Nothing to do: the compiled program draws with the keys in its state."""
 
     def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> Batch:
         """A NextBatch for the data of `pieces`."""
-        return sample_windows(data, key, self._batch_size, self._window)
+        return sample_windows(data, key, self._recipe.batch_size, self._recipe.window)
 
     def pieces(self, updates: int) -> Iterator[tuple[DeviceData, int]]:
         """The data for the next updates, in parts, and for how many of them each is."""
@@ -55,27 +55,18 @@ class Stream:
     seed_axis = 0
     """each seed has batches of its own"""
 
-    def __init__(
-        self, data: Sequences, seeds: int, batch_size: int, window: int, steps: int, mesh: Mesh, memory_budget: float
-    ):
-        """For so many steps in all. Half of the budget (bytes) is for the piece that is trained on, half for the next.
+    def __init__(self, data: Sequences, recipe: Recipe, mesh: Mesh):
+        """Half of the budget is for the piece that is trained on, half for the next.
 
         But a piece has two updates at least: for one the compiler makes another program, which rounds differently.
         """
         self._sharding = NamedSharding(mesh, PartitionSpec("seed", None, "data"))
-        bytes_of_update = seeds * batch_size * window * data.nbytes / math.prod(data.frames.shape[:2])
-        pieces = math.ceil(LOG_EVERY * bytes_of_update / min(PIECE, memory_budget / 2))
+        seeds, batch_size = len(recipe.seeds), recipe.batch_size
+        bytes_of_update = seeds * batch_size * recipe.window * data.nbytes / math.prod(data.frames.shape[:2])
+        pieces = math.ceil(LOG_EVERY * bytes_of_update / min(PIECE, recipe.memory_budget / 2))
         self._shape = (seeds, max(2, math.ceil(LOG_EVERY / pieces)), batch_size)
         self._own_seeds, _, self._own_batch = own_part(self._sharding, self._shape)
-        self._windows = functools.partial(
-            Windows,
-            data,
-            batch_size=batch_size,
-            window=window,
-            steps=steps,
-            seeds=self._own_seeds,
-            batch=self._own_batch,
-        )
+        self._windows = functools.partial(Windows, data, recipe, seeds=self._own_seeds, batch=self._own_batch)
         self._batches: Any = None
 
     def start(self, keys: np.ndarray, step: int) -> None:
@@ -85,7 +76,7 @@ class Stream:
         self.close()
         ahead = self._shape[1]
         read = grain.ReadOptions(num_threads=min(READERS, ahead), prefetch_buffer_size=ahead)
-        self._batches = iter(grain.MapDataset.source(self._windows(keys))[step:].to_iter_dataset(read))
+        self._batches = iter(grain.MapDataset.source(self._windows(keys=keys))[step:].to_iter_dataset(read))
 
     def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> Batch:
         """A NextBatch for the data of `pieces`."""
@@ -127,19 +118,18 @@ class Windows:
     def __init__(
         self,
         data: Sequences,
+        recipe: Recipe,
         keys: np.ndarray,
-        batch_size: int,
-        window: int,
-        steps: int,
         seeds: slice = slice(None),
         batch: slice = slice(None),
     ):
         """For training keys `[S, 2]`."""
-        self._data = jax.tree.map(np.asarray, DeviceData.of(data))
-        self._steps, self._time, self._part = steps, np.arange(window), (slice(None), seeds, batch)
+        self._data, self._recipe, self._part = DeviceData.of(data), recipe, (slice(None), seeds, batch)
+        size, window, ended = recipe.batch_size, recipe.window, data.ended
+        known_ended = None if ended is None else np.asarray(ended)
 
         def draw(step: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return draw_windows(update_keys(key, step)[0], batch_size, window, len(data), data.length, data.ended)
+            return draw_windows(update_keys(key, step)[0], size, window, len(data), data.length, known_ended)
 
         each = jax.jit(jax.vmap(jax.vmap(draw, in_axes=(None, 0)), in_axes=(0, None)))
 
@@ -153,12 +143,12 @@ class Windows:
         self._drawn = drawn
 
     def __len__(self) -> int:
-        return self._steps
+        return self._recipe.steps
 
     def __getitem__(self, update: int) -> DeviceData:
-        """Pieces `[s, b]` of `window` frames."""
+        """The windows `[s, b, ...]` of an update, in NumPy."""
         which, start = (array[update % LOG_EVERY] for array in self._drawn(update // LOG_EVERY))
-        return self._data.cut(which, start + self._time)
+        return self._data.cut(which, start + np.arange(self._recipe.window))
 
 
 def own_part(sharding: NamedSharding, shape: tuple[int, ...]) -> list[slice]:
@@ -170,14 +160,6 @@ def own_part(sharding: NamedSharding, shape: tuple[int, ...]) -> list[slice]:
     return [slice(min(start for start, _ in axis), max(stop for _, stop in axis)) for axis in spans]
 
 
-def make_feed(
-    data: Sequences, seeds: int, batch_size: int, window: int, steps: int, mesh: Mesh, memory_budget: float
-) -> Resident | Stream:
-    """The data set on the devices or, where it has more bytes than the budget, streamed from where it is. Raises
-    UserError when no sequence has a window's frames before its end."""
-    longest = data.lengths().max()
-    if longest < window:
-        raise UserError(f"no sequence has {window} frames before its episode ends; the longest has {longest}")
-    if data.nbytes <= memory_budget:
-        return Resident(data, batch_size, window, mesh)
-    return Stream(data, seeds, batch_size, window, steps, mesh, memory_budget)
+def make_feed(data: Sequences, recipe: Recipe, mesh: Mesh) -> Resident | Stream:
+    """The data set on the devices or, where it has more bytes than the budget, streamed from where it is."""
+    return (Resident if data.nbytes <= recipe.memory_budget else Stream)(data, recipe, mesh)

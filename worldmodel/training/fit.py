@@ -10,7 +10,6 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
-from flax import nnx
 
 from worldmodel.data.sequences import Sequences, hold_out, spread_within
 from worldmodel.data.storage import load_sequences
@@ -20,8 +19,8 @@ from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import read_options
 from worldmodel.training.cluster import any_process, is_writer, wait_for_all
 from worldmodel.training.options import TrainingOptions
-from worldmodel.training.seeds import Trainings, make_mesh
-from worldmodel.training.step import FINITE, LOG_EVERY, Loss
+from worldmodel.training.seeds import Build, Trainings, headline, make_mesh
+from worldmodel.training.step import FINITE, LOG_EVERY
 
 VALIDATE_EVERY = 500
 CHECKPOINT_EVERY = 500
@@ -34,25 +33,22 @@ WARN_FROM = 0.3
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A model to be trained: what differs between the training scripts."""
+    """A model to be trained."""
 
     name: str
-    """the model's name in config.json"""
-    build: Callable[[nnx.Rngs], nnx.Module]
-    loss: Loss
+    """in config.json"""
+    build: Build
     window: int
     """frames in a training window"""
     validate: Callable[[Any], tuple[dict[str, float], list[str]]]
     """model -> metrics on held-out sequences, and what is wrong, in words"""
-    snapshot: Callable[[Any], dict[str, np.ndarray]] | None = None
+    snapshot: Callable[[Any], dict[str, np.ndarray]]
     """model -> arrays that show how far learning is; kept in the run folder"""
 
 
-def load_training_data(options: TrainingOptions, window: int) -> tuple[Sequences, Sequences, DataCard]:
-    """Training and validation sequences and their card. Raises UserError when they are shorter than a window."""
+def load_training_data(options: TrainingOptions) -> tuple[Sequences, Sequences, DataCard]:
+    """Training and validation sequences and their card."""
     data = load_sequences(options.data)
-    if data.length < window:
-        raise UserError(f"{options.data}: sequences have {data.length} frames, but training needs {window}")
     card = DataCard.of(options.data, data)
     training, validation = hold_out(data, options.validation_share, str(options.data))
     return training, spread_within(validation, LARGEST_VALIDATION), card
@@ -81,7 +77,9 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list
 
 def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
     """The run in options.out. Raises UserError when it has other options or data."""
-    run = Run.open(options.out, name)
+    run = Run.open(options.out)
+    if run.model != name:
+        raise UserError(f"{options.out}: holds a run of {run.model}, not of {name}")
     if run.card.fingerprint != card.fingerprint:
         raise UserError(f"{options.data}: not the data that {options.out} was trained on ({run.card.path})")
     # through the class, so that an option that was not there yet has its default
@@ -108,17 +106,7 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
     Goes on from the last checkpoint that all runs have. Raises UserError when a loss is no longer a number; the last
     good checkpoints stay.
     """
-    trainings = Trainings(
-        task.build,
-        task.loss,
-        data,
-        [alone.seed for alone in options.each_seed()],
-        options.steps,
-        options.batch_size,
-        options.learning_rate,
-        task.window,
-        options.budget_bytes,
-    )
+    trainings = Trainings(task.build, data, options.recipe(task.window))
     step = saved = restore(runs, trainings)
 
     def log(step: int, metrics: list[dict[str, Any]]) -> None:
@@ -132,15 +120,14 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
                 if WARN_FROM * options.steps <= step < options.steps:
                     for problem in problems:
                         bar.write(f"{label(run, runs)}step {step}: {problem}", file=sys.stderr)
-                if task.snapshot is not None:
-                    run.save_snapshot(step, task.snapshot(model))
+                run.save_snapshot(step, task.snapshot(model))
         for run, trained, held_out in zip(runs, metrics, validated, strict=True):
             run.append_metrics({"step": step} | trained | held_out)
 
     def save() -> None:
         for run, state in zip(runs, trainings.states(), strict=True):
             if is_writer():
-                run.save_checkpoint(state)
+                run.save_checkpoint(int(state.step), state)
 
     with (
         closing(trainings),
@@ -159,7 +146,7 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
                 of_run["steps_per_second"] = updates / (time.monotonic() - started)
             log(step, metrics)
             bar.update(updates)
-            bar.set_postfix_str(f"ELBO {np.median([m['elbo'] for m in metrics]):.2f} nats/frame", refresh=False)
+            bar.set_postfix_str(headline(metrics), refresh=False)
             if step % CHECKPOINT_EVERY == 0:
                 save()
                 saved = step

@@ -1,12 +1,16 @@
-"""Every option of the training scripts and of the DVBF, with its default and its unit.
+"""Every option of a training that is not its model's, with its default and its unit. The defaults are the recipe.
 
-The defaults are the recipe. This file imports nothing heavy, so that a script's --help answers at once.
+This file imports nothing heavy, so that a script's --help answers at once.
 """
 
 import dataclasses
+import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
+import tyro
+
+from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import SEED_FOLDER, require_at_least, require_positive, require_share
 
@@ -15,8 +19,23 @@ MODES = ("resume", "overfit_one_batch", "find_lr", "memory_budget", "coordinator
 
 
 @dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, whatever it is and wherever its run is kept."""
+
+    seeds: tuple[int, ...] = (0,)
+    """trained together, in one program"""
+    steps: int = 8000
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    window: int = 15
+    """frames"""
+    memory_budget: float = math.inf
+    """bytes of data that may lie on each device; more is streamed to it"""
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingOptions:
-    """What every training script takes."""
+    """What every training takes; `training_options` adds the model's own."""
 
     data: Path
     """Data set to learn from: an .npz of frames and actions, or a folder of arrays."""
@@ -44,6 +63,9 @@ class TrainingOptions:
     find_lr: bool = False
     """Instead of training, a learning-rate range test of 300 steps: a plot of the loss against the rate, and a
     suggestion."""
+    window: int | None = None
+    """Frames in a training window, cut at random from the sequences; default: whole sequences, at most 30. Not for
+    models of single frames."""
     memory_budget: float = 4.0
     """GB of frames and actions that may lie on each device. A larger data set is streamed to it: the same windows, read
     ahead from where the data is."""
@@ -54,11 +76,14 @@ class TrainingOptions:
     """How many processes there are, with a --coordinator that is an address."""
     process_id: int | None = None
     """Which of them this is, from 0, with a --coordinator that is an address."""
+    model: Annotated[Any, tyro.conf.Suppress] = None
+    """The model's own options."""
 
-    @property
-    def budget_bytes(self) -> float:
-        """The memory budget in bytes."""
-        return 1e9 * self.memory_budget
+    def recipe(self, window: int) -> Recipe:
+        """How to train, on windows of so many frames."""
+        seeds = tuple(range(self.seed, self.seed + self.seeds))
+        budget = 1e9 * self.memory_budget
+        return Recipe(seeds, self.steps, self.batch_size, self.learning_rate, window, budget)
 
     def to_json(self) -> dict[str, Any]:
         """As config.json keeps them."""
@@ -87,7 +112,10 @@ class TrainingOptions:
             raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
         if self.seeds > 1 and (self.overfit_one_batch or self.find_lr):
             raise UserError("--overfit-one-batch and --find-lr take one seed, not --seeds")
+        if self.window is not None:
+            require_at_least("--window", self.window, 1)
         self.check_processes()
+        self.model.check()
 
     def check_processes(self) -> None:
         """Raise UserError when what is said of several processes does not fit together."""
@@ -100,3 +128,21 @@ class TrainingOptions:
                 raise UserError(f"--process-id must be between 0 and {self.processes - 1}, not {self.process_id}")
         if self.coordinator is not None and (self.overfit_one_batch or self.find_lr):
             raise UserError("--overfit-one-batch and --find-lr run in one process, without --coordinator")
+
+
+def training_options(name: str) -> type[TrainingOptions]:
+    """The options of a training of one model of the catalogue, the model's own among them.
+
+    Raises UserError when there is no such model.
+    """
+    kind = MODELS.options(name)
+    model = dataclasses.field(default_factory=kind)
+    fields = [("model", Annotated[kind, tyro.conf.arg(name="")], model)]
+    return dataclasses.make_dataclass("Options", fields, bases=(TrainingOptions,), frozen=True)
+
+
+def with_defaults(name: str, **given: Any) -> TrainingOptions:
+    """The options of a training of one model, as its class and then `given` change the defaults; `data` and `out` may
+    be left out for a command line to give."""
+    missing = {"data": tyro.MISSING, "out": tyro.MISSING}
+    return training_options(name)(**(missing | getattr(MODELS.options(name), "TRAINING", {}) | given))

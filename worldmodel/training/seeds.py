@@ -23,10 +23,10 @@ from worldmodel.models.networks import initialise
 from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.training.feed import make_feed
+from worldmodel.training.options import Recipe
 from worldmodel.training.step import (
     FINITE,
     LOG_EVERY,
-    Loss,
     TrainState,
     initial_state,
     make_optimiser,
@@ -34,6 +34,9 @@ from worldmodel.training.step import (
     make_train_step,
     warm_up_and_cosine,
 )
+
+Build = Callable[[nnx.Rngs], Any]
+"""makes an untrained model"""
 
 
 def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
@@ -77,26 +80,16 @@ def over_seeds(chunk: Callable, seeds: int, data_axis: int | None) -> Callable:
 class Trainings:
     """One training for each seed. What it gives to the outside is on the host and the same in every process."""
 
-    def __init__(
-        self,
-        build: Callable[[nnx.Rngs], nnx.Module],
-        loss: Loss,
-        data: Sequences,
-        seeds: list[int],
-        steps: int,
-        batch_size: int,
-        learning_rate: float,
-        window: int,
-        memory_budget: float = math.inf,
-    ):
-        """Nothing is trained yet: every seed is at step 0. Data of more bytes than the budget is streamed."""
-        self.mesh = make_mesh(len(seeds), batch_size)
+    def __init__(self, build: Build, data: Sequences, recipe: Recipe):
+        """Nothing is trained yet: every seed is at step 0. Data of more bytes than the recipe's budget is streamed."""
+        seeds = recipe.seeds
+        self.mesh = make_mesh(len(seeds), recipe.batch_size)
         keys = [split_seed(seed) for seed in seeds]
-        optimiser = make_optimiser(warm_up_and_cosine(learning_rate, steps))
+        optimiser = make_optimiser(warm_up_and_cosine(recipe.learning_rate, recipe.steps))
         self._graphdef, _ = initialise(build, keys[0][0])
-        self._feed = make_feed(data, len(seeds), batch_size, window, steps, self.mesh, memory_budget)
+        self._feed = make_feed(data, recipe, self.mesh)
         self.load([initial_state(initialise(build, first)[1], optimiser, later) for first, later in keys])
-        train_step = make_train_step(self._graphdef, loss, optimiser)
+        train_step = make_train_step(self._graphdef, optimiser, recipe.steps)
         chunk = make_train_chunk(train_step, self._feed.next_batch, self._sharding("data"))
         self._chunk = jax.jit(over_seeds(chunk, len(seeds), self._feed.seed_axis), donate_argnums=0)
 
@@ -138,6 +131,11 @@ class Trainings:
         means = {name: np.average(values, axis=1, weights=counts) for name, values in by_piece.items()}
         return [{name: float(value[i]) for name, value in means.items()} for i in range(len(self._state.step))]
 
+    def lower(self) -> jax.stages.Lowered:
+        """The program of one update, to be looked at."""
+        [(data, _)] = self._feed.pieces(1)
+        return self._chunk.lower(self._state, data, jnp.asarray(1))
+
     def close(self) -> None:
         """End what reads ahead; nothing more can be trained."""
         self._feed.close()
@@ -148,25 +146,20 @@ class Trainings:
         return jax.device_get(tree)
 
 
-def train_seeds(
-    name: str,
-    build: Callable[[nnx.Rngs], nnx.Module],
-    loss: Loss,
-    data: Sequences,
-    seeds: list[int],
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    window: int,
-    memory_budget: float = math.inf,
-) -> list[Any]:
+def train_seeds(name: str, build: Build, data: Sequences, recipe: Recipe) -> list[Any]:
     """One trained model for each seed, without a run folder; equal, up to rounding, to the models that a run with that
     seed alone gives."""
-    trainings = Trainings(build, loss, data, seeds, steps, batch_size, learning_rate, window, memory_budget)
-    with closing(trainings), progress_bar(f"{name}, {len(seeds)} seeds", steps, "step") as bar:
+    steps = recipe.steps
+    trainings = Trainings(build, data, recipe)
+    with closing(trainings), progress_bar(f"{name}, {len(recipe.seeds)} seeds", steps, "step") as bar:
         for done in range(0, steps, LOG_EVERY):
             metrics = trainings.train(min(LOG_EVERY, steps - done))
             bar.update(min(LOG_EVERY, steps - done))
-            elbo = np.median([of_seed["elbo"] for of_seed in metrics])
-            bar.set_postfix_str(f"ELBO {elbo:.2f} nats/frame", refresh=False)
+            bar.set_postfix_str(headline(metrics), refresh=False)
     return trainings.models()
+
+
+def headline(metrics: list[dict[str, float]]) -> str:
+    """How far training is, by the metrics of each seed: the median ELBO or, of a model without one, the loss."""
+    name = "elbo" if "elbo" in metrics[0] else "loss"
+    return f"{name.upper() if name == 'elbo' else name} {np.median([each[name] for each in metrics]):.2f} nats/frame"

@@ -1,6 +1,6 @@
-"""Training: one state, one compiled step for every model; only the loss differs.
+"""Training: one state, one compiled step for every model.
 
-fitting.py drives it and keeps the run folder.
+fit.py drives it and keeps the run folder.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,12 @@ from jax.sharding import Sharding
 
 from worldmodel.data.windows import Batch, DeviceData
 
-Loss = Callable[[nnx.Module, jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-"""(model, frames [B, T, H, W(, C)] in [0, 1], actions [B, T-1, A], key, step) -> (loss, metrics, "loss" among them)"""
+LOG_EVERY = 100
+"""steps between two lines of metrics.jsonl; also the steps that run in one dispatch, where their batches fit"""
+FINITE = {"loss": "finite_loss", "gradient_norm": "finite_gradient"}
+"""metrics that must be finite numbers, and the metric that says for how long they were"""
+CLIP = 300.0
+"""Largest global norm of a gradient, in nats per frame; ordinary ones are between 20 and 150."""
 
 
 class TrainState(NamedTuple):
@@ -30,16 +34,9 @@ class TrainState(NamedTuple):
     folded in"""
 
 
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
 NextBatch = Callable[[DeviceData, jax.Array, jax.Array], Batch]
 """(data, key of the windows, number of the update in this chunk) -> one batch"""
-
-
-LOG_EVERY = 100
-"""steps between two lines of metrics.jsonl; also the steps that run in one dispatch, where their batches fit"""
-FINITE = {"loss": "finite_loss", "gradient_norm": "finite_gradient"}
-"""metrics that must be finite numbers, and the metric that says for how long they were"""
-CLIP = 300.0
-"""Largest global norm of a gradient, in nats per frame; ordinary ones are between 20 and 150."""
 
 
 def warm_up_and_cosine(learning_rate: float, steps: int) -> optax.Schedule:
@@ -56,6 +53,7 @@ def make_optimiser(schedule: optax.ScalarOrSchedule) -> optax.GradientTransforma
 
 
 def initial_state(params: nnx.State, optimiser: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """Before the first update; the key is that of all the training."""
     return TrainState(jnp.zeros((), jnp.int32), params, optimiser.init(params), jax.random.key_data(key))
 
 
@@ -65,28 +63,26 @@ def update_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     return windows, loss
 
 
-def make_train_step(
-    graphdef: nnx.GraphDef, loss: Loss, optimiser: optax.GradientTransformation
-) -> Callable[[TrainState, jax.Array, jax.Array, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
-    """The pure update (state, frames, actions, key) -> (state, metrics). The key is consumed."""
+def make_train_step(graphdef: nnx.GraphDef, optimiser: optax.GradientTransformation, steps: int) -> TrainStep:
+    """The pure update (state, batch, key) -> (state, metrics) of the model with this structure, in a training of so
+    many steps. The key is consumed."""
 
-    def train_step(
-        state: TrainState, frames: jax.Array, actions: jax.Array, key: jax.Array
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
+    def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         def objective(params: nnx.State) -> tuple[jax.Array, dict[str, jax.Array]]:
-            return loss(nnx.merge(graphdef, params), frames, actions, key, state.step)
+            return nnx.merge(graphdef, params).loss(batch, key, state.step / steps)
 
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
-        updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimiser"):
+            updates, optimiser_state = optimiser.update(gradients, state.optimiser, state.params)
+            params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, optimiser_state, state.key), metrics
 
     return train_step
 
 
 def make_train_chunk(
-    train_step: Callable, next_batch: NextBatch, sharding: Sharding
+    train_step: TrainStep, next_batch: NextBatch, sharding: Sharding
 ) -> Callable[[TrainState, DeviceData, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """Many updates in one compiled program: (state, data, number of updates) -> (state, mean metrics). A batch is laid
     out over the devices as `sharding` says.
@@ -100,8 +96,9 @@ def make_train_chunk(
 
     def update(state: TrainState, data: DeviceData, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         window_key, loss_key = update_keys(state.key, state.step)
-        batch = jax.lax.with_sharding_constraint(next_batch(data, window_key, index), sharding)
-        return train_step(state, batch.frames, batch.actions, loss_key)
+        with jax.named_scope("batch"):
+            batch = jax.lax.with_sharding_constraint(next_batch(data, window_key, index), sharding)
+        return train_step(state, batch, loss_key)
 
     def train_chunk(state: TrainState, data: DeviceData, updates: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         def add(index: jax.Array, carry: tuple) -> tuple:

@@ -80,6 +80,10 @@ class DVBFOptions:
         for name in ("transition_kl_weight", "consistency_weight"):
             require_at_least(flag(name), getattr(self, name), 0)
 
+    def sharpened(self, scale: "FrameScale") -> "DVBFOptions":
+        """For overfitting one batch: reconstruction is made dear, and every frame is looked at."""
+        return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std), open_loop_share=0.0)
+
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "DVBF":
         """An untrained model."""
         from worldmodel.models.dvbf.model import DVBF

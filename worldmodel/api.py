@@ -1,0 +1,166 @@
+"""The Python API, `import worldmodel as wm`. Whatever a script does, it does by these functions."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from worldmodel.support.script import use_compilation_cache
+
+use_compilation_cache()  # before JAX is imported
+
+import jax
+
+from worldmodel.data.sequences import Sequences
+from worldmodel.data.storage import load_sequences, save_sequences
+from worldmodel.evaluation.record import Evaluation
+from worldmodel.imagination.dreamer import Dreamer, last
+from worldmodel.models.catalogue import MODELS
+from worldmodel.models.protocol import State, imagine
+from worldmodel.reporting.evaluating import evaluate_run
+from worldmodel.reporting.report import write_report
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError
+from worldmodel.training.options import with_defaults
+from worldmodel.training.session import train as train_session
+from worldmodel.worlds import collecting
+from worldmodel.worlds.world import WORLDS
+
+__all__ = [
+    "Sequences",
+    "Trained",
+    "UserError",
+    "collect",
+    "imagine",
+    "load",
+    "models",
+    "read",
+    "train",
+    "worlds",
+    "write",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+def models() -> dict[str, str]:
+    """The models that can be trained, each with a sentence: the project's own and those of installed packages."""
+    return {name: MODELS.sentence(name) for name in MODELS.names()}
+
+
+def worlds() -> dict[str, str]:
+    """The worlds whose truth is known, each with a sentence. Any Gymnasium environment that renders can be collected
+    beside them."""
+    return {name: WORLDS.sentence(name) for name in WORLDS.names()}
+
+
+def read(path: PathLike) -> Sequences:
+    """A data set, from an .npz or a folder of arrays, whose arrays stay in their files until they are touched.
+
+    Raises UserError, with the path and what is wrong with it.
+    """
+    return load_sequences(Path(path))
+
+
+def write(path: PathLike, data: Sequences) -> None:
+    """Write a data set as an .npz, whole or not at all. Raises UserError when it does not fit the format."""
+    save_sequences(Path(path), data)
+
+
+def collect(
+    world: str = "pendulum", sequences: int = 500, frames: int = 15, size: int = 16, *, out: PathLike | None = None, **more: Any
+) -> Sequences:
+    """Random actions in a world: a name of `worlds()`, or the Gymnasium id of an environment with rgb_array rendering.
+
+    Args:
+        frames: T, of each of the N sequences; T - 1 actions.
+        size: side of the square frames, pixels.
+        out: file to write as well, or a folder (a name without .npz), for data larger than memory.
+        more: `seed`, `noise`, `crop`, `grey`, `workers` (worlds/collecting.py), and the world's own options, such as
+            `preset="gymnasium"` of the pendulum.
+
+    Raises UserError when one of these does not fit.
+    """
+    place = None if out is None else Path(out)
+    chosen: Any = world
+    if world in WORLDS.names():
+        kind = WORLDS.options(world)
+        own = {field.name for field in dataclasses.fields(kind)}
+        chosen = kind(**{name: more.pop(name) for name in own & more.keys()})
+    return collecting.collect(chosen, sequences, frames, size, out=place, **more)
+
+
+def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any) -> "Trained | list[Trained]":
+    """Train a model of `models()` and keep the run in the folder `out`, with checkpoints, metrics and pictures.
+
+    Args:
+        data: a data set's path, or one in memory, which is then written to data.npz in `out`.
+        options: those of scripts/train.py MODEL --help, with underscores: the training's (`steps`, `seed`, `seeds`,
+            `resume`, ...) and the model's (`latent_size`, ...).
+
+    Gives the trained run or, with several `seeds`, one for each. Raises UserError for what cannot be, and
+    KeyboardInterrupt where Ctrl-C stopped the training, which is saved: `resume=True` goes on.
+    """
+    folder = Path(out)
+    if isinstance(data, Sequences):
+        path = folder / "data.npz"
+        if not path.exists():
+            save_sequences(path, data)
+    else:
+        path = Path(data)
+    kind = MODELS.options(model)
+    own = {field.name for field in dataclasses.fields(kind)}
+    chosen = kind(**{name: options.pop(name) for name in own & options.keys()})
+    try:
+        settings = with_defaults(model, data=path, out=folder, model=chosen, **options)
+    except TypeError as error:
+        raise UserError(f"{model}: {error}") from None
+    if train_session(model, settings) is None:
+        raise KeyboardInterrupt(f"{folder}: stopped and saved")
+    runs = [load(each.out) for each in settings.each_seed()]
+    return runs if settings.seeds > 1 else runs[0]
+
+
+def load(run: PathLike) -> "Trained":
+    """A trained run. Raises UserError when the folder does not hold one."""
+    return Trained(Path(run))
+
+
+class Trained(Dreamer):
+    """A trained run: its model ready for use (Dreamer: filter, filter_step, imagine, encode, decode, vector), and its
+    judgement. States belong to the model; hand them on as they are."""
+
+    def __init__(self, folder: Path):
+        self.run = Run.open(folder)
+        super().__init__(self.run.load())
+
+    def __repr__(self) -> str:
+        return f"<{self.run.model} trained for {max(self.run.checkpoint_steps())} steps, {self.run.folder}>"
+
+    @staticmethod
+    def last(states: State) -> State:
+        """The state `[B, ...]` at the end of states along time, `[B, T, ...]`."""
+        return last(states)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All that reproduces the run."""
+        return self.run.config
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """What was logged, every hundred steps."""
+        return self.run.metrics()
+
+    def evaluate(self, data: PathLike | Sequences, **options: Any) -> Evaluation:
+        """How far its dreams of a data set can be trusted, with pictures, in evaluation/ of the run or in `out`.
+
+        Takes the options of reporting.evaluating.evaluate_run. Raises UserError where something is there already.
+        """
+        return evaluate_run(self.run, data if isinstance(data, Sequences) else Path(data), model=self.model, **options)
+
+    def report(self, out: PathLike | None = None) -> Path:
+        """Write all that the run folder says as one HTML page, report.html; its path."""
+        path = self.run.folder / "report.html" if out is None else Path(out)
+        write_report(self.run.folder, path)
+        return path

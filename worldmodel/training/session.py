@@ -1,0 +1,125 @@
+"""A whole training, from a data set to the pictures of its run: what scripts/train.py and the Python API call."""
+
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from worldmodel.models.catalogue import MODELS
+from worldmodel.models.protocol import WorldModel
+from worldmodel.pictures.figures import draw_curves
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError
+from worldmodel.training.checks import run_overfit, run_range_test
+from worldmodel.training.cluster import is_writer
+from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
+from worldmodel.training.options import TrainingOptions
+from worldmodel.training.watch import watch_for
+
+LONGEST_WINDOW = 30
+
+
+class Panel(NamedTuple):
+    """Of curves.png: drawn where the run has the metric `needs` and has not the metric `unless`."""
+
+    title: str
+    label: str
+    needs: str
+    lines: dict[str, str]
+    """legend by metric"""
+    unless: str = ""
+
+
+PANELS = (
+    Panel(
+        "ELBO and reconstruction",
+        "nats per frame",
+        "elbo",
+        {"elbo": "ELBO", "reconstruction": "reconstruction", "validation_elbo": "ELBO (validation)"},
+    ),
+    Panel("Loss", "nats per frame", "loss", {"loss": "loss"}, unless="elbo"),
+    Panel("KL", "nats", "kl_step", {"kl_initial": "initial state", "kl_step": "one filtered step"}),
+    Panel("KL", "nats per frame", "kl", {"kl": "KL(q(z|x) || N(0, I))"}, unless="kl_step"),
+    Panel(
+        "Reconstruction error",
+        "pixel MSE",
+        "validation_mse",
+        {"frame_mse": "training", "validation_mse": "validation"},
+    ),
+    Panel(
+        "Open loop, 10 frames (validation)",
+        "pixel MSE",
+        "validation_open_loop_mse",
+        {
+            "validation_open_loop_mse": "imagined",
+            "validation_repeat_last_frame_mse": "repeat last frame",
+            "validation_mean_frame_mse": "mean frame",
+        },
+    ),
+)
+
+
+def train(name: str, options: TrainingOptions) -> int | None:
+    """Train a model of the catalogue, or do the check that the options ask for.
+
+    Gives the exit status of a check, or None when Ctrl-C stopped a training, which is saved; otherwise 0. Raises
+    UserError for options or data with which no training can be.
+    """
+    options.check()
+    kind = MODELS.options(name)
+    data, validation, card = load_training_data(options)
+
+    def build(model: Any) -> Any:
+        return lambda rngs: model.build(card.scale, rngs)
+
+    structure: Any = nnx.eval_shape(lambda: build(options.model)(nnx.Rngs(params=0)))
+    window = choose_window(name, structure, options, int(data.lengths().max()))
+    watch = watch_for(structure, validation, options.seed)
+
+    def task(model: Any) -> Task:
+        return Task(name, build(model), window, watch.validate, watch.snapshot)
+
+    if options.overfit_one_batch:
+        sharp = options.model.sharpened(card.scale) if hasattr(kind, "sharpened") else options.model
+        return run_overfit(task(sharp), data, options)
+    if options.find_lr:
+        return run_range_test(task(options.model), data, options)
+    runs = start_or_resume(options, name, card)
+    models, finished = fit(runs, task(options.model), data, options)
+    if is_writer():
+        for run, model in zip(runs, models, strict=True):
+            draw(run)
+            if finished:
+                pictures, verdict = watch.finish(run, model)
+                print(f"{run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
+        if not finished:
+            print(f"{options.out}: stopped and saved; --resume goes on from here")
+    return 0 if finished else None
+
+
+def shortest(model: Any) -> int:
+    """Frames that a model must be shown at least to learn anything: those of its first state and one more."""
+    return model.context + 1 if isinstance(model, WorldModel) else 1
+
+
+def choose_window(name: str, model: Any, options: TrainingOptions, longest: int) -> int:
+    """Frames in a training window: as the options say, else as the data have, within reason. Raises UserError where a
+    window is too short for the model or the data for it."""
+    if not isinstance(model, WorldModel):
+        if options.window is not None:
+            raise UserError(f"--window: {name} is a model of single frames, and takes none")
+        return 1
+    least = shortest(model)
+    if options.window is not None and options.window < least:
+        raise UserError(f"--window must be at least {least}, not {options.window}")
+    window = options.window or max(least, min(longest, LONGEST_WINDOW))
+    if longest < window:
+        raise UserError(f"{options.data}: sequences have {longest} frames, but training needs {window}")
+    return window
+
+
+def draw(run: Run) -> None:
+    """curves.png, of the metrics that the model has."""
+    metrics = run.metrics()
+    there = {name for line in metrics for name in line}
+    shown = [panel for panel in PANELS if panel.needs in there and panel.unless not in there]
+    draw_curves(run.folder / "curves.png", metrics, [(panel.title, panel.label, panel.lines) for panel in shown])

@@ -1,0 +1,105 @@
+"""What a training looks at on held-out data while it goes on, and what it leaves in the run folder when it is done: one
+class for models of sequences, one for models of single frames.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation import health
+from worldmodel.evaluation.posterior import latent_walk, report_posterior
+from worldmodel.imagination.dreamer import Dreamer, bounds, reconstruct
+from worldmodel.models.protocol import Bounded, FrameModel, WorldModel
+from worldmodel.pictures.figures import animate_grid, animate_walk, draw_posterior
+from worldmodel.pictures.learning import Watched
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError, write_json
+
+
+class Watch(Protocol):
+    """How a kind of model is looked at."""
+
+    def validate(self, model: Any) -> tuple[dict[str, float], list[str]]:
+        """Metrics on held-out data, and what is wrong, in words."""
+        ...
+
+    def snapshot(self, model: Any) -> dict[str, np.ndarray]:
+        """Arrays that show how far learning is."""
+        ...
+
+    def finish(self, run: Run, model: Any) -> tuple[list[str], str]:
+        """Write what a finished run leaves; the names of its pictures, and the verdict in words."""
+        ...
+
+
+class WatchedSequences:
+    """Models of sequences: the health check, the bound, imagined frames and the cloud of latents."""
+
+    def __init__(self, validation: Sequences, context: int, seed: int):
+        if validation.ended is not None or validation.valid is not None:
+            _, looked_at = health.seen_and_imagined(validation, context)
+            validation = validation.whole(looked_at.length)
+            if not len(validation):
+                raise UserError(f"no held-out sequence has {looked_at.length} unbroken frames to look at")
+        self.validation, self.seed = validation, seed
+        self.watched = Watched.of(validation, context)
+
+    def validate(self, model: WorldModel) -> tuple[dict[str, float], list[str]]:
+        found = health.measure(model, self.validation)
+        metrics = {f"validation_{name}": value for name, value in found.figures.items()}
+        if isinstance(model, Bounded):
+            elbo = bounds(Dreamer(model), self.validation, jax.random.key(self.seed), samples=1)["elbo"]
+            metrics["validation_elbo"] = elbo / self.validation.length
+        return metrics, list(map(str, found.problems))
+
+    def snapshot(self, model: WorldModel) -> dict[str, np.ndarray]:
+        return self.watched.snapshot(model)
+
+    def finish(self, run: Run, model: WorldModel) -> tuple[list[str], str]:
+        found = health.measure(model, self.validation)
+        write_json(run.folder / "health.json", dataclasses.asdict(found))
+        if snapshots := run.snapshots():
+            self.watched.animate(run.folder / "learning.gif", snapshots)
+        return ["learning.gif"], found.in_words()
+
+
+class WatchedFrames:
+    """Models of single frames: reconstructions, and how each latent dimension is used."""
+
+    LARGEST, SHOWN = 1000, 8
+    """frames that are looked at, and shown"""
+
+    def __init__(self, validation: Sequences):
+        every = validation.frames.reshape(-1, *validation.frame_shape)
+        self.frames = as_unit_frames(spread_over(every, self.LARGEST))
+        self.shown = spread_over(self.frames, self.SHOWN)
+
+    def validate(self, model: FrameModel) -> tuple[dict[str, float], list[str]]:
+        return {"validation_mse": float(np.mean((reconstruct(model, self.frames) - self.frames) ** 2))}, []
+
+    def snapshot(self, model: FrameModel) -> dict[str, np.ndarray]:
+        return {"frames": reconstruct(model, self.shown)}
+
+    def finish(self, run: Run, model: FrameModel) -> tuple[list[str], str]:
+        folder: Path = run.folder
+        found = report_posterior(model.posterior(self.frames), self.frames, reconstruct(model, self.frames))
+        write_json(folder / "posterior.json", dataclasses.asdict(found))
+        draw_posterior(folder / "posterior.png", np.array(found.kl), np.array(found.std))
+        if snapshots := run.snapshots():
+            pictures = [arrays["frames"] for arrays in snapshots.values()]
+            animate_grid(folder / "learning.gif", list(snapshots), pictures, self.shown)
+        dreamer = Dreamer(model)
+        walk = latent_walk(dreamer.vector(dreamer.encode(self.frames)))
+        animate_walk(folder / "latent_walk.gif", np.clip(model.emission(walk).mean(), 0, 1))
+        return ["posterior.png", "learning.gif", "latent_walk.gif"], "\n".join([found.table(), *found.in_words])
+
+
+def watch_for(model: Any, validation: Sequences, seed: int) -> Watch:
+    """The one for the kind of a model."""
+    if isinstance(model, WorldModel):
+        return WatchedSequences(validation, model.context, seed)
+    return WatchedFrames(validation)
