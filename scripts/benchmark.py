@@ -74,8 +74,8 @@ class Benchmark:
         from baselines.study.scores import Trials, floors_and_ceilings
         from worldmodel.data.sequences import as_unit_frames
         from worldmodel.evaluation.measures import AngleReader
-        from worldmodel.worlds.collecting import collect_pendulum
         from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER
+        from worldmodel.worlds.pendulum.world import collect_pendulum
 
         paper = options.world == "paper"
         params = PAPER if paper else dataclasses.replace(GYMNASIUM, initial_speed=GYMNASIUM.max_speed)

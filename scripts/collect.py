@@ -1,25 +1,30 @@
-"""Collect a data set of frames and actions: from the project's own pendulum, or from any Gymnasium environment."""
+"""Collect a data set of frames and actions: from one of the project's own worlds, or from any Gymnasium environment."""
 
 import dataclasses
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Generic, TypeVar
 
-from worldmodel.support.files import UserError, require_writable
+import tyro
+
+from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
-from worldmodel.support.settings import require_at_least, require_positive, require_share
+from worldmodel.worlds.world import WORLDS
+
+World = TypeVar("World")
+DEFAULT = "pendulum"
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(Generic[World]):
     out: Path
     """Data set to write: an .npz, or, for data larger than memory, a folder (a name without .npz) that is written piece
     by piece. What exists is not overwritten."""
+    arguments: Annotated[World, tyro.conf.arg(name="")]
+    world: str = DEFAULT
+    """Which of the worlds above; it brings options of its own."""
     env: str | None = None
-    """Gymnasium id of an environment with rgb_array rendering (for example Pendulum-v1); default: the project's
-    own pendulum, compiled."""
-    preset: Literal["paper", "gymnasium"] = "paper"
-    """Constants of the project's own pendulum: Karl et al. 2017, or Gymnasium's Pendulum-v1. Not used with
-    --env."""
+    """Gymnasium id of an environment with rgb_array rendering (for example Pendulum-v1), in place of --world."""
     sequences: int = 500
     """Sequences to collect (N)."""
     frames: int = 15
@@ -28,77 +33,63 @@ class Options:
     """Side of the square frames, pixels."""
     seed: int = 0
     """Seed of the initial states, of the actions and of the pixel noise."""
-    max_torque: float | None = None
-    """Own pendulum: actions are uniform up to this torque, N m; default: the preset's."""
-    initial_speed: float | None = None
-    """Own pendulum: initial angular velocities are uniform up to this, rad/s; default: the preset's."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise on every pixel, in units of full brightness."""
     crop: float = 1.0
     """With --env: share of the rendered picture's width and height that is kept, around its centre."""
+    grey: bool = True
+    """With --env: grey frames; with --no-grey red, green and blue."""
     workers: int = 2
     """With --env: processes that render."""
 
 
-SMALLEST_CROP = 0.05
-
-
 def main(options: Options) -> None:
-    require_at_least("--sequences", options.sequences, 1)
-    require_at_least("--frames", options.frames, 2)
-    require_at_least("--size", options.size, 4)
-    require_at_least("--seed", options.seed, 0)
-    require_at_least("--noise", options.noise, 0)
-    require_share("--crop", options.crop)
-    require_at_least("--workers", options.workers, 1)
-    if options.max_torque is not None:
-        require_positive("--max-torque", options.max_torque)
-    if options.initial_speed is not None:
-        require_at_least("--initial-speed", options.initial_speed, 0)
-    if options.crop < SMALLEST_CROP:
-        raise UserError(f"--crop must be at least {SMALLEST_CROP}, not {options.crop}")
-    if options.env is None and options.crop != 1:
-        raise UserError("--crop belongs to --env")
-    if options.out.exists():
-        raise UserError(f"{options.out}: exists already; it is not overwritten")
-    if options.env is not None and (options.max_torque is not None or options.initial_speed is not None):
-        raise UserError("--max-torque and --initial-speed belong to the project's own pendulum, not to --env")
+    if options.env is not None:
+        if options.world != DEFAULT:
+            raise UserError("give --world or --env, not both")
+        if options.arguments != type(options.arguments)():
+            names = (f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options.arguments))
+            raise UserError(f"{', '.join(names)} belong to the project's own {DEFAULT}, not to --env")
 
-    require_writable(options.out)  # say it now, not after the work
+    from worldmodel.worlds.collecting import collect
+    from worldmodel.worlds.world import world_of
 
-    from worldmodel.data.storage import load_sequences, save_blocks
-    from worldmodel.worlds import collecting
-
-    if options.env is None:
-        from worldmodel.worlds.pendulum.physics import PRESETS
-
-        params = PRESETS[options.preset]
-        if options.max_torque is not None:
-            params = dataclasses.replace(params, max_torque=options.max_torque)
-        if options.initial_speed is not None:
-            params = dataclasses.replace(params, initial_speed=options.initial_speed)
-        blocks = collecting.pendulum_blocks(
-            options.seed, options.sequences, options.frames, params, options.size, options.noise
-        )
-    else:
-        blocks = collecting.gymnasium_blocks(
-            options.env,
-            options.seed,
-            options.sequences,
-            options.frames,
-            collecting.Camera(options.size, options.crop, options.noise),
-            options.workers,
-        )
-    save_blocks(options.out, blocks, options.sequences)
-    data = load_sequences(options.out)
+    data = collect(
+        options.arguments if options.env is None else options.env,
+        options.sequences,
+        options.frames,
+        options.size,
+        seed=options.seed,
+        noise=options.noise,
+        crop=options.crop,
+        grey=options.grey,
+        workers=options.workers,
+        out=options.out,
+    )
     print(
         f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}, actions of size"
         f" {data.action_size}"
     )
-    velocity = data.state("angular_velocity")
-    if velocity is not None:
-        print(f"standard deviation of the angular velocity: {velocity.std():.2f} rad/s")
+    world = world_of(data)
+    for variable in world.variables if world is not None else ():
+        values = data.state(variable.name)
+        if values is not None and not variable.circular:
+            name = variable.name.replace("_", " ")
+            print(f"standard deviation of the {name}: {values.std():.2f} {variable.unit}")
+
+
+def chosen_world(arguments: list[str]) -> str:
+    """The value of --world, which decides what other options there are."""
+    for position, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--world":
+            return value or "".join(arguments[position + 1 : position + 2])
+    return DEFAULT
 
 
 if __name__ == "__main__":
-    run_script(main, Options, __doc__)
+    try:
+        kind = WORLDS.options(chosen_world(sys.argv[1:]))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    run_script(main, Options[kind], f"{__doc__}\n\nWorlds:\n{WORLDS.table()}")

@@ -46,8 +46,8 @@ def main(options: Options) -> None:
 
     from worldmodel.data.sequences import as_unit_frames
     from worldmodel.pictures.figures import draw_balance
-    from worldmodel.worlds.collecting import collect_pendulum
     from worldmodel.worlds.pendulum.physics import PAPER
+    from worldmodel.worlds.pendulum.world import collect_pendulum
 
     training = collect_pendulum(0, 500, 15, PAPER, 16)
     frames = as_unit_frames(collect_pendulum(1, 100, 15, PAPER, 16).frames).reshape(-1, 16, 16)

@@ -30,8 +30,8 @@ from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.models.networks import initialise
 from worldmodel.training.options import DVBFOptions
 from worldmodel.training.seeds import train_seeds
-from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)

@@ -32,8 +32,8 @@ from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.models.networks import initialise
 from worldmodel.training.options import DVBFOptions
 from worldmodel.training.seeds import Trainings
-from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 if TYPE_CHECKING:
     from baselines.speed.torch_dvbf import TorchDVBF, TorchTraining

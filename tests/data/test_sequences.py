@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -6,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from worldmodel.data.sequences import Sequences, batches, hold_out, spread_over
-from worldmodel.data.storage import load_sequences, save_sequences
+from worldmodel.data.sequences import Sequences, WorldRecord, batches, hold_out, join, spread_over
+from worldmodel.data.storage import load_sequences, save_blocks, save_sequences
 from worldmodel.support.files import UserError
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
+
+WORLD = "world must be JSON of an object with id, arguments and camera"
 
 
 def arrays(**changes) -> dict[str, np.ndarray]:
@@ -42,9 +46,93 @@ def test_frames_and_actions_are_all_that_a_file_needs(tmp_path: Path):
     assert (data.states, data.state_names, data.dt) == (None, (), None)
 
 
-def test_two_states_without_names_are_a_pendulums(tmp_path: Path):
+def test_states_without_names_are_numbered(tmp_path: Path):
     np.savez(tmp_path / "data.npz", **arrays(states=np.zeros((4, 6, 2), np.float32), state_names=None))
-    assert load_sequences(tmp_path / "data.npz").state_names == ("angle", "angular_velocity")
+    assert load_sequences(tmp_path / "data.npz").state_names == ("state_0", "state_1")
+
+
+@pytest.fixture
+def full() -> Sequences:
+    """Six sequences of five frames that tell n and t, of all lengths, with everything that a record can hold."""
+    number = (10 * np.arange(6)[:, None] + np.arange(5)[None, :]).astype(np.float32)
+    ended = np.zeros((6, 4), bool)
+    ended[[1, 2, 3], [0, 1, 3]] = True  # 2, 3 and all 5 frames; in padding the flag means nothing
+    ended[1, 2] = True
+    valid = np.ones((6, 5), bool)
+    valid[4, 3] = False
+    return Sequences(
+        frames=np.broadcast_to(number[..., None, None], (6, 5, 2, 2)).astype(np.uint8),
+        actions=number[:, :-1, None] + 0.5,
+        states=number[..., None],
+        state_names=("number",),
+        dt=0.5,
+        rewards=-number[:, :-1],
+        ended=ended,
+        valid=valid,
+        world=WorldRecord("box", {"size": 2, "walls": None}, {"size": 2, "noise_std": 0.5}),
+    )
+
+
+@pytest.mark.parametrize("name", ["data.npz", "data"])
+def test_everything_that_is_saved_comes_back(tmp_path: Path, full: Sequences, name: str):
+    save_blocks(tmp_path / name, [full.take(slice(0, 2)), full.take(slice(2, 6))], 6)
+    back = load_sequences(tmp_path / name)
+    for array in ("frames", "actions", "states", "rewards", "ended", "valid"):
+        kept, given = getattr(back, array), getattr(full, array)
+        np.testing.assert_array_equal(kept, given, err_msg=array)
+        assert kept.dtype == given.dtype, array
+    assert (back.world, back.state_names, back.dt) == (full.world, ("number",), 0.5)
+    assert back.fingerprint() == full.fingerprint()
+
+
+def test_lengths_count_the_frames_before_the_padding(full: Sequences):
+    assert full.lengths().tolist() == [5, 2, 3, 5, 5, 5]
+    assert dataclasses.replace(full, ended=None).lengths().tolist() == [5] * 6
+
+
+def test_whole_sequences_are_unbroken_and_seen(full: Sequences):
+    def which(length: int | None) -> list[int]:
+        found = full.whole(length)
+        assert found.length == (length or 5)
+        assert found.actions.shape[1] == found.rewards.shape[1] == found.length - 1
+        return (found.frames[:, 0, 0, 0] // 10).tolist()
+
+    assert which(2) == [0, 1, 2, 3, 4, 5]
+    assert which(3) == [0, 2, 3, 4, 5]
+    assert which(None) == which(5) == [0, 3, 5]
+    assert len(full.whole(6)) == 0
+
+
+def test_parts_carry_everything_along(full: Sequences):
+    short = full.take(np.array([4, 1])).first_frames(3)
+    number = np.array([[40, 41, 42], [10, 11, 12]])
+    np.testing.assert_array_equal(short.frames[..., 0, 0], number)
+    np.testing.assert_array_equal(short.actions[..., 0], number[:, :2] + 0.5)
+    np.testing.assert_array_equal(short.rewards, -number[:, :2])
+    np.testing.assert_array_equal(short.ended, [[False, False], [True, False]])
+    assert short.valid.all()
+    assert not full.take(np.array([4])).first_frames(4).valid.all()
+    again = join([full.take(slice(0, 1)), full.take(slice(1, 6))])
+    np.testing.assert_array_equal(again.ended, full.ended)
+    assert (short.world, again.world) == (full.world, full.world)
+    [(batch, count)] = batches(full, 8)
+    assert count == 6
+    np.testing.assert_array_equal(batch.rewards[6:], full.rewards[:2])
+
+
+def test_the_fingerprint_of_frames_and_actions_alone_stays_what_runs_were_started_with():
+    """The SHA-256 of the shapes, the types and the bytes, by hashlib alone."""
+    made = arrays()
+    digest = hashlib.sha256()
+    for name in ("frames", "actions"):
+        digest.update(repr((made[name].shape, made[name].dtype.str)).encode() + made[name].tobytes())
+    data = Sequences(made["frames"], made["actions"])
+    assert data.fingerprint() == digest.hexdigest()
+    assert dataclasses.replace(data, rewards=np.ones((4, 5), np.float32)).fingerprint() == digest.hexdigest()
+    unlike = [np.zeros((4, 5), bool), np.ones((4, 5), bool)]
+    prints = {dataclasses.replace(data, ended=ended).fingerprint() for ended in unlike}
+    prints |= {dataclasses.replace(data, valid=np.ones((4, 6), bool)).fingerprint(), digest.hexdigest()}
+    assert len(prints) == 4
 
 
 def test_what_is_saved_comes_back(tmp_path: Path, pendulum_data: Sequences):
@@ -76,6 +164,22 @@ def test_what_is_saved_comes_back(tmp_path: Path, pendulum_data: Sequences):
         ({"state_names": np.array(["x"])}, "3 states but 1 state_names"),
         ({"dt": np.float32(0)}, "dt must be positive seconds"),
         ({"dt": np.zeros(3)}, "dt must be one number"),
+        ({"rewards": np.zeros((4, 5))}, "rewards must be float32, not float64"),
+        ({"rewards": np.zeros((4, 6), np.float32)}, "rewards must be [N, T-1] = [4, 5], not [4, 6]"),
+        ({"rewards": np.full((4, 5), np.nan, np.float32)}, "rewards hold NaN or infinite"),
+        ({"ended": np.zeros((4, 5), np.uint8)}, "ended must be bool, not uint8"),
+        ({"ended": np.zeros((4, 6), bool)}, "ended must be [N, T-1] = [4, 5], not [4, 6]"),
+        ({"valid": np.zeros((4, 5), bool)}, "valid must be [N, T] = [4, 6], not [4, 5]"),
+        ({"valid": np.array([None])}, "array 'valid' holds pickled objects"),
+        ({"world": np.array(1.0)}, WORLD),
+        ({"world": np.array(["{}", "{}"])}, WORLD),
+        ({"world": np.array("hello")}, WORLD),
+        ({"world": np.array("[" * 100_000)}, WORLD),
+        ({"world": np.array("[1, 2]")}, WORLD),
+        ({"world": np.array('{"id": "box"}')}, WORLD),
+        ({"world": np.array('{"id": "box", "arguments": [], "camera": {}}')}, WORLD),
+        ({"world": np.array('{"id": "box", "arguments": {}, "camera": {}, "more": 1}')}, WORLD),
+        ({"world": np.array([{"id": "box"}])}, "array 'world' holds pickled objects"),
     ],
 )
 def test_a_bad_file_is_refused_by_name(tmp_path: Path, changes: dict, message: str):
@@ -121,7 +225,9 @@ def test_a_damaged_array_is_named(tmp_path: Path):
 def test_no_corrupted_byte_escapes_as_a_traceback(tmp_path: Path):
     path, random = tmp_path / "data.npz", np.random.default_rng(0)
     frames = random.integers(0, 256, (2, 3, 2, 2)).astype(np.uint8)
-    np.savez(path, **arrays(frames=frames, actions=np.zeros((2, 2, 1), np.float32), states=None, state_names=None))
+    more = {"ended": np.zeros((2, 2), bool), "world": np.array('{"id": "box", "arguments": {}, "camera": {}}')}
+    shapes = {"frames": frames, "actions": np.zeros((2, 2, 1), np.float32), "states": None, "state_names": None}
+    np.savez(path, **arrays(**shapes, **more))
     whole = path.read_bytes()
     messages = []
     for position in random.integers(0, len(whole), 500):

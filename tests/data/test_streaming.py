@@ -25,13 +25,14 @@ from baselines.static_vae import StaticVAE, vae_loss
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, hold_out, in_blocks, join, spread_within
 from worldmodel.data.storage import load_sequences, save_blocks
+from worldmodel.data.windows import sample_windows, to_device
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.support.files import UserError
 from worldmodel.training.feed import Windows
 from worldmodel.training.options import DVBFOptions
 from worldmodel.training.seeds import Trainings, split_seed
-from worldmodel.training.step import sample_windows, to_device, update_keys
+from worldmodel.training.step import update_keys
 
 # Folders
 
@@ -111,13 +112,19 @@ def test_frames_and_actions_are_all_that_a_folder_needs(tmp_path: Path):
         ({"states": np.zeros((4, 5, 3), np.float32)}, "states must be [N, T, S] = [4, 6, S]"),
         ({"states": np.full((4, 6, 3), np.inf, np.float32)}, "states hold NaN or infinite"),
         ({"about": "hello"}, "about.json: not JSON"),
-        ({"about": [0.1]}, "about.json: must be an object with state_names and dt, and nothing else"),
-        ({"about": {"dT": 0.1}}, "about.json: must be an object with state_names and dt, and nothing else"),
+        ({"about": [0.1]}, "about.json: must be an object with state_names, dt, world, and nothing else"),
+        ({"about": {"dT": 0.1}}, "about.json: must be an object with state_names, dt, world, and nothing else"),
         ({"about": {"state_names": ["x", ["y"]]}}, "about.json: state_names must be a list of strings"),
         ({"about": {"state_names": [1, 2, 3]}}, "state_names must be a list of strings, not int64 [3]"),
         ({"about": {"state_names": ["x"]}}, "3 states but 1 state_names"),
         ({"about": {"dt": 0}}, "dt must be positive seconds"),
         ({"about": {"dt": "0.1"}}, "dt must be one number (seconds)"),
+        ({"about": {"world": "box"}}, "world must be JSON of an object with id, arguments and camera"),
+        ({"about": {"world": {"id": 1, "arguments": {}, "camera": {}}}}, "world must be JSON of an object"),
+        ({"about": "[" * 100_000}, "about.json: not JSON"),
+        ({"rewards": np.zeros((4, 5))}, "rewards must be float32, not float64"),
+        ({"ended": np.zeros((4, 6), bool)}, "ended must be [N, T-1] = [4, 5], not [4, 6]"),
+        ({"valid": np.array([[None]])}, "array 'valid' holds pickled objects"),
     ],
 )
 def test_a_bad_folder_is_refused_by_name(tmp_path: Path, changes: dict, message: str):
@@ -209,7 +216,7 @@ def test_windows_cut_on_the_host_are_those_of_the_compiled_program(data_folder: 
     assert len(windows) == steps
     device = to_device(pendulum_data)
     for update in (0, 1, 99, 100, 129):  # within and beyond what is drawn at once
-        frames, actions = windows[update]
+        frames, actions, *_ = windows[update]
         assert frames.shape == (2, 5, 6, 16, 16)
         assert frames.dtype == np.uint8
         for index in range(len(seeds)):
@@ -229,7 +236,7 @@ def test_windows_are_pieces_of_sequences_with_the_actions_between():
     everything = Windows(data, keys, batch_size=8, window=4, steps=50)
     starts = set()
     for update in range(50):
-        for seed_frames, seed_actions in zip(*part[update], strict=True):
+        for seed_frames, seed_actions in zip(part[update].frames, part[update].actions, strict=True):
             for window_frames, window_actions in zip(seed_frames, seed_actions, strict=True):
                 n, t = divmod(int(window_frames[0, 0, 0]), 10)
                 starts.add((n, t))
@@ -255,7 +262,7 @@ def test_a_folder_on_a_full_disk_is_one_line(tmp_path: Path):
     code = f"""
 import resource
 from pathlib import Path
-from worldmodel.worlds.collecting import collect_pendulum
+from worldmodel.worlds.pendulum.world import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.support.files import UserError
 from worldmodel.data.storage import save_blocks

@@ -25,9 +25,9 @@ from worldmodel.evaluation.judge import (
 from worldmodel.evaluation.measures import degrees_apart
 from worldmodel.imagination.rollouts import Rollouts, roll_out, shuffle_actions, zero_actions
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, simulate
 from worldmodel.worlds.pendulum.rendering import render_pendulum
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 
 def test_other_actions_leave_the_context_as_it_is(pendulum_data: Sequences):

@@ -15,8 +15,8 @@ from worldmodel.imagination.rollouts import roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import MLP
 from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
-from worldmodel.worlds.collecting import collect_pendulum
 from worldmodel.worlds.pendulum.physics import PAPER
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 
 @pytest.fixture(scope="module")

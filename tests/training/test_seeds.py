@@ -80,7 +80,7 @@ MANY_DEVICES = """
     import json, sys
     import jax
     import numpy as np
-    from worldmodel.worlds.collecting import collect_pendulum
+    from worldmodel.worlds.pendulum.world import collect_pendulum
     from worldmodel.models.dvbf.model import DVBF
     from worldmodel.worlds.pendulum.physics import PAPER
     from worldmodel.models.dvbf.objective import dvbf_loss

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import worldmodel.worlds
-from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, PendulumFunctional, pendulum_step, simulate
+from worldmodel.worlds.pendulum.environment import PendulumFunctional
+from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, pendulum_step, simulate
 from worldmodel.worlds.pendulum.rendering import render_pendulum
 
-assert worldmodel.worlds  # importing it registers the environment
+OWN = "worldmodel.worlds.pendulum.environment:worldmodel/Pendulum-v0"
 
 
 def test_gymnasium_preset_follows_pendulum_v1_step_for_step():
@@ -35,11 +35,11 @@ def test_gymnasium_preset_clips_the_speed_as_pendulum_v1_does():
 
 @pytest.mark.filterwarnings("ignore")  # check_env advises on things that are as Pendulum-v1 has them
 def test_the_environment_passes_gymnasiums_own_check():
-    check_env(gymnasium.make("worldmodel/Pendulum-v0", render_mode="rgb_array").unwrapped)
+    check_env(gymnasium.make(OWN, render_mode="rgb_array").unwrapped)
 
 
 def test_the_environment_steps_as_the_compiled_batch_does():
-    env = gymnasium.make("worldmodel/Pendulum-v0", preset="paper")
+    env = gymnasium.make(OWN, preset="paper")
     starts, torques = [], np.random.default_rng(0).uniform(-2, 2, (3, 20)).astype(np.float32)
     walked = []
     for seed, row in enumerate(torques):

@@ -138,7 +138,8 @@ class Sequences:
 
     def _with(self, change: Callable[[str, np.ndarray], np.ndarray]) -> "Sequences":
         """Each array as `change(name, array)`."""
-        return dataclasses.replace(self, **{name: change(name, array) for name, array in self.arrays().items()})
+        changed: dict[str, Any] = {name: change(name, array) for name, array in self.arrays().items()}
+        return dataclasses.replace(self, **changed)
 
     def state(self, name: str) -> np.ndarray | None:
         """`[N, T]` one component of the true state, or None where the data does not have it."""

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
 
@@ -69,7 +70,12 @@ def to_device(data: Sequences) -> DeviceData:
 
 
 def draw_windows(
-    key: jax.Array, batch_size: int, window: int, sequences: int, length: int, ended: jax.Array | None = None
+    key: jax.Array,
+    batch_size: int,
+    window: int,
+    sequences: int,
+    length: int,
+    ended: jax.Array | np.ndarray | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Which of the sequences, with replacement, and from which of their frames on: two times int `[B, 1]`.
 

@@ -24,7 +24,7 @@ from worldmodel.evaluation.measures import AngleReader
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.pictures.figures import as_rgb
 from worldmodel.play.live import Moment, SideBySide
-from worldmodel.worlds.pendulum.physics import PendulumFunctional
+from worldmodel.worlds.pendulum.environment import PendulumFunctional
 from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 PAGE = Path(__file__).parent / "play.html"

@@ -3,16 +3,25 @@
 A world is one file and one entry point in the group "worldmodel.worlds", which names a dataclass of arguments; `build`
 on it gives the World. A data set records the entry's name and the arguments (data/sequences.py), from which the truth
 behind it is rebuilt. Everything that judges, draws or plays asks for a World and knows no pendulum.
+
+Nothing heavy is imported here.
 """
 
+from __future__ import annotations
+
 import dataclasses
-from typing import Any, Literal, Protocol
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import jax
-import numpy as np
-
-from worldmodel.data.sequences import Sequences
 from worldmodel.support.catalogue import Catalogue
+from worldmodel.support.files import UserError
+from worldmodel.support.settings import from_json
+
+if TYPE_CHECKING:
+    import jax
+    import numpy as np
+
+    from worldmodel.data.sequences import Sequences
 
 WORLDS = Catalogue("worldmodel.worlds", "world")
 
@@ -66,6 +75,8 @@ class World(Protocol):
     """what `score` gives beside the errors of pixels; the first is the headline"""
     dt: float
     """seconds between two frames"""
+    action_size: int
+    """A"""
     largest_action: float
     """actions beyond it are clipped, in both directions"""
     action_unit: str
@@ -92,16 +103,64 @@ class World(Protocol):
         ...
 
 
+@runtime_checkable
+class CompiledWorld(World, Protocol):
+    """A world that draws itself, and so is collected by a compiled program."""
+
+    def frames(self, states: jax.Array, size: int) -> jax.Array:
+        """The pictures of states `[..., S]`: brightness `[..., size, size(, C)]` in [0, 1]."""
+        ...
+
+    def reward(self, states: jax.Array, actions: jax.Array) -> jax.Array:
+        """What actions `[..., A]` in states `[..., S]` are paid: `[...]`."""
+        ...
+
+
+class Options(Protocol):
+    """A dataclass of a world's arguments. It may have a static method `recognise(data: Sequences) -> World | None` that
+    finds its world in data which do not say what made them."""
+
+    def build(self) -> World:
+        """Raises UserError where the arguments are wrong."""
+        ...
+
+
+@runtime_checkable
+class GymnasiumOptions(Options, Protocol):
+    """Options of a world that is a Gymnasium environment, registered by its Gymnasium id; they are the keyword
+    arguments of gymnasium.make."""
+
+    gymnasium_id: str
+    """what gymnasium.make takes: the id, behind the module that registers it where Gymnasium does not know it"""
+
+    def before_render(self, env: Any) -> None:
+        """Take out of the picture what is no state, such as the action."""
+        ...
+
+    def state_of(self, env: Any) -> np.ndarray:
+        """The true state `[S]`."""
+        ...
+
+
 def world_of(data: Sequences) -> World | None:
     """The world that made a data set: the recorded one or, without a record, one that recognises the data by the names
-    of its states. None where no registered world did."""
+    of its states. None where no registered world did. Raises UserError where the recorded arguments are wrong."""
     if data.world is not None:
         if data.world.id not in WORLDS.names():
             return None
-        return WORLDS.options(data.world.id)(**data.world.arguments).build()
+        try:
+            return from_json(WORLDS.options(data.world.id), data.world.arguments).build()
+        except (TypeError, ValueError, UserError) as error:
+            raise UserError(f"the world {data.world.id} cannot have been made like this: {error}") from None
     for name in WORLDS.names() if data.states is not None else ():
         recognise = getattr(WORLDS.options(name), "recognise", None)
         found = recognise(data) if recognise is not None else None
         if found is not None:
             return found
     return None
+
+
+def name_of(options: Options) -> str | None:
+    """The name under which a dataclass of arguments is registered, or None."""
+    value = f"{type(options).__module__}:{type(options).__qualname__}"
+    return next((entry.name for entry in entry_points(group=WORLDS.group) if entry.value == value), None)

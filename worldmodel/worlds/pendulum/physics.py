@@ -1,4 +1,4 @@
-"""A torque-driven pendulum seen as frames: its constants, its physics in JAX, and its Gymnasium environment.
+"""A torque-driven pendulum seen as frames: its constants and its physics in JAX.
 
     I phi'' = m g r sin(phi) - mu phi' + u
 
@@ -9,16 +9,11 @@ uniform rod, which Gymnasium's Pendulum-v1 swings, has I = m l^2 / 3 and r = l /
 
 import dataclasses
 import math
-from typing import Any, ClassVar
 
-import gymnasium as gym
 import jax
 import jax.numpy as jnp
-import numpy as np
-from gymnasium.envs.functional_jax_env import FunctionalJaxEnv
-from gymnasium.experimental.functional import FuncEnv
 
-from worldmodel.worlds.pendulum.rendering import render_pendulum
+from worldmodel.worlds import simulator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,84 +96,11 @@ def simulate(initial_state: jax.Array, torques: jax.Array, params: PendulumParam
     """All states of a batch of pendulums: `[N, 2]` and `[N, T-1]` N m to `[N, T, 2]`; torque t acts between
     states t and t+1."""
 
-    def step(state: jax.Array, torque: jax.Array) -> tuple[jax.Array, jax.Array]:
-        state = pendulum_step(state, torque, params)
-        return state, state
-
-    _, later = jax.lax.scan(step, initial_state, torques.T)
-    return jnp.concatenate([initial_state[:, None], jnp.swapaxes(later, 0, 1)], axis=1)
+    return simulator.simulate(lambda state, torque: pendulum_step(state, torque, params), initial_state, torques)
 
 
-class PendulumFunctional(FuncEnv):
-    """The pendulum as a Gymnasium functional environment: pure functions of a state `[2]` and a torque `[1]`.
-
-    The observation is (cos, sin, angular velocity in rad/s) and the reward is Pendulum-v1's. `transform` maps
-    all functions, for instance by `jax.vmap` and `jax.jit` for a compiled batch.
-    """
-
-    def __init__(self, params: PendulumParams = PAPER, size: int = 64):
-        self.params = params
-        self.size = size
-        torque = params.max_torque
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, shape=(3,), dtype=np.float32)
-        self.action_space = gym.spaces.Box(-torque, torque, shape=(1,), dtype=np.float32)
-        super().__init__()
-
-    def initial(self, rng: jax.Array, params: Any = None) -> jax.Array:
-        high = jnp.array([self.params.initial_angle, self.params.initial_speed])
-        return jax.random.uniform(rng, (2,), minval=-high, maxval=high)
-
-    def transition(self, state: jax.Array, action: jax.Array, rng: Any, params: Any = None) -> jax.Array:
-        return pendulum_step(state, jnp.asarray(action)[0], self.params)
-
-    def observation(self, state: jax.Array, rng: Any, params: Any = None) -> jax.Array:
-        return jnp.stack([jnp.cos(state[0]), jnp.sin(state[0]), state[1]]).astype(jnp.float32)
-
-    def reward(
-        self, state: jax.Array, action: jax.Array, next_state: jax.Array, rng: Any, params: Any = None
-    ) -> jax.Array:
-        torque = jnp.clip(jnp.asarray(action)[0], -self.params.max_torque, self.params.max_torque)
-        wrapped = (state[0] + jnp.pi) % (2 * jnp.pi) - jnp.pi
-        return -(wrapped**2 + 0.1 * state[1] ** 2 + 0.001 * torque**2)
-
-    def terminal(self, state: jax.Array, rng: Any, params: Any = None) -> jax.Array:
-        return jnp.zeros((), bool)
-
-    def frame(self, state: jax.Array) -> jax.Array:
-        """`[size, size]` brightness in [0, 1]."""
-        return render_pendulum(state[0], self.size)
-
-    def render_init(self, params: Any = None, **kwargs: Any) -> None:
-        return None
-
-    def render_image(self, state: jax.Array, render_state: None, params: Any = None) -> tuple[None, np.ndarray]:
-        """`[size, size, 3]` uint8."""
-        grey = np.asarray(jnp.round(self.frame(state) * 255), np.uint8)
-        return None, np.repeat(grey[..., None], 3, axis=-1)
-
-    def render_close(self, render_state: None, params: Any = None) -> None:
-        return None
-
-
-class PendulumEnv(FunctionalJaxEnv):
-    """The pendulum as an ordinary Gymnasium environment: `gymnasium.make("worldmodel/Pendulum-v0")`.
-
-    Keyword arguments: `preset` ("paper" or "gymnasium"), `size` of the frames in pixels, `render_mode`.
-    """
-
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10, "jax": True}
-
-    def __init__(self, render_mode: str | None = None, preset: str = "paper", size: int = 64):
-        params = PRESETS[preset]
-        functional = PendulumFunctional(params, size)
-        functional.transition = jax.jit(functional.transition)  # type: ignore[method-assign]
-        metadata = self.metadata | {"render_fps": round(1 / params.dt)}
-        super().__init__(functional, metadata=metadata, render_mode=render_mode)
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict]:
-        observation, *rest = super().step(action)
-        return np.asarray(observation), *rest
-
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        observation, info = super().reset(seed=seed, options=options)
-        return np.asarray(observation), info
+def pendulum_reward(state: jax.Array, torque: jax.Array, params: PendulumParams) -> jax.Array:
+    """Pendulum-v1's: `[...]` for torques `[...]` N m in states `[..., 2]`; 0 at rest upright, else below."""
+    torque = jnp.clip(torque, -params.max_torque, params.max_torque)
+    wrapped = (state[..., 0] + jnp.pi) % (2 * jnp.pi) - jnp.pi
+    return -(wrapped**2 + 0.1 * state[..., 1] ** 2 + 0.001 * torque**2)
