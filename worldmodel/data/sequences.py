@@ -61,10 +61,6 @@ class Sequences:
     """S names"""
     dt: float | None = None
     """seconds between two frames"""
-<<<<<<< HEAD
-<<<<<<< HEAD
-    valid: np.ndarray | None = None
-=======
     rewards: np.ndarray | None = None
     """float32 `[N, T-1]`; what each action was paid"""
     ended: np.ndarray | None = None
@@ -73,17 +69,6 @@ class Sequences:
     """bool `[N, T]`: whether the frame was seen; None: all were"""
     world: WorldRecord | None = None
     """what made the data, where that is known"""
->>>>>>> data
-=======
-    rewards: np.ndarray | None = None
-    """float32 `[N, T-1]`; what each action was paid"""
-    ended: np.ndarray | None = None
-    """bool `[N, T-1]`: the episode ended with this action, and the frames after the next are padding; None: none did"""
-    valid: np.ndarray | None = None
-    """bool `[N, T]`: whether the frame was seen; None: all were"""
-    world: WorldRecord | None = None
-    """what made the data, where that is known"""
->>>>>>> main
 
     def __len__(self) -> int:
         return len(self.frames)
