@@ -1,8 +1,8 @@
-"""Evaluate: how far can the dreams of a trained DVBF be trusted? Numbers with intervals, and pictures of everything.
+"""Evaluate: how far can the dreams of a trained model be trusted? Numbers with intervals, and pictures of everything.
 
 Beside the model stand predictors that learn nothing, the same model with wrong actions, and, with --vae, a static VAE
 that is shown the true frames: the ceiling. Sampled futures are asked whether they are as sure as they should be, and
-one prefix is continued under five action sequences, beside the true simulator where the data is a known pendulum's.
+one prefix is continued under five action sequences, beside the true simulator where the data's world is known.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from worldmodel.support.settings import require_at_least
 @dataclasses.dataclass(frozen=True)
 class Options:
     run: Path
-    """Run folder of a trained DVBF."""
+    """Run folder of a trained model."""
     data: Path
     """Data set to evaluate on: an .npz or a folder of frames and actions that the model was not trained on."""
     out: Path | None = None
@@ -47,84 +47,16 @@ def main(options: Options) -> None:
             f"{out_folder}: exists and is not an empty folder; nothing is overwritten: delete it, or give --out"
         )
 
-    import jax
-
-    from baselines.static_vae import open_vae, reconstruct
-    from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
     from worldmodel.data.storage import load_sequences
-    from worldmodel.evaluation.judge import (
-        judge,
-        judge_samples,
-        predict,
-        probe_latents,
-        sample_angles,
-        summary_table,
-        true_angles,
-    )
-    from worldmodel.evaluation.measures import rank_by_error
-    from worldmodel.imagination.counterfactuals import imagine_counterfactuals
-    from worldmodel.imagination.rollouts import Rollouts, open_dvbf, roll_out
-    from worldmodel.pictures.figures import draw_rollouts
-    from worldmodel.pictures.forecasts import (
-        animate_counterfactuals,
-        draw_counterfactuals,
-        draw_errors,
-        draw_futures,
-        draw_reliability,
-    )
-    from worldmodel.pictures.latents import draw_latents
-    from worldmodel.support.files import atomic_folder, write_json
-    from worldmodel.support.progress import progress_bar
-    from worldmodel.worlds.simulator import find_simulator
+    from worldmodel.evaluation.judge import summary_table
+    from worldmodel.reporting.evaluating import Task, evaluate_run, open_ceiling
+    from worldmodel.runs.folder import Run
 
-    run, model = open_dvbf(options.run)
-    data = load_sequences(options.data)
-    run.check_fits(data, options.data)
-    vae = None if options.vae is None else open_vae(options.vae, data, options.data)
-    simulator = find_simulator(data)
-    data = data.take(slice(None, options.sequences))
-    context = options.context or model.options.initial_frames
-    roll_key, sample_key, fan_key = jax.random.split(jax.random.key(options.seed), 3)
-
-    def imagine(data: Sequences) -> Rollouts:
-        return roll_out(model, data, context, roll_key)
-
-    with progress_bar("evaluation", 4, "part") as bar:
-        truth = as_unit_frames(data.frames)
-        rollouts = imagine(data)
-        predictions = predict(data, context, rollouts, imagine)
-        if vae is not None:
-            predictions["static VAE reconstruction"] = reconstruct(vae, truth[:, context:])
-        bar.update()
-        judged = judge(data, context, predictions, None if simulator is None else simulator.params)
-        bar.update()
-        samples = judge_samples(model, data, context, options.futures, sample_key)
-        of = {"data": str(options.data), "trained_steps": max(run.checkpoint_steps())}
-        found = of | judged | {"samples": samples}
-        found |= probe_latents(rollouts.posterior_latents, data)
-        bar.update()
-        with atomic_folder(out_folder) as out:
-            write_json(out / "evaluation.json", found)
-            draw_errors(out / "errors.png", judged)
-            draw_reliability(out / "reliability.png", samples, data.dt)
-            ranking = rank_by_error(truth, rollouts.frames, context)
-            draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
-            median = int(ranking[len(ranking) // 2])
-            what_if = imagine_counterfactuals(model, data, median, context, simulator)
-            draw_counterfactuals(out / "counterfactuals.png", what_if, data.dt)
-            animate_counterfactuals(out / "counterfactuals.gif", what_if, data.dt)
-            angles = true_angles(data)
-            if angles is not None:
-                shown = spread_over(ranking, 3)
-                fans = sample_angles(model, data, shown, context, options.futures, fan_key)
-                ranks = ("the best", "the median", "the worst") if len(shown) == 3 else ("the best", "the worst")
-                names = [f"{rank} of {len(data)} (sequence {which})" for rank, which in zip(ranks, shown, strict=False)]
-                draw_futures(
-                    out / "futures.png", fans, angles[shown, context:], angles[shown, :context], names, data.dt
-                )
-            draw_latents(out, model, data, rollouts, context, simulator)
-        bar.update()
-
+    run = Run.open(options.run)
+    model, data = run.load(), load_sequences(options.data)
+    task = Task.of(run, model, data, options.data, options.context, options.sequences)
+    vae = None if options.vae is None else open_ceiling(options.vae, data, options.data)
+    found = evaluate_run(task, out_folder, options.futures, options.seed, vae)
     print(summary_table(found))
     print(f"{out_folder}: evaluation.json and pictures")
     if options.out is None:

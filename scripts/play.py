@@ -1,4 +1,4 @@
-"""Drive the dream: push the true pendulum in a browser, and see a trained DVBF imagine it under the same pushes."""
+"""Drive the dream: push the true world in a browser, and see a trained model imagine it under the same pushes."""
 
 import dataclasses
 import os
@@ -15,9 +15,9 @@ LAST_PORT = 65535
 @dataclasses.dataclass(frozen=True)
 class Options:
     run: Path
-    """Run folder of a DVBF trained on a pendulum."""
+    """Run folder of a model trained on a known world."""
     data: Path | None = None
-    """Data set that shows the true pendulum, an .npz with its states; default: what the run was trained on."""
+    """Data set that shows the true world, an .npz with its states; default: what the run was trained on."""
     context: int | None = None
     """True frames that the model is shown before it dreams (K); default: as many as the run's initial state needs."""
     port: int = 8000
@@ -33,25 +33,27 @@ def main(options: Options) -> None:
         from aiohttp import web
 
         from worldmodel.data.storage import load_sequences
-        from worldmodel.imagination.rollouts import open_dvbf
+        from worldmodel.imagination.dreamer import Dreamer
         from worldmodel.play.live import latent_cloud
         from worldmodel.play.serving import Player, Stage, make_app
-        from worldmodel.worlds.pendulum.truth import PendulumSimulator
+        from worldmodel.reporting.evaluating import require_world_model
+        from worldmodel.runs.folder import Run
+        from worldmodel.worlds.simulator import Simulator
 
-        run, model = open_dvbf(options.run)
+        run = Run.open(options.run)
+        model = run.load()
+        require_world_model(run, model)
         path = options.data or Path(run.card.path)
         data = load_sequences(path)
         run.check_fits(data, path)
-        simulator = PendulumSimulator.of(data, str(path))
-        context = model.options.initial_frames if options.context is None else options.context
-        require_at_least("--context", context, model.options.initial_frames)
-        if data.length < model.options.initial_frames:
-            raise UserError(
-                f"{path}: has {data.length} frames, but the initial state needs {model.options.initial_frames}"
-            )
+        simulator = Simulator.of(data, str(path))
+        context = model.context if options.context is None else options.context
+        require_at_least("--context", context, model.context)
+        if data.length < model.context:
+            raise UserError(f"{path}: has {data.length} frames, but the initial state needs {model.context}")
 
-        reader = simulator.reader()
-        stage = Stage(model, simulator, reader, *latent_cloud(model, data), context)
+        dreamer = Dreamer(model)
+        stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, data), context)
         warm_key, key = jax.random.split(jax.random.key(options.seed))
         warm_up = Player(stage, warm_key)
         for _ in range(2):

@@ -10,7 +10,7 @@ from worldmodel.support.script import run_script
 @dataclasses.dataclass(frozen=True)
 class Options:
     run: Path
-    """Run folder of a DVBF or a static VAE."""
+    """Run folder of any model."""
     out: Path | None = None
     """HTML file to write; default: report.html in the run folder."""
 

@@ -1,21 +1,21 @@
-"""What the latent space of a DVBF looks like from the inside: a view of it, its base matrices, its linearised dynamics.
+"""What a latent space looks like from the inside: a view of it and, of a locally linear model, its linearised dynamics.
 
-NumPy in and out. True states colour and compare here; no model has seen them.
+True states compare here; no model has seen them.
 """
 
 import math
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from worldmodel.data.sequences import spread_over
-from worldmodel.evaluation.measures import degrees_apart, wrap
-from worldmodel.models.dvbf.model import DVBF
-from worldmodel.worlds.pendulum.physics import PendulumParams, pendulum_step
+from worldmodel.imagination.compiled import compiled
+from worldmodel.imagination.variables import deviation
+from worldmodel.models.protocol import LocallyLinear, WorldModel
+from worldmodel.worlds.world import Variable, World
 
 DIRECTIONS = 1000
 """from which a cloud is looked at, to find the one in which it is most hollow"""
@@ -27,10 +27,6 @@ FEWEST_FRAMES = 25
 """for a fit; where fewer are near, the nearest are taken"""
 TOO_FAR = 0.6
 """a frame so far away does not tell what the latent does at a state"""
-SPEED = 2.0
-"""rad/s of the pendulums that are looked at in motion"""
-PLACES = {"hanging": math.pi, "horizontal": math.pi / 2, "upright": 0.0}
-"""rad, where dynamics are linearised"""
 
 
 # A view
@@ -99,90 +95,77 @@ def hollowness(points: np.ndarray) -> float:
     return float(np.quantile(np.hypot(*(points / spread).T), 0.05))
 
 
-# The transition
+# The transition, linearised
 
 
-def base_weights(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """alpha `[..., T-1, M]`, the weights of the base matrices in each step of latents `[..., T, Z]` under actions
-    `[..., T-1, A]`."""
-    return np.asarray(model.transition.mixture(*_steps(model, latents[..., :-1, :], actions)))
-
-
-def step_matrices(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """I + A_t `[B, Z, Z]`, which multiplies z_t from the left, at latents `[B, Z]` under actions `[B, A]`."""
-    transition = model.transition
-    alpha = transition.mixture(*_steps(model, latents, actions))
-    # the model multiplies its matrices from the right: z' = z + z A
-    mixed = jnp.einsum("bm,mxy->byx", alpha, transition.state_matrices[...])
-    return np.eye(latents.shape[-1]) + np.asarray(mixed)
-
-
-def step_jacobians(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """d mean(z_{t+1}) / d z_t `[B, Z, Z]`. Unlike I + A_t it knows that the weights alpha change with z."""
-    graphdef, params = nnx.split(model)
-    return np.asarray(_jacobians(graphdef, params, *_steps(model, latents, actions)))
-
-
-@partial(jax.jit, static_argnums=0)
-def _jacobians(graphdef: nnx.GraphDef, params: nnx.State, latents: jax.Array, actions: jax.Array) -> jax.Array:
-    transition = nnx.merge(graphdef, params).transition
+@compiled
+def step_jacobians(model: WorldModel, states: jax.Array, actions: jax.Array) -> jax.Array:
+    """d mean(z_{t+1}) / d z_t `[B, Z, Z]` of a model whose state is its vector, at latents `[B, Z]` under actions
+    `[B, A]`. Unlike LocallyLinear.matrices it knows that the mixture changes with z."""
 
     def mean(latent: jax.Array, action: jax.Array) -> jax.Array:
-        latent, action = latent[None], action[None]
-        return transition.distribution(latent, action, transition.mixture(latent, action), 1.0).mean()[0]
+        return model.vector(model.imagine_step(latent[None], action[None]))[0]
 
-    return jax.vmap(jax.jacfwd(mean))(latents, actions)
+    return jax.vmap(jax.jacfwd(mean))(states, actions)
 
 
-def _steps(model: DVBF, latents: np.ndarray, actions: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """Latents and scaled actions as the transition takes them."""
-    return jnp.asarray(latents, jnp.float32), jnp.asarray(actions, jnp.float32) / model.scale.action_scale
+@compiled
+def step_matrices(model: LocallyLinear, states: jax.Array, actions: jax.Array) -> jax.Array:
+    """As LocallyLinear.matrices."""
+    return model.matrices(states, actions)
+
+
+@compiled
+def base_weights(model: LocallyLinear, latents: jax.Array, actions: jax.Array) -> jax.Array:
+    """`[..., T-1, M]`, the weights of the base matrices in each step of latents `[..., T, Z]` under actions
+    `[..., T-1, A]`."""
+    return model.mixture(latents[..., :-1, :], actions)
 
 
 # Against the physics
 
 
 class Linearised(NamedTuple):
-    """The dynamics around one state of a pendulum without torque, as eigenvalues of one step."""
+    """The dynamics around one state of a world without action, as eigenvalues of one step."""
 
     name: str
     physics: np.ndarray
-    """complex `[2]` of the true step"""
+    """complex `[S]` of the true step"""
     model: np.ndarray
-    """complex `[2]` of the model's step within its own surface of latents; empty where no data is near"""
+    """complex `[S]` of the model's step within its own surface of latents; empty where no data is near"""
     matrix: np.ndarray
-    """complex `[Z]` of I + A_t; empty where no data is near"""
+    """complex `[Z]` of the model's matrix; empty where no data is near"""
 
 
-def linearise(model: DVBF, latents: np.ndarray, states: np.ndarray, params: PendulumParams) -> list[Linearised]:
-    """Compare the model's dynamics with the true ones around a few states.
+def linearise(model: WorldModel, latents: np.ndarray, states: np.ndarray, world: World) -> list[Linearised]:
+    """Compare a locally linear model's dynamics with the true ones at the world's places.
 
     Args:
-        latents: `[M, Z]` of true states `[M, 2]` (rad, rad/s).
+        latents: `[M, Z]` of true states `[M, S]`.
 
-    The latents of a pendulum lie on a surface with the coordinates (angle, velocity). Its tangents G `[Z, 2]` at a
+    The latents of a world lie on a surface whose coordinates are the state variables. Its tangents G `[Z, S]` at a
     state and G' at the state one step later take the model's Jacobian J `[Z, Z]` into those coordinates:
-    pinv(G') J G, which is what the true step's Jacobian `[2, 2]` is compared with.
+    pinv(G') J G, which is what the true step's Jacobian `[S, S]` is compared with.
     """
+    no_action = jnp.zeros(model.scale.action_size)
 
     @jax.jit
     def step(state: jax.Array) -> jax.Array:
-        return pendulum_step(state, jnp.zeros(()), params)
+        return world.step(state, no_action)
 
     found = []
-    for place, angle in PLACES.items():
-        for speed, motion in ((0.0, "at rest"), (SPEED, f"at {SPEED:g} rad/s")):
-            state = jnp.array([angle, speed], jnp.float32)
-            physics = np.linalg.eigvals(np.asarray(jax.jacfwd(step)(state)))
-            here = tangent_at(latents, states, np.asarray(state))
-            after = tangent_at(latents, states, np.asarray(step(state)))
-            pair = matrix = np.zeros(0, complex)
-            if here is not None and after is not None:
-                at = here.latent[None], np.zeros((1, model.scale.action_size))
-                jacobian = np.linalg.pinv(after.tangent) @ step_jacobians(model, *at)[0] @ here.tangent
-                pair = np.linalg.eigvals(jacobian)
-                matrix = np.linalg.eigvals(step_matrices(model, *at)[0])
-            found.append(Linearised(f"{place}, {motion}", physics, pair, matrix))
+    for name, place in world.places.items():
+        state = jnp.array(place, jnp.float32)
+        physics = np.linalg.eigvals(np.asarray(jax.jacfwd(step)(state)))
+        here = tangent_at(latents, states, np.asarray(state), world.variables)
+        after = tangent_at(latents, states, np.asarray(step(state)), world.variables)
+        within = matrix = np.zeros(0, complex)
+        if here is not None and after is not None:
+            at = jnp.asarray(here.latent[None], jnp.float32), no_action[None]
+            jacobian = np.linalg.pinv(after.tangent) @ np.asarray(step_jacobians(model, *at))[0] @ here.tangent
+            within = np.linalg.eigvals(jacobian)
+            matrix = np.linalg.eigvals(np.asarray(step_matrices(model, *at))[0])
+        found.append(Linearised(name, physics, within, matrix))
     return found
 
 
@@ -192,15 +175,20 @@ class Tangent(NamedTuple):
     latent: np.ndarray
     """`[Z]` at the state"""
     tangent: np.ndarray
-    """`[Z, 2]` its derivative by angle (rad) and velocity (rad/s)"""
+    """`[Z, S]` its derivative by the state variables"""
 
 
-def tangent_at(latents: np.ndarray, states: np.ndarray, state: np.ndarray) -> Tangent | None:
-    """A least-squares plane through the latents `[M, Z]` of those of the states `[M, 2]` (rad, rad/s) that are near
-    `state` `[2]`, or None where there are too few."""
-    apart = np.stack([wrap(states[:, 0] - state[0]), states[:, 1] - state[1]], axis=1)
-    # angles that are spread evenly over the circle have a standard deviation of pi / sqrt(3)
-    distance = np.hypot(apart[:, 0] / (math.pi / 3**0.5), apart[:, 1] / max(states[:, 1].std(), 1e-6))
+def tangent_at(
+    latents: np.ndarray, states: np.ndarray, state: np.ndarray, variables: Sequence[Variable]
+) -> Tangent | None:
+    """A least-squares plane through the latents `[M, Z]` of those of the states `[M, S]` that are near `state` `[S]`,
+    or None where there are too few."""
+    apart, distance = np.empty(states.shape), np.zeros(len(states))
+    for index, variable in enumerate(variables):
+        apart[:, index] = deviation(variable, states[:, index], state[index])
+        # angles that are spread evenly over the circle have a standard deviation of pi / sqrt(3)
+        spread = math.pi / 3**0.5 if variable.circular else max(states[:, index].std(), 1e-6)
+        distance = np.hypot(distance, apart[:, index] / spread)
     order = np.argsort(distance)
     near = order[: max(FEWEST_FRAMES, np.count_nonzero(distance < NEAR))]
     if len(near) < FEWEST_FRAMES or distance[near[-1]] > TOO_FAR:
@@ -213,12 +201,9 @@ def tangent_at(latents: np.ndarray, states: np.ndarray, state: np.ndarray) -> Ta
 # The decoder
 
 
-def latents_by_angle(latents: np.ndarray, angles: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """`[K, Z]`: for each of the angles `shown` `[K]` the mean of the latents `[M, Z]` whose `angles` `[M]` (rad) are
-    nearest, a two-hundredth of all."""
-    count = max(1, len(angles) // 200)
-    nearest = np.argsort(degrees_apart(angles[None], shown[:, None]), axis=1)[:, :count]
-    return latents[nearest].mean(axis=1)
+def nearest(distance: np.ndarray) -> np.ndarray:
+    """`[K, F]`: of M frames at a `distance` `[K, M]` from each of K places the nearest, a two-hundredth of all."""
+    return np.argsort(distance, axis=1)[:, : max(1, distance.shape[1] // 200)]
 
 
 def principal_walk(latents: np.ndarray, steps: int) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""The measures by which a model is judged: probes from latents to true states, errors of frames, angles read off
-frames, and how well sampled futures cover what came.
+"""The measures by which a model is judged: probes from latents to true states, errors of frames, and how well sampled
+futures cover what came.
 
 NumPy in and out; true states score a model here and are seen nowhere else.
 """
@@ -14,13 +14,14 @@ import jax
 import numpy as np
 from scipy.stats import bootstrap
 
-from worldmodel.worlds.circle import degrees_apart as degrees_apart
-from worldmodel.worlds.circle import wrap as wrap
-from worldmodel.worlds.pendulum.reading import AngleReader as AngleReader
-from worldmodel.worlds.pendulum.reading import AngleTemplates as AngleTemplates
-from worldmodel.worlds.pendulum.reading import read_angle as read_angle
+from worldmodel.worlds.world import Measure, Variable
 
-ANGLE_NAMES = ("angle", "theta", "phi")
+PIXEL_MEASURES = (
+    Measure("mse", "pixel MSE × 1000", ".2f", factor=1000),
+    Measure("psnr", "PSNR / dB", ".1f", larger_is_better=True),
+    Measure("ssim", "SSIM (1: equal)", ".3f", larger_is_better=True),
+)
+"""of frames of any world"""
 VALID_ERROR = 0.025
 """normalised squared error at which a prediction stops to be valid (Botev et al. 2021)"""
 BEST_PSNR = 100.0
@@ -70,25 +71,24 @@ def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> f
     return float(1 - np.sum(residual**2) / np.sum((target - target.mean()) ** 2))
 
 
-def probe_targets(states: np.ndarray, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """What a probe must find: the sine and cosine of an angle, and every other state as it is; each `[N, T]`."""
+def probe_targets(variables: list[tuple[Variable, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What a probe must find: the sine and cosine of a circular variable, and every other as it is; each `[N, T]`."""
     targets: dict[str, np.ndarray] = {}
-    for index, name in enumerate(names):
-        value = states[..., index].astype(np.float64)
-        if name in ANGLE_NAMES:
-            targets |= {f"sin {name}": np.sin(value), f"cos {name}": np.cos(value)}
+    for variable, values in variables:
+        values = values.astype(np.float64)
+        if variable.circular:
+            targets |= {f"sin {variable.name}": np.sin(values), f"cos {variable.name}": np.cos(values)}
         else:
-            targets[name] = value
+            targets[variable.name] = values
     return targets
 
 
-def probe_r2(latents: np.ndarray, states: np.ndarray, names: tuple[str, ...], degree: int) -> dict[str, float]:
-    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true states `[N, T, S]`."""
+def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
+    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables."""
     flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
     features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
     groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
-    targets = probe_targets(states, names)
-    return {name: r_squared(features, target.ravel(), groups) for name, target in targets.items()}
+    return {name: r_squared(features, target.ravel(), groups) for name, target in probe_targets(variables).items()}
 
 
 def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
@@ -111,6 +111,11 @@ def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     background = np.median(truth, axis=(0, 1, 2, 3))
     invalid = np.sum((frames - truth) ** 2, axis=pixels) > VALID_ERROR * np.sum((truth - background) ** 2, axis=pixels)
     return np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
+
+
+def pixel_scores(truth: np.ndarray, frames: np.ndarray) -> dict[str, np.ndarray]:
+    """Each of PIXEL_MEASURES of frames `[N, S, H, W(, C)]` in [0, 1]: `[N, S]`."""
+    return {"mse": squared_error(truth, frames), "psnr": psnr(truth, frames), "ssim": ssim(truth, frames)}
 
 
 def psnr(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from typing import Any
 
 import distrax
 import jax.numpy as jnp
@@ -17,35 +16,27 @@ NEAR_ZERO_STD = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class PosteriorReport:
-    """How each latent dimension is used, averaged over frames."""
+class Posterior:
+    """How each latent dimension is used, averaged over frames: written to posterior.json as it is, and read back."""
 
-    kl: np.ndarray
-    """`[Z]` nats per frame"""
-    std: np.ndarray
-    """`[Z]` posterior standard deviation (the prior's is 1); geometric mean"""
+    kl: list[float]
+    """Z numbers, nats per frame"""
+    std: list[float]
+    """Z posterior standard deviations (the prior's is 1); geometric means"""
     reconstruction_share: float
     """squared error of the reconstructed frames, over their variance; 0 is perfect"""
+    in_words: list[str]
+    """the verdict, in plain sentences"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the parts do not fit each other."""
+        if not self.kl or len(self.kl) != len(self.std) or not self.in_words:
+            raise ValueError("the parts of a posterior do not fit each other")
 
     @property
     def unused(self) -> list[int]:
         """Dimensions that collapsed to the prior."""
-        return [int(i) for i in np.flatnonzero(self.kl < UNUSED_KL)]
-
-    @property
-    def near_zero(self) -> list[int]:
-        """Dimensions whose posterior has almost no variance."""
-        return [int(i) for i in np.flatnonzero(self.std < NEAR_ZERO_STD)]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kl_nats": self.kl.tolist(),
-            "std": self.std.tolist(),
-            "reconstruction_share": self.reconstruction_share,
-            "unused": self.unused,
-            "near_zero_variance": self.near_zero,
-            "in_words": self.in_words(),
-        }
+        return [dimension for dimension, kl in enumerate(self.kl) if kl < UNUSED_KL]
 
     def table(self) -> str:
         """One line for each dimension."""
@@ -54,48 +45,46 @@ class PosteriorReport:
             lines.append(f"{dimension:>9}  {kl:>9.3f}  {std:>13.4f}")
         return "\n".join(lines)
 
-    def in_words(self) -> list[str]:
-        """The verdict, in plain sentences."""
-        size = len(self.kl)
-        words = []
-        if len(self.unused) == size:
-            words.append(
-                "Posterior collapse: no dimension is used, every frame is decoded to the same picture. The"
-                " observation noise is too large: lower --observation-std."
-            )
-        elif self.unused:
-            words.append(
-                f"{len(self.unused)} of {size} dimensions collapsed (unused: {self.unused}). That is harmless when"
-                " the pictures are good: the frames need no more. If they are not, lower --observation-std."
-            )
-        if self.near_zero:
-            words.append(
-                f"An autoencoder in disguise: the posterior of dimensions {self.near_zero} has gone to near zero"
-                f" variance (std below {NEAR_ZERO_STD}). The KL no longer shapes the latent space and samples from"
-                " the prior will not look like data. The observation noise is too small: raise --observation-std."
-            )
-        if self.reconstruction_share > NOT_LEARNT and len(self.unused) < size:
-            words.append(
-                "Frames not learnt: look at the learning rate (--find-lr), then at --overfit-one-batch, then train"
-                " longer (--steps)."
-            )
-        if not words:
-            words.append(f"Healthy: all {size} dimensions are used and none has lost its variance.")
-        words.append(f"The reconstruction's error is {self.reconstruction_share:.1%} of the frames' variance.")
-        return words
+
+def describe(kl: np.ndarray, std: np.ndarray, reconstruction_share: float) -> list[str]:
+    """The verdict on dimensions with these KLs and standard deviations, both `[Z]`."""
+    size, unused, near_zero = len(kl), np.flatnonzero(kl < UNUSED_KL).tolist(), np.flatnonzero(std < NEAR_ZERO_STD)
+    words = []
+    if len(unused) == size:
+        words.append(
+            "Posterior collapse: no dimension is used, every frame is decoded to the same picture. The"
+            " observation noise is too large: lower --observation-std."
+        )
+    elif unused:
+        words.append(
+            f"{len(unused)} of {size} dimensions collapsed (unused: {unused}). That is harmless when"
+            " the pictures are good: the frames need no more. If they are not, lower --observation-std."
+        )
+    if near_zero.size:
+        words.append(
+            f"An autoencoder in disguise: the posterior of dimensions {near_zero.tolist()} has gone to near zero"
+            f" variance (std below {NEAR_ZERO_STD}). The KL no longer shapes the latent space and samples from"
+            " the prior will not look like data. The observation noise is too small: raise --observation-std."
+        )
+    if reconstruction_share > NOT_LEARNT and len(unused) < size:
+        words.append(
+            "Frames not learnt: look at the learning rate (--find-lr), then at --overfit-one-batch, then train"
+            " longer (--steps)."
+        )
+    if not words:
+        words.append(f"Healthy: all {size} dimensions are used and none has lost its variance.")
+    return [*words, f"The reconstruction's error is {reconstruction_share:.1%} of the frames' variance."]
 
 
-def report_posterior(posterior: distrax.Independent, frames: np.ndarray, reconstructed: np.ndarray) -> PosteriorReport:
+def report_posterior(posterior: distrax.Independent, frames: np.ndarray, reconstructed: np.ndarray) -> Posterior:
     """How each dimension of a batched posterior is used, averaged over all frames, and the error of `reconstructed`
     `[M, ...]` over the variance of `frames` `[M, ...]`."""
     mean, std = posterior.mean(), posterior.stddev()
     per_dimension = distrax.Normal(mean, std).kl_divergence(distrax.Normal(jnp.zeros_like(mean), jnp.ones_like(std)))
     over = tuple(range(mean.ndim - 1))
-    return PosteriorReport(
-        kl=np.asarray(jnp.mean(per_dimension, over)),
-        std=np.asarray(jnp.exp(jnp.mean(jnp.log(std), over))),
-        reconstruction_share=float(np.mean((reconstructed - frames) ** 2) / np.mean(np.var(frames, axis=0))),
-    )
+    kl, width = np.asarray(jnp.mean(per_dimension, over)), np.asarray(jnp.exp(jnp.mean(jnp.log(std), over)))
+    share = float(np.mean((reconstructed - frames) ** 2) / np.mean(np.var(frames, axis=0)))
+    return Posterior(kl.tolist(), width.tolist(), share, describe(kl, width, share))
 
 
 def latent_walk(means: np.ndarray, stops: int = 64, frames_between: int = 2) -> np.ndarray:

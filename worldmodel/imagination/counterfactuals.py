@@ -1,13 +1,13 @@
-"""What happens if I do this? Several futures from one observed prefix, each under other actions, beside the truth."""
+"""What happens if I do this? The same observed frames continued under other actions, beside the truth."""
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.sequences import PENDULUM_STATES, Sequences, as_unit_frames
-from worldmodel.models.dvbf.model import DVBF
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
+from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.imagination.dreamer import Dreamer, roll_out
+from worldmodel.imagination.variables import visible_states
+from worldmodel.worlds.simulator import Simulator
 
 BANG_SECONDS = 0.5
 """between two reversals of the bang-bang actions"""
@@ -15,9 +15,26 @@ BANG_FRAMES = 5
 """the same where a frame's duration is not known"""
 
 
+def shuffle_actions(data: Sequences, context: int) -> Sequences:
+    """Every sequence with the actions of the next one, from the first imagined frame on: what a model that ignores
+    actions would not notice. What the filter sees stays as it is."""
+    return with_actions(data, context, np.roll(data.actions[:, context - 1 :], 1, axis=0))
+
+
+def zero_actions(data: Sequences, context: int) -> Sequences:
+    """Every sequence without any action from the first imagined frame on."""
+    return with_actions(data, context, np.zeros_like(data.actions[:, context - 1 :]))
+
+
+def with_actions(data: Sequences, context: int, later: np.ndarray) -> Sequences:
+    """Every sequence with other actions `[N, T-context, A]` from the first imagined frame on."""
+    actions = np.concatenate([data.actions[:, : context - 1], later.astype(np.float32)], axis=1)
+    return dataclasses.replace(data, actions=actions)
+
+
 @dataclasses.dataclass(frozen=True)
 class Counterfactuals:
-    """M futures of one sequence, named by what is done in them. Angles are in rad."""
+    """M futures of one sequence, named by what is done in them."""
 
     names: list[str]
     context: int
@@ -28,10 +45,10 @@ class Counterfactuals:
     """float32 `[M, T, H, W(, C)]` in [0, 1]"""
     true: np.ndarray | None
     """the same by the true simulator, or None where it is not known"""
-    imagined_angles: np.ndarray | None
-    """`[M, T]`, read off the imagined frames"""
-    true_angles: np.ndarray | None
-    """`[M, T]`"""
+    imagined_shown: np.ndarray | None
+    """`[M, T, D]`, the world's visible variables, read off the imagined frames"""
+    true_shown: np.ndarray | None
+    """`[M, T, D]`"""
 
 
 def plans(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,26 +66,22 @@ def plans(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.nd
 
 
 def imagine_counterfactuals(
-    model: DVBF, data: Sequences, sequence: int, context: int, simulator: PendulumSimulator | None
+    dreamer: Dreamer, data: Sequences, sequence: int, context: int, simulator: Simulator | None
 ) -> Counterfactuals:
     """Filter the first `context` frames of one sequence, then imagine each plan to its end, following the means."""
     own = data.take(slice(sequence, sequence + 1))
     futures = plans(own, context, np.abs(data.actions).max(axis=(0, 1)))
-    count = len(futures)
-    past = np.broadcast_to(own.actions[:, : context - 1], (count, context - 1, data.action_size))
-    later = np.stack([plan.astype(np.float32) for plan in futures.values()])
-    actions = np.concatenate([past, later], axis=1)
-    frames = np.repeat(as_unit_frames(own.frames[:, :context]), count, axis=0)
-    observed = jnp.ones((count, context - 1), bool)
-    noise = jnp.zeros((count, data.length, model.options.latent_size))
-    seen = model.filter(jnp.asarray(frames), jnp.asarray(past), observed, noise[:, :context]).latents
-    dreamt = model.imagine(seen[:, -1], jnp.asarray(later), noise[:, context:])
-    latents = jnp.concatenate([seen, dreamt], axis=1)
-    imagined = np.clip(np.asarray(model.emission(latents).mean()), 0, 1)
-    if simulator is None or own.states is None:
-        return Counterfactuals(list(futures), context, actions, imagined, None, None, None)
-    first = np.stack([own.states[:, 0, own.state_names.index(name)] for name in PENDULUM_STATES], axis=-1)
-    states = simulator.states(np.repeat(first, count, axis=0), actions[..., 0])
-    true = as_unit_frames(simulator.frames(states[..., 0]))
-    angles = simulator.reader()(imagined.reshape(*imagined.shape[:2], -1))
-    return Counterfactuals(list(futures), context, actions, imagined, true, angles, states[..., 0])
+    data = with_actions(own.take(np.zeros(len(futures), int)), context, np.stack(list(futures.values())))
+    imagined = roll_out(dreamer, data, context).frames
+    if simulator is None or data.states is None:
+        return Counterfactuals(list(futures), context, data.actions, imagined, None, None, None)
+    states = simulator.states(data.states[:, 0], data.actions)
+    return Counterfactuals(
+        list(futures),
+        context,
+        data.actions,
+        imagined,
+        true=as_unit_frames(simulator.frames(states)),
+        imagined_shown=simulator.reader()(imagined.reshape(*imagined.shape[:2], -1)),
+        true_shown=visible_states(simulator.world, states),
+    )

@@ -66,7 +66,7 @@ def programs(graphdef: nnx.GraphDef, structure: Any) -> Programs:
         filter_step=compiled(filter_step),
         imagine=compiled(imagine),
         imagine_policy=compiled(imagine, static_argnums=(2, 4)),
-        roll_out=compiled(roll_out, static_argnums=5),
+        roll_out=compiled(roll_out, static_argnums=4),
         decode=compiled(lambda model, state: jnp.clip(model.emission(state).mean(), 0, 1)),
         vector=compiled(lambda model, state: model.vector(state)),
         bound=compiled(bound),

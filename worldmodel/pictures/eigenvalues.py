@@ -9,27 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from worldmodel.data.sequences import PENDULUM_STATES, Sequences, spread_over
+from worldmodel.data.sequences import Sequences, spread_over
 from worldmodel.evaluation.latents import Linearised, linearise, step_matrices
-from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.figures import BLUE, GREY, VERMILION, new_figure, save_figure
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
+from worldmodel.worlds.world import World
 
 
-def draw_eigenvalues(
-    path: Path, model: DVBF, data: Sequences, latents: np.ndarray, simulator: PendulumSimulator | None
-) -> None:
-    """Eigenvalues of one step: of the model's matrices I + A_t and, for a known pendulum, of its dynamics within the
-    surface of latents `[N, T, Z]`, beside those of the true physics."""
-    angles, velocities = map(data.state, PENDULUM_STATES)
-    if simulator is None or angles is None or velocities is None:
+def draw_eigenvalues(path: Path, model: WorldModel, data: Sequences, latents: np.ndarray, world: World | None) -> None:
+    """Eigenvalues of one step of a locally linear model: of its matrices and, in a known world, of its dynamics within
+    the surface of latents `[N, T, Z]`, beside those of the true physics."""
+    if world is None or data.states is None:
         before = latents[:, :-1].reshape(-1, latents.shape[-1])
         some = spread_over(np.arange(len(before)), 200)
-        draw_matrices(path, step_matrices(model, before[some], data.actions.reshape(-1, data.action_size)[some]))
+        actions = data.actions.reshape(-1, data.action_size)
+        draw_matrices(path, np.asarray(step_matrices(model, before[some], actions[some])))
     else:
-        states = np.stack([angles.ravel(), velocities.ravel()], axis=1)
-        flat = latents.reshape(-1, latents.shape[-1])
-        draw_linearised(path, linearise(model, flat, states, simulator.params))
+        flat, states = (array.reshape(-1, array.shape[-1]) for array in (latents, data.states))
+        draw_linearised(path, linearise(model, flat, states, world))
 
 
 def draw_matrices(path: Path, matrices: np.ndarray) -> None:
@@ -56,12 +53,15 @@ def draw_linearised(path: Path, found: Sequence[Linearised]) -> None:
     complex_plane(whole, matrix, physics, model)
     whole.add_patch(Rectangle((1 - half_width, -half_width), 2 * half_width, 2 * half_width, fill=False, color="black"))
     whole.set_title("all states; the box is shown larger\non the right", fontsize=10)
-    axes = right.subplots(2, len(found) // 2, sharex=True, sharey=True)
-    for axis, each in zip(axes.T.ravel(), found, strict=True):
+    rows = 2 if len(found) > 1 else 1
+    axes = right.subplots(rows, -(-len(found) // rows), sharex=True, sharey=True, squeeze=False).T.ravel()
+    for axis, each in zip(axes, found, strict=False):
         complex_plane(axis, each.matrix, each.physics, each.model, half_width)
         learnt = in_words(each.model) if len(each.model) else "not known: too few frames near"
         axis.set_title(f"{each.name}\nphysics {in_words(each.physics)}\nmodel {learnt}", fontsize=9)
         axis.label_outer()
+    for axis in axes[len(found) :]:
+        axis.set_axis_off()
     marks: Any = {"linestyle": "", "fillstyle": "none", "markersize": 9, "markeredgewidth": 2}
     handles = [
         Line2D([], [], color=VERMILION, marker="x", **marks, label="true physics"),
@@ -92,9 +92,9 @@ def complex_plane(
     axis.grid(alpha=0.3)
 
 
-def in_words(pair: np.ndarray) -> str:
-    """A conjugate pair as 0.980 ± 0.190i, two real numbers as they are."""
-    first, second = pair[np.argsort(-pair.real)]
-    if abs(first.imag) > 5e-4:
-        return f"{first.real:.3f} ± {abs(first.imag):.3f}i"
-    return f"{first.real:.3f}, {second.real:.3f}"
+def in_words(values: np.ndarray) -> str:
+    """A conjugate pair as 0.980 ± 0.190i, real numbers as they are."""
+    upper = [value for value in values[np.argsort(-values.real)] if value.imag > -5e-4]
+    return ", ".join(
+        f"{value.real:.3f} ± {value.imag:.3f}i" if value.imag > 5e-4 else f"{value.real:.3f}" for value in upper
+    )

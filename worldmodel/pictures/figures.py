@@ -26,8 +26,6 @@ LARGEST_ERROR = 0.5
 """brightness difference that has the last colour"""
 FASTEST, SLOWEST = 20, 10_000
 """milliseconds that a picture of an animation can be shown; quicker ones are left out, to stay in real time"""
-RANKS = (0.1, 0.4, 0.6, 0.9)
-"""of the sequences that pictures show, among all by their error: good and bad ones"""
 CELL = 96
 """side of an enlarged frame in an animation, pixels"""
 
@@ -69,26 +67,6 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
 
 
-def draw_rollouts(
-    folder: Path, truth: np.ndarray, model: np.ndarray, ranking: np.ndarray, context: int, dt: float | None
-) -> None:
-    """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on.
-
-    The sequences shown are spread over the ranking by error `[N]`, not the best ones only.
-    """
-    median = ranking[len(ranking) // 2]
-    title = f"sequence {median}, the one with the median error of {len(truth)}"
-    draw_film_strip(folder / "film_strip.png", truth[median], model[median], context, dt, title)
-    names = [f"better than {1 - rank:.0%}" for rank in RANKS]
-    shown = at_ranks(ranking)
-    animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
-
-
-def at_ranks(ranking: np.ndarray) -> np.ndarray:
-    """The sequences of a ranking `[N]` that pictures show."""
-    return ranking[[round(rank * (len(ranking) - 1)) for rank in RANKS]]
-
-
 def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
     """What the colours of `as_error` mean, beside the axes that show them."""
     scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
@@ -97,55 +75,24 @@ def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
     colours.ax.tick_params(labelsize=7)
 
 
-def draw_film_strip(
-    path: Path,
-    truth: np.ndarray,
-    model: np.ndarray,
-    context: int,
-    dt: float | None,
-    title: str,
-    columns: int = 16,
-) -> None:
-    """Rows truth / model / error of one sequence `[T, H, W(, C)]`, over time; imagination begins at `context`."""
-    shown = np.unique(np.linspace(0, len(truth) - 1, min(columns, len(truth))).round().astype(int))
-    figure = new_figure(0.85 * len(shown) + 1.3, 3.5)
-    axes = figure.subplots(3, len(shown), squeeze=False)
-    for column, t in enumerate(shown):
-        colour = ORANGE if t >= context else BLUE
-        rows = (as_rgb(truth[t]), as_rgb(model[t]), as_error(model[t], truth[t]))
-        for row, picture in enumerate(rows):
-            axis = axes[row, column]
-            axis.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            for spine in axis.spines.values():
-                spine.set(color=colour, linewidth=2)
-        axes[0, column].set_title(f"{t * dt:.2f} s" if dt else f"{t}", fontsize=8)
-    for row, name in enumerate(("truth", "model", "error")):
-        axes[row, 0].set_ylabel(name, fontsize=10)
-    figure.suptitle(
-        f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
-        fontsize=9,
-    )
-    error_colour_bar(figure, list(axes[2]))
-    save_figure(figure, path)
+def show(axis: Axes, picture: np.ndarray, border: str = "") -> None:
+    """A frame, or colours `[H, W, 3]`, without ticks; within a border of some colour."""
+    axis.imshow(as_rgb(picture), interpolation="nearest", vmin=0, vmax=1)
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values() if border else ():
+        spine.set(color=border, linewidth=2)
 
 
-def animate_rollouts(
-    path: Path, truth: np.ndarray, model: np.ndarray, names: Sequence[str], context: int, dt: float | None
-) -> None:
-    """A GIF in real time: truth, model and error side by side, a named row for each sequence `[N, T, H, W(, C)]`."""
-    pictures = []
+def real_time(dt: float | None) -> tuple[int, int]:
+    """Every how many frames of `dt` seconds an animation shows one, and for how many milliseconds."""
     milliseconds = 1000 * dt if dt else 100
     stride = max(1, math.ceil(FASTEST / milliseconds))
-    for t in range(0, truth.shape[1], stride):
-        rows = [
-            [as_rgb(true[t]), as_rgb(imagined[t]), as_error(imagined[t], true[t])]
-            for true, imagined in zip(truth, model, strict=True)
-        ]
-        time = f"{t * dt:.2f} s" if dt else f"frame {t}"
-        now, border = ("imagined", ORANGE) if t >= context else ("observed", BLUE)
-        pictures.append(labelled_grid(rows, ["truth", "model", "|error|"], f"{time}  {now}", border, names))
-    save_animation(path, pictures, min(SLOWEST, round(stride * milliseconds)))
+    return stride, min(SLOWEST, round(stride * milliseconds))
+
+
+def at_time(t: int, dt: float | None) -> str:
+    """Frame t in seconds, or by its number where these are not known."""
+    return f"{t * dt:.2f} s" if dt else f"{t}"
 
 
 def labelled_grid(
@@ -265,8 +212,7 @@ def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.n
     bottom.suptitle("Samples of the prior, decoded", fontsize=10)
     for column, frames in enumerate(pictures):
         for line, frame in enumerate(frames):
-            axes[line, column].imshow(as_rgb(frame), interpolation="nearest")
-            axes[line, column].set(xticks=[], yticks=[])
+            show(axes[line, column], frame)
         axes[0, column].set_title(f"sigma {stds[column]:g}", fontsize=8)
     save_figure(figure, path)
 
@@ -323,8 +269,7 @@ def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray,
     axes = bottom.subplots(2, shown, squeeze=False)
     for column in range(shown):
         for row, frame in enumerate((truth[column], model[column])):
-            axes[row, column].imshow(as_rgb(frame), interpolation="nearest")
-            axes[row, column].set(xticks=[], yticks=[])
+            show(axes[row, column], frame)
     axes[0, 0].set_ylabel("truth")
     axes[1, 0].set_ylabel("model")
     save_figure(figure, path)

@@ -5,27 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.evaluation.judge import MEASURES, READING
-from worldmodel.evaluation.measures import wrap
+from worldmodel.evaluation.judge import CEILING
+from worldmodel.evaluation.record import Evaluation, Samples
 from worldmodel.imagination.counterfactuals import Counterfactuals
+from worldmodel.imagination.variables import deviation, label
 from worldmodel.pictures.figures import (
     BLUE,
-    FASTEST,
     GREEN,
     GREY,
     ORANGE,
     PURPLE,
     SKY,
-    SLOWEST,
     VERMILION,
     add_legend,
-    as_error,
-    as_rgb,
-    labelled_grid,
+    at_time,
     new_figure,
-    save_animation,
     save_figure,
+    show,
 )
+from worldmodel.pictures.rollouts import animate_rollouts
+from worldmodel.worlds.world import Variable
 
 STYLES = {
     "model": (BLUE, "-"),
@@ -33,29 +32,29 @@ STYLES = {
     "mean frame": (ORANGE, "-."),
     "zero actions": (GREEN, (0, (5, 1))),
     "shuffled actions": (VERMILION, ":"),
-    "static VAE reconstruction": (PURPLE, (0, (3, 1, 1, 1, 1, 1))),
-    READING: (SKY, (0, (1, 1))),
+    CEILING: (PURPLE, (0, (3, 1, 1, 1, 1, 1))),
 }
-"""colour and line of every row of a table"""
+"""colour and line of the rows of a table"""
+FLOOR_STYLE = (SKY, (0, (1, 1)))
+"""of the row of what reading costs"""
 STRIP = 10
 """frames of a strip, at most"""
 
 
-def draw_errors(path: Path, judged: dict[str, Any]) -> None:
+def draw_errors(path: Path, found: Evaluation) -> None:
     """Every measure over the horizon, one line a row of the table, with its bootstrap band."""
-    rows, dt = judged["rows"], judged["dt"]
-    measures = [measure for measure in MEASURES if any(measure.name in row for row in rows.values())]
-    columns = 3
+    dt, measures, columns = found.dt, found.measures, 3
     lines = -(-len(measures) // columns)
     figure = new_figure(4.1 * columns, 3.1 * lines + 0.5)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     drawn: dict[str, Any] = {}
     for axis, measure in zip(axes, measures, strict=False):
-        for name, row in rows.items():
+        for name, row in found.rows.items():
             if measure.name not in row:
                 continue
-            colour, style = STYLES[name]
-            value, low, high = (measure.factor * np.array(row[measure.name][part]) for part in ("value", "low", "high"))
+            colour, style = STYLES.get(name, FLOOR_STYLE)
+            curve = row[measure.name]
+            value, low, high = (measure.factor * np.array(part) for part in (curve.value, curve.low, curve.high))
             time = np.arange(1, len(value) + 1) * (dt or 1)
             [drawn[name]] = axis.plot(time, value, linestyle=style, color=colour, linewidth=1.5)
             axis.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -67,31 +66,45 @@ def draw_errors(path: Path, judged: dict[str, Any]) -> None:
         axis.set_axis_off()
     figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=min(4, len(drawn)), fontsize=9)
     figure.suptitle(
-        f"Errors of imagined frames, {judged['sequences']} sequences after {judged['context']} observed frames"
+        f"Errors of imagined frames, {found.sequences} sequences after {found.context} observed frames"
         " (bands: 95% bootstrap intervals)",
         fontsize=11,
     )
     save_figure(figure, path)
 
 
+def around(variable: Variable, values: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """True values `[T]` and others `[..., T]` near them, in the unit in which the variable is shown: unbroken lines,
+    also where they come round a circle."""
+    true = np.unwrap(true) if variable.circular else true
+    near = true + deviation(variable, values, true)
+    return (np.rad2deg(true), np.rad2deg(near)) if variable.circular else (true, near)
+
+
 def draw_futures(
-    path: Path, samples: np.ndarray, truth: np.ndarray, seen: np.ndarray, names: list[str], dt: float | None
+    path: Path,
+    variable: Variable,
+    samples: np.ndarray,
+    truth: np.ndarray,
+    context: int,
+    names: list[str],
+    dt: float | None,
 ) -> None:
-    """Fans of sampled angles `[K, N, S]` in rad around the true ones `[N, S]`, after the observed `seen` `[N, C]`."""
+    """Fans of sampled values `[K, N, S]` of a variable around the true ones `[N, T]`, after the observed ones."""
     figure = new_figure(4.2 * len(names), 3.6)
+    start, unit = context, dt or 1
     for column, (axis, name) in enumerate(zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True)):
-        true = np.unwrap(np.concatenate([seen[column], truth[column]]))
-        start, unit = len(seen[column]), dt or 1
-        later = true[start:]
-        near = np.rad2deg(later + wrap(samples[:, column] - later))
+        seen = np.repeat(truth[None, column, :start], len(samples), axis=0)
+        true, near = around(variable, np.concatenate([seen, samples[:, column]], axis=1), truth[column])
+        near = near[:, start:]
         time = np.arange(len(true)) * unit
         ends = np.quantile(near, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0, method="weibull")
         axis.fill_between(time[start:], ends[0], ends[4], color=ORANGE, alpha=0.25, linewidth=0, label="90% of samples")
         axis.fill_between(time[start:], ends[1], ends[3], color=ORANGE, alpha=0.5, linewidth=0, label="50% of samples")
         axis.plot(time[start:], ends[2], color=VERMILION, label="median sample")
-        axis.plot(time, np.rad2deg(true), color="black", linewidth=1, linestyle="--", label="truth")
+        axis.plot(time, true, color="black", linewidth=1, linestyle="--", label="truth")
         axis.axvspan(0, time[start - 1], color=BLUE, alpha=0.12, label="observed")
-        axis.set(title=name, xlabel="time / s" if dt else "frame", ylabel="angle / degrees (0 upright)")
+        axis.set(title=name, xlabel="time / s" if dt else "frame", ylabel=label(variable))
         axis.grid(alpha=0.3)
         if column == 0:
             add_legend(axis)
@@ -101,15 +114,14 @@ def draw_futures(
     save_figure(figure, path)
 
 
-def draw_reliability(path: Path, samples: dict[str, Any], dt: float | None) -> None:
+def draw_reliability(path: Path, samples: Samples, dt: float | None) -> None:
     """How often the truth lies in the samples' central intervals: against their nominal share, and over the horizon."""
     figure = new_figure(9.5, 4)
     left, right = figure.subplots(1, 2)
-    nominal = np.array(samples["reliability"]["nominal"])
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
     colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "black")
-    for colour, (horizon, observed) in zip(colours, samples["reliability"]["observed"].items(), strict=False):
-        left.plot(nominal, observed, color=colour, marker=".", label=f"{horizon} imagined frames")
+    for colour, (horizon, observed) in zip(colours, samples.reliability.observed.items(), strict=False):
+        left.plot(samples.reliability.nominal, observed, color=colour, marker=".", label=f"{horizon} imagined frames")
     left.set(
         title="below the line: too sure; above: too unsure",
         xlabel="nominal share of an interval",
@@ -118,7 +130,7 @@ def draw_reliability(path: Path, samples: dict[str, Any], dt: float | None) -> N
         xlim=(0, 1),
         ylim=(0, 1.02),
     )
-    for colour, (level, values) in zip((BLUE, ORANGE), samples["coverage"].items(), strict=True):
+    for colour, (level, values) in zip((BLUE, ORANGE), samples.coverage.items(), strict=True):
         time = np.arange(1, len(values) + 1) * (dt or 1)
         right.plot(time, values, color=colour, label=f"{float(level):.0%} interval")
         right.axhline(float(level), color=colour, linestyle="--", linewidth=1)
@@ -130,53 +142,45 @@ def draw_reliability(path: Path, samples: dict[str, Any], dt: float | None) -> N
     )
     for axis in (left, right):
         add_legend(axis)
-    figure.suptitle(f"Are {samples['futures']} sampled futures as sure as they should be?", fontsize=11)
+    figure.suptitle(f"Are {samples.futures} sampled futures as sure as they should be?", fontsize=11)
     save_figure(figure, path)
 
 
-def draw_counterfactuals(path: Path, found: Counterfactuals, dt: float | None) -> None:
-    """A row for each plan: the angle over time where it is known, and strips of true and imagined frames."""
+def draw_counterfactuals(path: Path, found: Counterfactuals, variable: Variable | None, dt: float | None) -> None:
+    """A row for each plan: a variable over time where it is known, and strips of true and imagined frames."""
     count, length = found.imagined.shape[:2]
-    shown = np.unique(np.linspace(found.context - 1, length - 1, STRIP).round().astype(int))
+    columns = np.unique(np.linspace(found.context - 1, length - 1, STRIP).round().astype(int))
     figure = new_figure(15, 1.75 * count + 1)
     parts: Any = figure.subfigures(1, 2, width_ratios=(1, 2.1))
     curves, strips = parts
     time = np.arange(length) * (dt or 1)
-    unit = "s" if dt else "frames"
     for index, axis in enumerate(curves.subplots(count, 1, sharex=True, squeeze=False)[:, 0]):
-        if found.true_angles is not None and found.imagined_angles is not None:
-            true = np.unwrap(found.true_angles[index])
-            imagined = true + wrap(found.imagined_angles[index] - true)
-            axis.plot(time, np.rad2deg(true), color="black", linestyle="--", linewidth=1, label="true simulator")
-            axis.plot(time, np.rad2deg(imagined), color=ORANGE, label="imagined")
-            label = "angle / degrees"
-        else:
+        if variable is None or found.true_shown is None or found.imagined_shown is None:
             axis.step(time[:-1], found.actions[index, :, 0], where="post", color=ORANGE, label="action")
-            label = "action"
+            axis.set_ylabel("action", fontsize=8)
+        else:
+            true, imagined = around(variable, found.imagined_shown[index, :, 0], found.true_shown[index, :, 0])
+            axis.plot(time, true, color="black", linestyle="--", linewidth=1, label="true simulator")
+            axis.plot(time, imagined, color=ORANGE, label="imagined")
+            axis.set_ylabel(label(variable), fontsize=8)
         axis.axvspan(0, time[found.context - 1], color=BLUE, alpha=0.12, label="observed")
-        axis.set_ylabel(label, fontsize=8)
         axis.set_title(f"actions: {found.names[index]}", fontsize=9, loc="left")
         axis.grid(alpha=0.3)
         if index == 0:
             axis.legend(fontsize=7, loc="best")
         if index == count - 1:
-            axis.set_xlabel(f"time / {unit}")
-    kinds = (
-        [("imagined", found.imagined)] if found.true is None else [("true", found.true), ("imagined", found.imagined)]
-    )
-    axes = strips.subplots(count * len(kinds), len(shown), squeeze=False)
-    for index in range(count):
-        for line, (kind, frames) in enumerate(kinds):
-            for column, t in enumerate(shown):
-                axis = axes[index * len(kinds) + line, column]
-                axis.imshow(as_rgb(frames[index, t]), interpolation="nearest", vmin=0, vmax=1)
-                axis.set(xticks=[], yticks=[])
-                colour = BLUE if t < found.context else (ORANGE if kind == "imagined" else "black")
-                for spine in axis.spines.values():
-                    spine.set(color=colour, linewidth=2)
-            axes[index * len(kinds) + line, 0].set_ylabel(kind, fontsize=8)
-    for column, t in enumerate(shown):
-        axes[0, column].set_title(f"{time[t]:.2f} s" if dt else f"{t}", fontsize=8)
+            axis.set_xlabel(f"time / {'s' if dt else 'frames'}")
+    kinds = [("imagined", found.imagined, ORANGE)]
+    if found.true is not None:
+        kinds.insert(0, ("true", found.true, "black"))
+    axes = strips.subplots(count * len(kinds), len(columns), squeeze=False)
+    for row, line in enumerate(axes):
+        kind, frames, colour = kinds[row % len(kinds)]
+        for axis, t in zip(line, columns, strict=True):
+            show(axis, frames[row // len(kinds), t], BLUE if t < found.context else colour)
+        line[0].set_ylabel(kind, fontsize=8)
+    for axis, t in zip(axes[0], columns, strict=True):
+        axis.set_title(at_time(t, dt), fontsize=8)
     figure.suptitle(
         "What if? One observed prefix, other actions from there on (blue: the last observed frame)", fontsize=11
     )
@@ -185,21 +189,5 @@ def draw_counterfactuals(path: Path, found: Counterfactuals, dt: float | None) -
 
 def animate_counterfactuals(path: Path, found: Counterfactuals, dt: float | None) -> None:
     """The same as a GIF in real time: a row for each plan."""
-    milliseconds = 1000 * dt if dt else 100
-    stride = max(1, int(np.ceil(FASTEST / milliseconds)))
-    pictures = []
-    for t in range(0, found.imagined.shape[1], stride):
-        rows = []
-        for index in range(len(found.names)):
-            dreamt = as_rgb(found.imagined[index, t])
-            if found.true is None:
-                rows.append([dreamt])
-            else:
-                rows.append(
-                    [as_rgb(found.true[index, t]), dreamt, as_error(found.imagined[index, t], found.true[index, t])]
-                )
-        headings = ["imagined"] if found.true is None else ["true", "imagined", "|error|"]
-        now, border = ("imagined", ORANGE) if t >= found.context else ("observed", BLUE)
-        time = f"{t * dt:.2f} s" if dt else f"frame {t}"
-        pictures.append(labelled_grid(rows, headings, f"{time}  {now}", border, found.names))
-    save_animation(path, pictures, min(SLOWEST, round(stride * milliseconds)))
+    headings = ["imagined"] if found.true is None else ["true", "imagined", "|error|"]
+    animate_rollouts(path, found.true, found.imagined, found.names, found.context, dt, headings)

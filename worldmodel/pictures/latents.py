@@ -6,7 +6,7 @@ Where data has no true states the pictures do without: colours show the time, an
 from pathlib import Path
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -14,51 +14,56 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.lines import Line2D
 
-from worldmodel.data.sequences import PENDULUM_STATES, Sequences, as_unit_frames, spread_over
-from worldmodel.evaluation.latents import (
-    View,
-    base_weights,
-    latents_by_angle,
-    principal_walk,
-)
-from worldmodel.evaluation.measures import degrees_apart, rank_by_error, wrap
-from worldmodel.imagination.rollouts import Rollouts
-from worldmodel.models.dvbf.model import DVBF
+from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation.latents import View, base_weights, nearest, principal_walk
+from worldmodel.evaluation.measures import rank_by_error
+from worldmodel.imagination.dreamer import Dreamer, Rollouts
+from worldmodel.imagination.variables import apart, label, shown, true_variables, visible_variables, words
+from worldmodel.models.protocol import LocallyLinear
 from worldmodel.pictures.eigenvalues import draw_eigenvalues
 from worldmodel.pictures.figures import (
     BLUE,
     ORANGE,
-    RANKS,
     VERMILION,
     as_error,
-    as_rgb,
-    at_ranks,
     error_colour_bar,
     new_figure,
     save_figure,
+    show,
 )
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
+from worldmodel.pictures.rollouts import RANKS, at_ranks
+from worldmodel.worlds.world import World
 
 LARGEST_CLOUD = 4000
 """points that are drawn, at most"""
 AROUND = 12
 """angles at which the decoder is shown"""
-ANGLE = "angle / degrees\n(0: upright)"
+FILTERED_AGAIN = 100
+"""sequences, at most, whose states the decoder is shown"""
 
 
 def draw_latents(
-    folder: Path, model: DVBF, data: Sequences, rollouts: Rollouts, context: int, simulator: PendulumSimulator | None
-) -> None:
-    """Write all pictures of this file into `folder`, for rollouts of `data` after `context` observed frames; without
-    a simulator there is no physics to compare eigenvalues with."""
-    latents = rollouts.posterior_latents
-    view = View.of(latents)
+    folder: Path,
+    dreamer: Dreamer,
+    data: Sequences,
+    rollouts: Rollouts,
+    filtered: np.ndarray,
+    context: int,
+    world: World | None,
+) -> list[str]:
+    """Write all pictures of this file into `folder`, for rollouts of `data` after `context` observed frames and the
+    latents `[N, T, Z]` of a filter that sees all of them. Gives a line for what is left out."""
+    view = View.of(filtered)
     ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
-    draw_cloud(folder / "latent_cloud.png", view, latents, data)
-    draw_paths(folder / "latent_paths.png", view, rollouts, at_ranks(ranking), context)
-    draw_base_matrices(folder / "base_matrices.png", model, data, rollouts, ranking[len(ranking) // 2], context)
-    draw_eigenvalues(folder / "eigenvalues.png", model, data, latents, simulator)
-    draw_decoder(folder / "decoder_circle.png", model, data, latents)
+    draw_cloud(folder / "latent_cloud.png", view, filtered, data, world)
+    draw_paths(folder / "latent_paths.png", view, rollouts, filtered, at_ranks(ranking), context)
+    draw_decoder(folder / "decoder_circle.png", dreamer, data, world)
+    if not isinstance(dreamer.model, LocallyLinear):
+        return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
+    median = ranking[len(ranking) // 2]
+    draw_base_matrices(folder / "base_matrices.png", dreamer, data, rollouts, median, context, world)
+    draw_eigenvalues(folder / "eigenvalues.png", dreamer.model, data, filtered, world)
+    return []
 
 
 # The cloud of latents
@@ -75,19 +80,20 @@ class Colouring(NamedTuple):
     ticks: list[float] | None
 
 
-def colourings(data: Sequences) -> list[Colouring]:
-    """By the true angle and by the true velocity, where the data has them, else by time."""
+def colourings(data: Sequences, world: World | None) -> list[Colouring]:
+    """By each true variable, where the data has them, else by time."""
     found = []
-    angles, velocities = map(data.state, PENDULUM_STATES)
-    if angles is not None:
-        # Twilight comes back to where it began, as an angle does; darker, it shows on white.
-        cyclic = ListedColormap(0.85 * colormaps["twilight"](np.linspace(0, 1, 256))[:, :3])
-        label, ticks = "true angle / degrees (0: upright)", [-180.0, -90.0, 0.0, 90.0, 180.0]
-        found.append(Colouring(label, np.rad2deg(wrap(angles)), cyclic, (-180, 180), ticks))
-    if velocities is not None:
-        largest = float(np.quantile(np.abs(velocities), 0.98)) or 1.0
-        label = "true angular velocity / (rad/s)"
-        found.append(Colouring(label, velocities, colormaps["viridis"], (-largest, largest), None))
+    for variable, values in true_variables(data, world):
+        if variable.circular:
+            # Twilight comes back to where it began, as an angle does; darker, it shows on white.
+            colours: Colormap = ListedColormap(0.85 * colormaps["twilight"](np.linspace(0, 1, 256))[:, :3])
+            limits, ticks = (-180.0, 180.0), [-180.0, -90.0, 0.0, 90.0, 180.0]
+        else:
+            low, high = np.quantile(values, (0.01, 0.99))
+            largest = float(max(abs(low), abs(high))) or 1.0
+            limits = (-largest, largest) if low < 0 < high else (float(low), float(max(high, low + 1e-6)))
+            colours, ticks = colormaps["viridis"], None
+        found.append(Colouring(f"true {label(variable)}", shown(variable, values), colours, limits, ticks))
     if not found:
         times = np.broadcast_to(frame_times(data), data.frames.shape[:2])
         found.append(Colouring(time_label(data), times, colormaps["viridis"], (0, float(times.max())), None))
@@ -103,9 +109,9 @@ def time_label(data: Sequences) -> str:
     return "time / s" if data.dt else "time / frames"
 
 
-def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences) -> None:
+def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences, world: World | None) -> None:
     """All latents `[N, T, Z]`, end-on and from the side, in the colours of the true states."""
-    rows = colourings(data)
+    rows = colourings(data, world)
     figure = new_figure(9.6, 1.0 + 4.0 * len(rows))
     axes = figure.subplots(len(rows), 2, squeeze=False)
     points = view(latents).reshape(-1, 3)
@@ -151,14 +157,16 @@ def label_view(axis: Axes, view: View, plane: tuple[int, int]) -> None:
     axis.grid(alpha=0.3)
 
 
-def draw_paths(path: Path, view: View, rollouts: Rollouts, shown: np.ndarray, context: int) -> None:
-    """The sequences `shown` in two planes of the view: where the filter that sees all frames takes them, and where
+def draw_paths(
+    path: Path, view: View, rollouts: Rollouts, latents: np.ndarray, sequences: np.ndarray, context: int
+) -> None:
+    """Some `sequences` in two planes of the view: where the filter that sees all frames takes them, and where
     imagination does."""
-    figure = new_figure(3.3 * len(shown) + 0.4, 7.4)
-    axes = figure.subplots(2, len(shown), squeeze=False, sharex=True, sharey="row")
-    cloud = spread_over(view(rollouts.posterior_latents).reshape(-1, 3), LARGEST_CLOUD // 2)
-    for column, sequence in enumerate(shown):
-        filtered, imagined = view(rollouts.posterior_latents[sequence]), view(rollouts.latents[sequence])
+    figure = new_figure(3.3 * len(sequences) + 0.4, 7.4)
+    axes = figure.subplots(2, len(sequences), squeeze=False, sharex=True, sharey="row")
+    cloud = spread_over(view(latents).reshape(-1, 3), LARGEST_CLOUD // 2)
+    for column, sequence in enumerate(sequences):
+        filtered, imagined = view(latents[sequence]), view(rollouts.latents[sequence])
         for row, (x, y) in enumerate(((0, 1), (0, 2))):
             axis = axes[row, column]
             axis.plot(cloud[:, x], cloud[:, y], ".", color="#dddddd", markersize=2, zorder=0)
@@ -188,20 +196,21 @@ def draw_paths(path: Path, view: View, rollouts: Rollouts, shown: np.ndarray, co
 
 
 def draw_base_matrices(
-    path: Path, model: DVBF, data: Sequences, rollouts: Rollouts, sequence: int, context: int
+    path: Path,
+    dreamer: Dreamer,
+    data: Sequences,
+    rollouts: Rollouts,
+    sequence: int,
+    context: int,
+    world: World | None,
 ) -> None:
     """The weights of the base matrices along the path of one sequence, with the true states and the actions beneath."""
-    everywhere = base_weights(model, rollouts.latents, data.actions)
+    everywhere = np.asarray(base_weights(dreamer.model, rollouts.latents, data.actions))
     mean = everywhere.mean(axis=(0, 1))
     order = np.argsort(-mean)
     times = frame_times(data)
     step = times[1]
-    curves = []
-    angles, velocities = map(data.state, PENDULUM_STATES)
-    if angles is not None:
-        curves.append((ANGLE, unbroken(np.rad2deg(wrap(angles[sequence])))))
-    if velocities is not None:
-        curves.append(("velocity / (rad/s)", velocities[sequence]))
+    curves = true_variables(data, world)[:4]
     figure = new_figure(9.6, 4.4 + 1.3 * (len(curves) + 1))
     heights = [3.2, *[1] * (len(curves) + 1)]
     axes = figure.subplots(len(heights), 2, width_ratios=(5, 1), height_ratios=heights, sharex="col")
@@ -220,10 +229,11 @@ def draw_base_matrices(
     bars.barh(np.arange(1, len(order) + 1), mean[order], color=BLUE)
     bars.set(title="in all data", ylim=heat.get_ylim(), yticks=[], xlabel="mean weight")
     bars.tick_params(labelbottom=True)
-    for axis, (label, values) in zip(axes[1:-1, 0], curves, strict=True):
-        axis.plot(times, values, color=BLUE)
-        axis.set_ylabel(label, fontsize=9)
-        if label == ANGLE:
+    for axis, (variable, values) in zip(axes[1:-1, 0], curves, strict=True):
+        line = shown(variable, values[sequence])
+        axis.plot(times, unbroken(line) if variable.circular else line, color=BLUE)
+        axis.set_ylabel(label(variable).replace(" / ", "\n/ "), fontsize=9)
+        if variable.circular:
             axis.set(ylim=(-180, 180), yticks=[-180, 0, 180])
     for values in data.actions[sequence].T[:4]:
         axes[-1, 0].stairs(values, times, baseline=None, color=VERMILION)
@@ -253,38 +263,42 @@ def unbroken(degrees: np.ndarray) -> np.ndarray:
 # The decoder
 
 
-def draw_decoder(path: Path, model: DVBF, data: Sequences, latents: np.ndarray) -> None:
-    """Decoded frames around the circle of angles, beneath them true ones; without true angles, along the first
-    principal component of the latents `[N, T, Z]`, with the frames whose latents are nearest."""
-    flat = latents.reshape(-1, latents.shape[-1])
-    frames = data.frames.reshape(-1, *data.frame_shape)
-    angles = data.state(PENDULUM_STATES[0])
-    if angles is None:
-        walk = principal_walk(flat, AROUND)
-        nearest = [int(np.argmin(np.sum((flat - point) ** 2, axis=1))) for point in walk]
-        names = [f"{share:+.1f}" for share in np.linspace(-1, 1, AROUND)]
-        title = (
-            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile, and the"
-            " true frames whose latents are nearest"
-        )
-    else:
+def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | None) -> None:
+    """Decoded frames around the circle of a world with one circular visible variable, beneath them true ones; elsewhere
+    along the first principal component of the latents. What is decoded is the mean of the filter's states near by."""
+    some = data.take(spread_over(np.arange(len(data)), FILTERED_AGAIN))
+    filtered = dreamer.filter(some.frames, some.actions)
+    latents = dreamer.vector(filtered).reshape(-1, dreamer.model.latent_size)
+    seen = visible_variables(world) if world is not None and data.states is not None else []
+    if [variable.circular for variable in seen] == [True]:
+        [(variable, values)] = [pair for pair in true_variables(some, world) if pair[0] == seen[0]]
         around = np.linspace(-np.pi, np.pi, AROUND, endpoint=False)
-        walk = latents_by_angle(flat, angles.ravel(), around)
-        nearest = np.argmin(degrees_apart(angles.reshape(1, -1), around[:, None]), axis=1).tolist()
+        near = nearest(apart(variable, values.reshape(1, -1), around[:, None]))
         names = [f"{degrees:.0f}°" for degrees in np.rad2deg(around)]
         title = (
-            "The decoder around the circle: the mean latent of the frames near each angle (0°: upright), decoded,"
-            " and a true frame of that angle"
+            f"The decoder around the circle: the mean latent of the frames near each {words(variable)}, decoded, and a"
+            f" true frame of that {words(variable)}"
         )
-    decoded = np.clip(np.asarray(model.emission(jnp.asarray(walk, jnp.float32)).mean()), 0, 1)
-    truth = as_unit_frames(frames[nearest])
+    else:
+        walk = principal_walk(latents, AROUND)
+        near = nearest(np.sum((latents - walk[:, None]) ** 2, axis=-1))
+        names = [f"{share:+.1f}" for share in np.linspace(-1, 1, AROUND)]
+        title = (
+            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile: the mean"
+            " latent of the frames nearest to each place, decoded, and the true frame that is nearest"
+        )
+
+    def mean(leaf: jax.Array) -> jax.Array:
+        return leaf.reshape(-1, *leaf.shape[2:])[near].mean(axis=1).astype(leaf.dtype)
+
+    decoded = dreamer.decode(jax.tree.map(mean, filtered))
+    truth = as_unit_frames(some.frames.reshape(-1, *data.frame_shape)[near[:, 0]])
     figure = new_figure(0.95 * AROUND + 1.3, 3.7)
     axes = figure.subplots(3, AROUND)
     for column, name in enumerate(names):
-        pictures = (as_rgb(decoded[column]), as_rgb(truth[column]), as_error(decoded[column], truth[column]))
+        pictures = (decoded[column], truth[column], as_error(decoded[column], truth[column]))
         for axis, picture in zip(axes[:, column], pictures, strict=True):
-            axis.imshow(picture, interpolation="nearest", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
+            show(axis, picture)
         axes[0, column].set_title(name, fontsize=9)
     for axis, name in zip(axes[:, 0], ("decoder", "truth", "error"), strict=True):
         axis.set_ylabel(name)

@@ -1,4 +1,4 @@
-"""The animation of learning: what is kept of a DVBF while it trains, and the GIF that is made of it.
+"""The animation of learning: what is kept of a world model while it trains, and the GIF that is made of it.
 
 A few held-out sequences are filtered and imagined again at every validation; truth is above what the model makes of it,
 and beside it the cloud of filtered latents takes its shape.
@@ -7,7 +7,6 @@ and beside it the cloud of filtered latents takes its shape.
 import dataclasses
 from pathlib import Path
 
-import jax
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,10 +14,11 @@ from matplotlib.figure import Figure
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation import health
 from worldmodel.evaluation.latents import View
-from worldmodel.imagination.rollouts import BATCH, roll_out
-from worldmodel.models.dvbf.model import DVBF
+from worldmodel.imagination.dreamer import BATCH, Dreamer, filtered_latents, roll_out
+from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.figures import BLUE, ORANGE, labelled_grid, save_animation
 from worldmodel.pictures.latents import colourings, frame_times, scatter
+from worldmodel.worlds.world import world_of
 
 SHOWN_SEQUENCES = 2
 SHOWN_OBSERVED, SHOWN_IMAGINED = 2, 3
@@ -40,9 +40,9 @@ class Watched:
     """of which so many are observed"""
 
     @staticmethod
-    def of(validation: Sequences, initial_frames: int) -> "Watched":
-        """Some of the validation sequences, for a model that needs so many frames to begin with."""
-        context, data = health.seen_and_imagined(validation, initial_frames)
+    def of(validation: Sequences, least: int) -> "Watched":
+        """Some of the validation sequences, for a model that needs at least so many frames to begin with."""
+        context, data = health.seen_and_imagined(validation, least)
         return Watched(data.take(spread_over(np.arange(len(data)), BATCH)), context)
 
     @property
@@ -60,11 +60,12 @@ class Watched:
         """Which of the imagined frames are shown."""
         return spread_over(np.arange(self.context, self.data.length), SHOWN_IMAGINED)
 
-    def snapshot(self, model: DVBF) -> dict[str, np.ndarray]:
+    def snapshot(self, model: WorldModel) -> dict[str, np.ndarray]:
         """What is kept: "frames" `[S, T, H, W(, C)]` in [0, 1] of the sequences shown, first reconstructed and then
         imagined, and the filtered "latents" `[N, T, Z]` of all."""
-        rollouts = roll_out(model, self.data, self.context, jax.random.key(0))
-        return {"frames": rollouts.frames[self.sequences], "latents": rollouts.posterior_latents}
+        dreamer = Dreamer(model)
+        frames = roll_out(dreamer, self.data, self.context).frames[self.sequences]
+        return {"frames": frames, "latents": filtered_latents(dreamer, self.data, None)}
 
     def animate(self, path: Path, snapshots: dict[int, dict[str, np.ndarray]]) -> None:
         """A GIF of snapshots by step. All clouds are seen in the view, and on the axes, of the last one."""
@@ -102,7 +103,7 @@ class Cloud:
         """For latents `[N, T, Z]`, of which `last` are the last; the picture is so many pixels high."""
         self.view = view
         self.which = np.random.default_rng(0).permutation(last[..., 0].size)[:LARGEST_CLOUD]
-        colouring = colourings(data)[0]
+        colouring = colourings(data, world_of(data))[0]
         points = self._points(last)
         reach = ROOM * np.maximum(np.abs(points).max(axis=0), 1e-6)
         self.figure = Figure(figsize=(3.2, height / 100), dpi=100, layout="constrained")

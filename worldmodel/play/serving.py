@@ -1,6 +1,6 @@
-"""The page on which a person drives a pendulum and a dream of it: one HTML file, one websocket for each browser.
+"""The page on which a person drives a world and a dream of it: one HTML file, one websocket for each browser.
 
-The browser sends "reset", "look", or a torque in N m such as "-1.5", which acts until the next one. The server sends
+The browser sends "reset", "look", or an action in the world's unit such as "-1.5", which acts until the next one. It gets
 the world first (`describe_world`), then a moment (`describe_moment`) for every step.
 """
 
@@ -20,12 +20,12 @@ from aiohttp import WSCloseCode, web
 
 from worldmodel.data.sequences import as_unit_frames
 from worldmodel.evaluation.latents import View
-from worldmodel.evaluation.measures import AngleReader
-from worldmodel.models.dvbf.model import DVBF
+from worldmodel.imagination.dreamer import Dreamer
+from worldmodel.imagination.variables import unit, visible_variables, words
 from worldmodel.pictures.figures import as_rgb
 from worldmodel.play.live import Moment, SideBySide
-from worldmodel.worlds.pendulum.environment import PendulumFunctional
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
+from worldmodel.worlds.simulator import Simulator
+from worldmodel.worlds.world import Reader
 
 PAGE = Path(__file__).parent / "play.html"
 FRAMES_PER_SECOND = 20
@@ -40,9 +40,9 @@ LONGEST_MESSAGE = 100
 class Stage:
     """What all browsers share: the model, the truth, and how the two are compared and drawn."""
 
-    model: DVBF
-    simulator: PendulumSimulator
-    reader: AngleReader
+    dreamer: Dreamer
+    simulator: Simulator
+    reader: Reader
     view: View
     cloud: np.ndarray
     """`[M, Z]` latents of the data"""
@@ -52,17 +52,17 @@ class Stage:
     @property
     def seconds_shown(self) -> float:
         """How long a step is shown."""
-        return min(self.simulator.params.dt, 1 / FRAMES_PER_SECOND)
+        return min(self.simulator.world.dt, 1 / FRAMES_PER_SECOND)
 
 
 class Player:
     """One browser: its two worlds, and what it last asked for. Every random start consumes a part of the key."""
 
     def __init__(self, stage: Stage, key: jax.Array):
-        self.worlds = SideBySide(stage.model, stage.simulator, stage.reader, stage.context)
-        self.random_start = PendulumFunctional(stage.simulator.params).initial
+        self.worlds = SideBySide(stage.dreamer, stage.simulator, stage.reader, stage.context)
+        self.random_start = stage.simulator.world.initial
         self.keys = (jax.random.fold_in(key, number) for number in itertools.count())
-        self.torque, self.asked = 0.0, "reset"
+        self.action, self.asked = 0.0, "reset"
 
     def hear(self, message: str) -> None:
         """Remember what a browser asks for, until the next moment; what is nothing known is ignored."""
@@ -71,28 +71,34 @@ class Player:
             self.asked = self.asked if self.asked == "reset" else message
             return
         with contextlib.suppress(ValueError):
-            torque = float(message)
-            self.torque = torque if math.isfinite(torque) else self.torque
+            action = float(message)
+            self.action = action if math.isfinite(action) else self.action
 
     def next_moment(self) -> Moment:
         """A step, or what was asked for instead."""
         asked, self.asked = self.asked, ""
         if asked == "reset":
             return self.worlds.start(np.asarray(self.random_start(next(self.keys))))
-        return self.worlds.fresh_look() if asked == "look" else self.worlds.step(self.torque)
+        return self.worlds.fresh_look() if asked == "look" else self.worlds.step(self.action)
 
 
 def describe_world(stage: Stage) -> dict[str, Any]:
     """What the page needs to know once."""
     height, width = stage.simulator.album.shape[1:3]
-    physics = stage.simulator.params
+    world = stage.simulator.world
+    variable = visible_variables(world)[0]
     return {
         "height": height,
         "width": width,
-        "max_torque": physics.max_torque,
+        "largest_action": world.largest_action,
+        "action_unit": world.action_unit,
+        "action_words": world.action_words,
+        "variable": words(variable),
+        "unit": "°" if variable.circular else f" {unit(variable)}",
+        "circular": variable.circular,
         "context": stage.context,
-        "dt": physics.dt,
-        "speed": physics.dt / stage.seconds_shown,
+        "dt": world.dt,
+        "speed": world.dt / stage.seconds_shown,
         "plane_share": float(stage.view.shares[:2].sum()),
         "cloud": _in_plane(stage, stage.cloud),
     }
@@ -100,13 +106,13 @@ def describe_world(stage: Stage) -> dict[str, Any]:
 
 def describe_moment(stage: Stage, moment: Moment) -> dict[str, Any]:
     """What the page shows of a moment: pictures as base64 of `[H, W, 3]` bytes, places in the latent plane."""
-    dt = stage.simulator.params.dt
+    dt = stage.simulator.world.dt
     return {
         "truth": _picture(as_unit_frames(moment.true_frame)),
         "dream": _picture(moment.dream_frame),
         "dream_at": _in_plane(stage, moment.latent),
         "seen_at": _in_plane(stage, moment.seen_latent),
-        "degrees_apart": round(moment.degrees_apart, 2),
+        "apart": float(f"{moment.apart:.4g}"),
         "seconds": round(moment.steps * dt, 3),
         "seconds_dreamt": round(moment.steps_dreamt * dt, 3),
     }

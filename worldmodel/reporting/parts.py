@@ -2,6 +2,12 @@
 
 import dataclasses
 
+from flax import nnx
+
+from worldmodel.data.scale import FrameScale
+from worldmodel.models.catalogue import MODELS
+from worldmodel.models.protocol import WorldModel
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
@@ -23,13 +29,14 @@ class Part:
     anchor: str
     title: str
     command: str
-    """makes the part; {run} is the run folder"""
+    """makes the part; {run} is the run folder, {model} the model's name"""
     figures: tuple[Figure, ...]
 
 
 EVALUATE = "python scripts/evaluate.py --run {run} --data DATA"
+TRAIN = "python scripts/train.py {model} --out {run} --resume"
 
-DVBF_PARTS = (
+WORLD_PARTS = (
     Part(
         "imagined",
         "Imagined frames",
@@ -120,10 +127,10 @@ DVBF_PARTS = (
             Figure(
                 "evaluation/latent_cloud.png",
                 "The filtered latents",
-                "Every point is a frame: where colours change smoothly along the cloud, the angle and the velocity can"
-                " be read off the latent, though the model was shown neither.",
-                "Colours mixed like confetti, or a cloud that has the angle in order and the velocity not: such a"
-                " model sees, and cannot foresee.",
+                "Every point is a frame: where colours change smoothly along the cloud, the true variables can be read"
+                " off the latent, though the model was shown none of them.",
+                "Colours mixed like confetti, or a cloud that has positions in order and velocities not: such a model"
+                " sees, and cannot foresee.",
             ),
             Figure(
                 "evaluation/latent_paths.png",
@@ -151,7 +158,7 @@ DVBF_PARTS = (
             Figure(
                 "evaluation/decoder_circle.png",
                 "The decoder along the learned circle",
-                "What the decoder draws around the circle of angles (without true angles: along the direction in which"
+                "What the decoder draws around the circle of a true angle (elsewhere along the direction in which"
                 " latents vary most), above true frames: the two should agree, sharply, all the way.",
                 "Blurred or double frames in places: there the latents of different positions lie on one another.",
             ),
@@ -160,7 +167,7 @@ DVBF_PARTS = (
     Part(
         "training",
         "How it learnt",
-        "python scripts/train_dvbf.py --out {run} --resume",
+        TRAIN,
         (
             Figure(
                 "curves.png",
@@ -182,12 +189,11 @@ DVBF_PARTS = (
     ),
 )
 
-TRAIN_VAE = "python scripts/train_vae.py --out {run} --resume"
-VAE_PARTS = (
+FRAME_PARTS = (
     Part(
         "decoded",
         "Decoded frames",
-        TRAIN_VAE,
+        TRAIN,
         (
             Figure(
                 "learning.gif",
@@ -207,7 +213,7 @@ VAE_PARTS = (
     Part(
         "posterior",
         "What is in the latent space?",
-        TRAIN_VAE,
+        TRAIN,
         (
             Figure(
                 "posterior.png",
@@ -222,7 +228,7 @@ VAE_PARTS = (
     Part(
         "training",
         "How it learnt",
-        TRAIN_VAE,
+        TRAIN,
         (
             Figure(
                 "curves.png",
@@ -235,16 +241,10 @@ VAE_PARTS = (
         ),
     ),
 )
-MODELS = {
-    "dvbf": (
-        "Deep Variational Bayes Filter",
-        "learns from images and actions how a world moves, and imagines what comes next",
-        DVBF_PARTS,
-    ),
-    "static_vae": (
-        "static VAE",
-        "learns to put single frames into a few numbers, and to draw them again",
-        VAE_PARTS,
-    ),
-}
-"""by the name in config.json: what it is called, what it does, the parts of its page"""
+
+
+def parts_of(model: str) -> tuple[Part, ...]:
+    """The parts of a page about a model of the catalogue, by what kind of a model its defaults build."""
+    scale = FrameScale((64, 64), 1, pixel_mean=0.5, pixel_std=0.5, frame_variance=1.0, action_scale=1.0)
+    built = nnx.eval_shape(lambda: MODELS.options(model)().build(scale, nnx.Rngs(params=0)))
+    return WORLD_PARTS if isinstance(built, WorldModel) else FRAME_PARTS

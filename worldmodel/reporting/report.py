@@ -1,7 +1,7 @@
 """One report: a run folder as a single HTML page that needs nothing else, to read, print or send to somebody.
 
 The pictures are inside it, byte for byte; it loads nothing and runs no script. Its figures, how to read them and what a
-bad one looks like stand in report_parts.py, its tables in report_tables.py, its looks in pages/report.html.
+bad one looks like stand in parts.py, its tables in tables.py, its looks in report.html.
 """
 
 import base64
@@ -16,10 +16,13 @@ from typing import Any, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from worldmodel.evaluation.health import Health
+from worldmodel.evaluation.posterior import Posterior
+from worldmodel.evaluation.record import Evaluation, read_evaluation, read_record
+from worldmodel.models.catalogue import MODELS
 from worldmodel.pictures import figures
-from worldmodel.reporting.parts import MODELS, VAE_PARTS, Figure, Part
+from worldmodel.reporting.parts import FRAME_PARTS, Figure, Part, parts_of
 from worldmodel.reporting.tables import (
-    Evaluation,
     Table,
     capitalised,
     error_table,
@@ -28,11 +31,9 @@ from worldmodel.reporting.tables import (
     plural,
     posterior_table,
     probe_table,
-    read_evaluation,
-    read_health,
-    read_posterior,
     sample_table,
     valid_table,
+    when,
 )
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
@@ -41,6 +42,7 @@ T = TypeVar("T")
 
 CSS_DOTS = 96.0
 """pixels that a page counts as an inch"""
+TRAIN_ANEW = "--resume of the training makes it anew"
 WIDE = 700
 """width, in pixels of the page, from which a picture has a row to itself, and is scrolled, not shrunk, on a phone"""
 
@@ -99,12 +101,14 @@ class Summary:
     problems: list[str] = dataclasses.field(default_factory=list)
     remarks: list[str] = dataclasses.field(default_factory=list)
     """what else the health check says"""
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    """what cannot be shown, and why"""
 
 
 def write_report(folder: Path, out: Path) -> None:
     """Write the report of the run in `folder` as one HTML file.
 
-    Raises UserError when the folder is no run of MODELS, or when a file that the report shows is damaged.
+    Raises UserError when the folder is no run of a registered model, or when a file that the report shows is damaged.
     """
     page = render(describe(folder))
     with atomic_write(out) as file:
@@ -126,18 +130,18 @@ def render(page: dict[str, Any]) -> str:
 
 def describe(folder: Path) -> dict[str, Any]:
     """All that the page of a run says, by the names that the template uses."""
-    run = Run.open(folder, *MODELS)
-    kind, purpose, parts = MODELS[run.config["model"]]
-    summary = summarise_vae(folder) if parts is VAE_PARTS else summarise_dvbf(folder)
-    where = shlex.quote(str(folder))
+    run = Run.open(folder)
+    parts, where = parts_of(run.model), shlex.quote(str(folder))
+    summary = summarise_frames(folder) if parts is FRAME_PARTS else summarise_world(folder)
     filled = []
     for part in parts:
         pictures = [picture for picture in (embed(folder, figure) for figure in part.figures) if picture]
-        filled.append(Filled(part, summary.tables.get(part.anchor, []), pictures, part.command.format(run=where)))
+        command = part.command.format(run=where, model=run.model)
+        filled.append(Filled(part, summary.tables.get(part.anchor, []), pictures, command))
     return {
         "name": folder.resolve().name,
-        "kind": kind,
-        "purpose": purpose,
+        "kind": run.model,
+        "purpose": MODELS.sentence(run.model),
         "trained": trained(run),
         "summary": summary,
         "first": filled[0],
@@ -149,60 +153,65 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def summarise_dvbf(folder: Path) -> Summary:
+def summarise_world(folder: Path) -> Summary:
     """What evaluation.json and health.json say, as far as they are there."""
     summary = Summary()
     found = optional(read_evaluation, folder / "evaluation" / "evaluation.json")
     if found is not None:
-        tables = {"errors": [error_table(found), valid_table(found)], "samples": [sample_table(found)]}
+        samples = [] if found.samples is None else [sample_table(found, found.samples)]
+        tables = {"errors": [error_table(found), valid_table(found)], "samples": samples}
         summary = Summary(
             about=f"Shown {plural(found.context, 'frame')} of each of {plural(found.sequences, 'sequence')}"
             f" ({Path(found.data).name}), it imagined the next {found.horizon:,} from the actions alone.",
-            headline=f"{capitalised(found.headline.title)}, by imagined frames",
+            headline=f"{capitalised(found.measures[0].title)}, by imagined frames",
             tiles=tiles(found),
-            tables=tables | ({"latents": [probe_table(found)]} if found.probes else {}),
+            tables=tables | ({"latents": [probe_table(found)]} if found.r2_linear else {}),
+            left_out=found.left_out,
         )
-    health = optional(read_health, folder / "health.json")
+    health = optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json")
     if health is None:
         return summary
-    problems = health.problems()
+    count = len(health.problems)
     return dataclasses.replace(
         summary,
-        health=f"Health check: {plural(len(problems), 'problem') if problems else 'no problem'} found",
-        mood="bad" if problems else "good",
-        problems=list(map(str, problems)),
-        remarks=[] if problems else [health.in_words()],
+        health=f"Health check: {plural(count, 'problem') if count else 'no problem'} found",
+        mood="bad" if count else "good",
+        problems=list(map(str, health.problems)),
+        remarks=[] if count else [health.in_words()],
     )
 
 
-def summarise_vae(folder: Path) -> Summary:
+def summarise_frames(folder: Path) -> Summary:
     """What posterior.json says, if it is there."""
-    found = optional(read_posterior, folder / "posterior.json")
+    found = optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json")
     if found is None:
         return Summary()
     return Summary(
         headline="On held-out frames",
         tiles=[
             Tile("reconstruction error", number(found.reconstruction_share, ".1%"), "of the frames' variance"),
-            Tile("dimensions in use", str(len(found.kl) - found.unused), f"of {len(found.kl)}"),
+            Tile("dimensions in use", str(len(found.kl) - len(found.unused)), f"of {len(found.kl)}"),
             Tile("information", number(sum(found.kl), ".1f"), "nats per frame (KL)"),
         ],
         tables={"posterior": [posterior_table(found)]},
         health=found.in_words[0],
         remarks=found.in_words,
+        left_out=["A model of single frames: it has no dynamics, so nothing is imagined."],
     )
 
 
 def tiles(found: Evaluation) -> list[Tile]:
-    """The headline metric of the model at the shown horizons, beside repeating the last frame."""
-    metric = found.headline
+    """The headline measure of the model at the shown horizons, beside repeating the last frame."""
+    metric, rival = found.measures[0], "repeat last frame"
 
     def shown(row: str, horizon: int) -> str:
-        return number(metric.factor * found.rows[row][metric.name][horizon - 1].value, metric.form) + metric.unit
+        return number(metric.factor * found.rows[row][metric.name].at(horizon).value, metric.form) + metric.unit
 
-    rival = "repeat last frame"
     beaten = metric.name in found.rows.get(rival, {})
-    return [Tile(found.when(h), shown("model", h), f"{rival} {shown(rival, h)}" if beaten else "") for h in found.shown]
+    return [
+        Tile(when(found, h), shown("model", h), f"{rival} {shown(rival, h)}" if beaten else "")
+        for h in found.shown_horizons
+    ]
 
 
 def trained(run: Run) -> str:

@@ -1,166 +1,14 @@
-"""The numbers of a report: evaluation.json, health.json and posterior.json, read with care and set in tables."""
+"""The numbers of a report, set in tables."""
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
-from worldmodel.evaluation.health import Health
-from worldmodel.evaluation.judge import MEASURES, READING, Measure
-from worldmodel.support.files import UserError, read_json
-from worldmodel.support.settings import from_json
+from worldmodel.evaluation.posterior import Posterior
+from worldmodel.evaluation.record import Estimate, Evaluation, Samples
 
-CEILINGS = ("static VAE reconstruction", READING)
-"""rows that have seen the frames that the others must foresee"""
 NOTHING = "–"
 """stands where there is no number"""
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A value and its 95% bootstrap interval over the sequences; NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What evaluation.json says. Lists over the horizon have S values; index h - 1 is the h-th imagined frame."""
-
-    data: str
-    sequences: int
-    context: int
-    horizon: int
-    """S, frames"""
-    dt: float | None
-    """seconds between two frames"""
-    shown: list[int]
-    """horizons of the tables, frames"""
-    rows: dict[str, dict[str, list[Estimate]]]
-    """by predictor and metric, over the horizon"""
-    valid: dict[str, Estimate]
-    """frames until a prediction is no longer valid, by predictor"""
-    futures: int
-    """samples of each sequence"""
-    unit: str
-    """of the CRPS"""
-    coverage: dict[str, list[float]]
-    """share of truths inside, over the horizon, by nominal share of the interval"""
-    crps: list[float]
-    probes: dict[str, dict[str, float]]
-    """R^2 by probe and true state; empty without states"""
-
-    @property
-    def headline(self) -> Measure:
-        return next(metric for metric in MEASURES if metric.name in self.rows["model"])
-
-    def when(self, horizon: int) -> str:
-        """A horizon in frames, and in seconds where they are known."""
-        return plural(horizon, "frame") + (f", {horizon * self.dt:.3g} s" if self.dt else "")
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Raises UserError when the file is damaged or of another version."""
-    found = read_json(path)
-    try:
-        horizon = _whole(found["horizon"])
-        rows = {
-            row: {m.name: _estimates(metrics[m.name], horizon) for m in MEASURES if m.name in metrics}
-            for row, metrics in found["rows"].items()
-        }
-        samples, shown = found["samples"], [_whole(h) for h in found["shown_horizons"]]
-        if not shown or not 1 <= min(shown) <= max(shown) <= horizon or not rows["model"]:
-            raise ValueError("nothing to show")
-        return Evaluation(
-            data=str(found["data"]),
-            sequences=_whole(found["sequences"]),
-            context=_whole(found["context"]),
-            horizon=horizon,
-            dt=None if found["dt"] is None else _number(found["dt"]),
-            shown=shown,
-            rows=rows,
-            valid={row: Estimate(**_numbers(value)) for row, value in found["valid_prediction_frames"].items()},
-            futures=_whole(samples["futures"]),
-            unit=str(samples["unit"]),
-            coverage={level: _series(samples["coverage"][level], horizon) for level in ("0.5", "0.9")},
-            crps=_series(samples["crps"], horizon),
-            probes={name: _numbers(found[name]) for name in ("r2_linear", "r2_polynomial") if name in found},
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        raise UserError(f"{path}: damaged, or of another version; make it anew with scripts/evaluate.py") from None
-
-
-def read_health(path: Path) -> Health:
-    """Raises UserError when the file is damaged or of another version."""
-    found = read_json(path)
-    try:
-        return from_json(Health, {name: _number(value) for name, value in found.items() if name != "problems"})
-    except (TypeError, AttributeError, OverflowError):
-        raise UserError(f"{path}: damaged, or of another version; --resume of the training makes it anew") from None
-
-
-@dataclasses.dataclass(frozen=True)
-class Posterior:
-    """What posterior.json says of a static VAE."""
-
-    kl: list[float]
-    """nats per frame, by latent dimension"""
-    std: list[float]
-    """by latent dimension; the prior has 1"""
-    reconstruction_share: float
-    """squared error of the reconstructed frames, over their variance"""
-    unused: int
-    """latent dimensions that collapsed to the prior"""
-    in_words: list[str]
-
-
-def read_posterior(path: Path) -> Posterior:
-    """Raises UserError when the file is damaged or of another version."""
-    found = read_json(path)
-    try:
-        kl = [_number(value) for value in found["kl_nats"]]
-        return Posterior(
-            kl=kl,
-            std=_series(found["std"], len(kl)),
-            reconstruction_share=_number(found["reconstruction_share"]),
-            unused=len(found["unused"]),
-            in_words=[str(sentence) for sentence in found["in_words"]],
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise UserError(f"{path}: damaged, or of another version; --resume of the training makes it anew") from None
-
-
-def _number(value: Any) -> float:
-    """A JSON number; null is NaN, as `write_json` has it. Raises TypeError for anything else."""
-    if value is not None and type(value) not in (int, float):
-        raise TypeError(f"{value!r} is no number")
-    return math.nan if value is None else float(value)
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is no whole number")
-    return value
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    return {name: _number(value) for name, value in values.items()}
-
-
-def _series(values: Any, length: int) -> list[float]:
-    if len(values) != length:
-        raise ValueError(f"{len(values)} values instead of {length}")
-    return [_number(value) for value in values]
-
-
-def _estimates(curve: dict[str, Any], horizon: int) -> list[Estimate]:
-    parts = (_series(curve[name], horizon) for name in ("value", "low", "high"))
-    return [Estimate(*estimate) for estimate in zip(*parts, strict=True)]
-
-
-# Tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,11 +54,13 @@ def number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else NOTHING
 
 
-def estimate_rows(columns: dict[str, list[Estimate]], form: str, factor: float, larger_is_better: bool) -> list[Row]:
+def estimate_rows(
+    columns: dict[str, list[Estimate]], form: str, factor: float, larger_is_better: bool, ceilings: list[str]
+) -> list[Row]:
     """A row for each predictor; the best value of a column is marked, the ceilings left out of the contest."""
 
     def merit(name: str, estimate: Estimate) -> float:
-        if name in CEILINGS or math.isnan(estimate.value):
+        if name in ceilings or math.isnan(estimate.value):
             return -math.inf
         return estimate.value if larger_is_better else -estimate.value
 
@@ -225,7 +75,7 @@ def estimate_rows(columns: dict[str, list[Estimate]], form: str, factor: float, 
         Row(
             name,
             [cell(*column) for column in zip(estimates, merits[name], best, strict=True)],
-            "ceiling" if name in CEILINGS else "",
+            "ceiling" if name in ceilings else "",
         )
         for name, estimates in columns.items()
     ]
@@ -238,16 +88,15 @@ def capitalised(text: str) -> str:
 def error_table(found: Evaluation) -> Table:
     """Every metric at the shown horizons."""
     groups = []
-    for metric in MEASURES:
+    for metric in found.measures:
         columns = {
-            name: [curves[metric.name][h - 1] for h in found.shown]
+            name: [curves[metric.name].at(h) for h in found.shown_horizons]
             for name, curves in found.rows.items()
             if metric.name in curves
         }
-        if columns:
-            better = "higher is better" if metric.larger_is_better else "lower is better"
-            rows = estimate_rows(columns, metric.form, metric.factor, metric.larger_is_better)
-            groups.append(Group(f"{capitalised(metric.title)} ({better})", rows))
+        better = "higher is better" if metric.larger_is_better else "lower is better"
+        rows = estimate_rows(columns, metric.form, metric.factor, metric.larger_is_better, found.ceilings)
+        groups.append(Group(f"{capitalised(metric.title)} ({better})", rows))
     return Table(
         "Errors of imagined frames",
         f"{plural(found.sequences, 'sequence')}, {plural(found.context, 'frame')} observed. Small: 95% bootstrap"
@@ -261,10 +110,10 @@ def error_table(found: Evaluation) -> Table:
 
 def valid_table(found: Evaluation) -> Table:
     """How long predictions stay valid."""
-    estimates = {name: [estimate] for name, estimate in found.valid.items()}
-    columns, rows = ["frames"], estimate_rows(estimates, ".0f", 1, larger_is_better=True)
+    estimates = {name: [estimate] for name, estimate in found.valid_prediction_frames.items()}
+    columns, rows = ["frames"], estimate_rows(estimates, ".0f", 1, True, found.ceilings)
     if found.dt:
-        seconds = estimate_rows(estimates, ".2f", found.dt, larger_is_better=True)
+        seconds = estimate_rows(estimates, ".2f", found.dt, True, found.ceilings)
         columns = ["frames", "seconds"]
         rows = [Row(row.name, row.cells + more.cells, row.note) for row, more in zip(rows, seconds, strict=True)]
     return Table(
@@ -277,17 +126,20 @@ def valid_table(found: Evaluation) -> Table:
     )
 
 
-def sample_table(found: Evaluation) -> Table:
+def sample_table(found: Evaluation, samples: Samples) -> Table:
     """Coverage and CRPS of sampled futures."""
+
+    def row(name: str, values: list[float], form: str) -> Row:
+        return Row(name, [Cell(number(values[h - 1], form)) for h in found.shown_horizons])
+
     rows = [
-        Row(f"truths inside the {float(level):.0%} interval", [Cell(number(values[h - 1], ".0%")) for h in found.shown])
-        for level, values in found.coverage.items()
+        row(f"truths inside the {float(level):.0%} interval", values, ".0%")
+        for level, values in samples.coverage.items()
     ]
-    form = ".2f" if found.unit == "degrees" else ".4f"
-    rows.append(Row(f"CRPS / {found.unit}", [Cell(number(found.crps[h - 1], form)) for h in found.shown]))
+    rows.append(row(f"CRPS / {samples.unit}", samples.crps, ".2f" if samples.unit == "degrees" else ".4f"))
     return Table(
         "Sampled futures in numbers",
-        f"{found.futures} futures of each sequence. Inside the 50% interval should lie 50% of the truths: fewer"
+        f"{samples.futures} futures of each sequence. Inside the 50% interval should lie 50% of the truths: fewer"
         " say that the model is too sure of itself, more that it is not sure enough. CRPS is the error of the whole"
         " distribution: lower is better.",
         "after so many imagined frames",
@@ -298,11 +150,10 @@ def sample_table(found: Evaluation) -> Table:
 
 def probe_table(found: Evaluation) -> Table:
     """R^2 from the latents to the true states."""
-    titles = {"r2_linear": "linear", "r2_polynomial": "polynomial"}
-    names = list(dict.fromkeys(name for probe in found.probes.values() for name in probe))
+    names = list(found.r2_linear | found.r2_polynomial)
     rows = [
-        Row(titles[probe], [Cell(number(values.get(name, math.nan), ".3f")) for name in names])
-        for probe, values in found.probes.items()
+        Row(title, [Cell(number(values.get(name, math.nan), ".3f")) for name in names])
+        for title, values in (("linear", found.r2_linear), ("polynomial", found.r2_polynomial))
     ]
     return Table(
         "Probes",
@@ -314,7 +165,7 @@ def probe_table(found: Evaluation) -> Table:
 
 
 def posterior_table(found: Posterior) -> Table:
-    """How each latent dimension of a static VAE is used."""
+    """How each latent dimension of a model of frames is used."""
     rows = [
         Row(str(dimension), [Cell(number(kl, ".2f")), Cell(number(std, ".3f"))])
         for dimension, (kl, std) in enumerate(zip(found.kl, found.std, strict=True))
@@ -334,5 +185,10 @@ def facts_table(title: str, corner: str, facts: dict[str, Any]) -> Table:
     return Table(title, "", corner, ["value"], [Group("", rows)], numbers=False)
 
 
+def when(found: Evaluation, horizon: int) -> str:
+    """A horizon in frames, and in seconds where they are known."""
+    return plural(horizon, "frame") + (f", {horizon * found.dt:.3g} s" if found.dt else "")
+
+
 def _horizons(found: Evaluation) -> list[str]:
-    return [f"{h:,}" + (f" ({h * found.dt:.3g}\u00a0s)" if found.dt else "") for h in found.shown]
+    return [f"{h:,}" + (f" ({h * found.dt:.3g}\u00a0s)" if found.dt else "") for h in found.shown_horizons]

@@ -1,0 +1,186 @@
+"""What scripts/imagine.py and scripts/evaluate.py do with a trained model: numbers with intervals, and pictures."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation.judge import (
+    CEILING,
+    judge,
+    judge_samples,
+    predict,
+    probe_latents,
+    reader_of,
+)
+from worldmodel.evaluation.measures import rank_by_error
+from worldmodel.evaluation.record import Evaluation
+from worldmodel.imagination.counterfactuals import imagine_counterfactuals
+from worldmodel.imagination.dreamer import Dreamer, Rollouts, filtered_latents, reconstruct, roll_out
+from worldmodel.imagination.futures import sample_futures
+from worldmodel.imagination.variables import true_variables, visible_variables
+from worldmodel.models.protocol import FrameModel, WorldModel
+from worldmodel.pictures.forecasts import (
+    animate_counterfactuals,
+    draw_counterfactuals,
+    draw_errors,
+    draw_futures,
+    draw_reliability,
+)
+from worldmodel.pictures.latents import draw_latents
+from worldmodel.pictures.rollouts import draw_rollouts
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError, atomic_folder, write_json
+from worldmodel.support.progress import progress_bar
+from worldmodel.worlds.simulator import find_simulator
+from worldmodel.worlds.world import World, world_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A trained model and the sequences that it is asked to imagine."""
+
+    run: Run
+    dreamer: Dreamer
+    data: Sequences
+    source: Path
+    """where the sequences come from"""
+    context: int
+    """frames that are observed"""
+    world: World | None
+    left_out: list[str]
+    """what of the data is not looked at, and why"""
+
+    @staticmethod
+    def of(
+        run: Run, model: WorldModel, data: Sequences, source: Path, context: int | None, sequences: int | None
+    ) -> "Task":
+        """Raises UserError when the data do not fit the model or are too short."""
+        require_world_model(run, model)
+        run.check_fits(data, source)
+        context = model.context if context is None else context
+        if context < model.context:
+            raise UserError(f"--context must be at least {model.context} frames, which the initial state needs")
+        if data.length <= context:
+            raise UserError(f"sequences of {data.length} frames leave nothing to imagine after a context of {context}")
+        whole = data.whole()
+        lost = len(data) - len(whole)
+        if not len(whole):
+            raise UserError(f"{source}: no sequence is one unbroken episode of {data.length} frames")
+        left_out = [f"left out: {lost} of {len(data)} sequences, which end before the last frame or have gaps"]
+        some = whole.take(slice(None, sequences))
+        return Task(run, Dreamer(model), some, source, context, world_of(data), left_out if lost else [])
+
+    def judged(self, rollouts: Rollouts, filtered: np.ndarray, ceiling: FrameModel | None = None) -> Evaluation:
+        """Everything but the samples; `filtered` `[N, T, Z]` are the latents of a filter that sees all frames."""
+        predictions = predict(self.dreamer, self.data, self.context, rollouts)
+        if ceiling is not None:
+            predictions[CEILING] = reconstruct(ceiling, as_unit_frames(self.data.frames[:, self.context :]))
+        about: dict[str, Any] = {
+            "model": self.run.model,
+            "data": str(self.source),
+            "trained_steps": max(self.run.checkpoint_steps(), default=0),
+            "left_out": self.left_out,
+        }
+        found = judge(self.data, self.context, predictions, self.world)
+        return dataclasses.replace(found, **about, **probe_latents(filtered, self.data, self.world))
+
+
+def require_world_model(run: Run, model: Any) -> None:
+    """Raise UserError when a run's model cannot imagine."""
+    if not isinstance(model, WorldModel):
+        raise UserError(f"{run.folder}: holds a run of {run.model}, a model of single frames, which imagines nothing")
+
+
+def open_ceiling(folder: Path, data: Sequences, source: Path) -> FrameModel:
+    """The trained model of single frames in a run folder. Raises UserError when there is none of such frames."""
+    run = Run.open(folder)
+    run.check_fits(data, source)
+    model = run.load()
+    if isinstance(model, WorldModel):
+        raise UserError(f"{folder}: holds a run of {run.model}, which is no model of single frames")
+    return model
+
+
+def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
+    """Write imagined.npz, metrics.json and pictures into a folder that is not there yet, or is empty."""
+    data, context = task.data, task.context
+    rollouts = roll_out(task.dreamer, data, context)
+    filtered = filtered_latents(task.dreamer, data, jax.random.key(seed))
+    found = task.judged(rollouts, filtered)
+    arrays = {
+        "true_frames": data.frames,
+        "imagined_frames": rollouts.frames,
+        "posterior_latents": filtered,
+        "imagined_latents": rollouts.latents,
+        "actions": data.actions,
+    }
+    if data.states is not None:
+        arrays |= {"states": data.states, "state_names": np.array(data.state_names)}
+    with atomic_folder(out_folder) as out:
+        np.savez(out / "imagined.npz", allow_pickle=False, **arrays)
+        write_json(out / "metrics.json", dataclasses.asdict(found))
+        truth = as_unit_frames(data.frames)
+        ranking = rank_by_error(truth, rollouts.frames, context)
+        draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
+        draw_errors(out / "errors.png", found)
+    return found
+
+
+def evaluate_run(
+    task: Task, out_folder: Path, futures: int, seed: int, ceiling: FrameModel | None = None
+) -> Evaluation:
+    """Write evaluation.json and all pictures into a folder that is not there yet, or is empty; K = `futures` of every
+    sequence are sampled, and a model of single frames is the ceiling."""
+    dreamer, data, context, world = task.dreamer, task.data, task.context, task.world
+    roll_key, sample_key, fan_key = jax.random.split(jax.random.key(seed), 3)
+    with progress_bar("evaluation", 3, "part") as bar:
+        truth = as_unit_frames(data.frames)
+        rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
+        found = task.judged(rollouts, filtered, ceiling)
+        bar.update()
+        samples = judge_samples(dreamer.model, data, context, futures, sample_key, world)
+        bar.update()
+        with atomic_folder(out_folder) as out:
+            draw_errors(out / "errors.png", found)
+            draw_reliability(out / "reliability.png", samples, data.dt)
+            ranking = rank_by_error(truth, rollouts.frames, context)
+            draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
+            left_out = draw_what_if(out, task, int(ranking[len(ranking) // 2]))
+            left_out += draw_fans(out / "futures.png", task, spread_over(ranking, 3), futures, fan_key)
+            left_out += draw_latents(out, dreamer, data, rollouts, filtered, context, world)
+            found = dataclasses.replace(found, samples=samples, left_out=[*task.left_out, *left_out])
+            write_json(out / "evaluation.json", dataclasses.asdict(found))
+        bar.update()
+    return found
+
+
+def draw_what_if(folder: Path, task: Task, sequence: int) -> list[str]:
+    """counterfactuals.png and .gif of one sequence; a line for what they lack."""
+    simulator = find_simulator(task.data)
+    found = imagine_counterfactuals(task.dreamer, task.data, sequence, task.context, simulator)
+    variable = None if simulator is None else visible_variables(simulator.world)[0]
+    draw_counterfactuals(folder / "counterfactuals.png", found, variable, task.data.dt)
+    animate_counterfactuals(folder / "counterfactuals.gif", found, task.data.dt)
+    return (
+        ["left out: the truth of other actions (no known world's physics made the data)"] if simulator is None else []
+    )
+
+
+def draw_fans(path: Path, task: Task, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
+    """Sampled futures of the world's first visible variable; a line where there is none. The key is consumed."""
+    data, context = task.data, task.context
+    if task.world is None or data.states is None:
+        return [f"left out: {path.name} (no known world's states are in the data)"]
+    read = reader_of(task.world, as_unit_frames(data.frames), data.states)
+    variable = visible_variables(task.world)[0]
+    [values] = [values for each, values in true_variables(data, task.world) if each == variable]
+    parts = sample_futures(task.dreamer.model, data.take(sequences), context, futures, key, read)
+    samples = np.concatenate([shown[..., 0] for _, _, shown in parts], axis=1)
+    ranks = ("the best", "the median", "the worst") if len(sequences) == 3 else ("the best", "the worst")
+    names = [f"{rank} of {len(data)} (sequence {which})" for rank, which in zip(ranks, sequences, strict=False)]
+    draw_futures(path, variable, samples, values[sequences], context, names, data.dt)
+    return []
