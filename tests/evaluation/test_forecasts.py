@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from worldmodel.imagination.rollouts import Rollouts, roll_out, shuffle_actions, zero_actions
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.judge import (
@@ -23,7 +24,6 @@ from worldmodel.evaluation.judge import (
     summary_table,
 )
 from worldmodel.evaluation.measures import degrees_apart
-from worldmodel.imagination.rollouts import Rollouts, roll_out, shuffle_actions, zero_actions
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, simulate
 from worldmodel.worlds.pendulum.rendering import render_pendulum

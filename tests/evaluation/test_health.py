@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from conftest import train_dvbf
 from flax import nnx
+from worldmodel.imagination.rollouts import roll_out
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.evaluation.health import Health, measure
-from worldmodel.imagination.rollouts import roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import MLP
 from worldmodel.training.options import PLAIN_BOUND, DVBFOptions

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
+from worldmodel.imagination.rollouts import roll_out
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.evaluation.measures import degrees_apart
 from worldmodel.imagination.counterfactuals import imagine_counterfactuals, plans
-from worldmodel.imagination.rollouts import roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.pictures.forecasts import animate_counterfactuals, draw_counterfactuals
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 
 def test_five_plans_of_the_right_size(pendulum_data: Sequences):

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import untrained_dvbf
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.measures import AngleReader
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.play.live import SideBySide, latent_cloud
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 CONTEXT = 7  # more than the five frames that the initial state needs
 FIRST = np.array([2.5, -1.0], np.float32)

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from conftest import SCRIPTS, run_script, untrained_dvbf
 from playwright.sync_api import Browser, Page
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
 from worldmodel.pictures.figures import BLUE, ORANGE
 from worldmodel.play.live import latent_cloud
 from worldmodel.play.serving import Player, Stage, describe_moment, describe_world
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 
 @contextlib.contextmanager
