@@ -11,12 +11,11 @@ from matplotlib.patches import Circle, Rectangle
 
 from worldmodel.data.sequences import Sequences, spread_over
 from worldmodel.evaluation.latents import Linearised, linearise, step_matrices
-from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.figures import BLUE, GREY, VERMILION, new_figure, save_figure
 from worldmodel.worlds.world import World
 
 
-def draw_eigenvalues(path: Path, model: WorldModel, data: Sequences, latents: np.ndarray, world: World | None) -> None:
+def draw_eigenvalues(path: Path, model: Any, data: Sequences, latents: np.ndarray, world: World | None) -> None:
     """Eigenvalues of one step of a locally linear model: of its matrices and, in a known world, of its dynamics within
     the surface of latents `[N, T, Z]`, beside those of the true physics."""
     if world is None or data.states is None:
