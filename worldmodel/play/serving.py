@@ -1,7 +1,7 @@
 """The page on which a person drives a world and a dream of it: one HTML file, one websocket for each browser.
 
-The browser sends "reset", "look", or an action in the world's unit such as "-1.5", which acts until the next one. It gets
-the world first (`describe_world`), then a moment (`describe_moment`) for every step.
+The browser sends "reset", "look", or an action in the world's unit such as "-1.5", which acts until the next one. It
+gets the world first (`describe_world`), then a moment (`describe_moment`) for every step.
 """
 
 import asyncio
