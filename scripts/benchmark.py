@@ -73,8 +73,8 @@ class Benchmark:
     def __init__(self, options: Options):
         from baselines.study.scores import Trials, floors_and_ceilings
         from worldmodel.data.sequences import as_unit_frames
-        from worldmodel.evaluation.measures import AngleReader
         from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER
+        from worldmodel.worlds.pendulum.reading import AngleReader
         from worldmodel.worlds.pendulum.world import collect_pendulum
 
         paper = options.world == "paper"
@@ -109,9 +109,9 @@ class Benchmark:
 
     def run(self, name: str, entry: "Entry") -> None:
         """Train and score all seeds of one model, and write its file."""
-        from baselines.static_vae import StaticVAE
         from baselines.study.scores import score, score_static
         from worldmodel.data.scale import FrameScale
+        from worldmodel.models.protocol import WorldModel
         from worldmodel.support.machine import machine
         from worldmodel.training.options import Recipe
         from worldmodel.training.seeds import train_seeds
@@ -123,9 +123,9 @@ class Benchmark:
         models = train_seeds(name, lambda rngs: entry.options.build(scale, rngs), self.training, recipe)
         seconds = time.monotonic() - started
         runs = [
-            score_static(model, seed, self.trials)
-            if isinstance(model, StaticVAE)
-            else score(model, seed, self.trials, self.read)
+            score(model, seed, self.trials, self.read)
+            if isinstance(model, WorldModel)
+            else score_static(model, seed, self.trials)
             for seed, model in enumerate(models)
         ]
         about: dict[str, Any] = {"model": name, "about": entry.about, "options": dataclasses.asdict(entry.options)}

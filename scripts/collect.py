@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
@@ -89,7 +89,7 @@ def chosen_world(arguments: list[str]) -> str:
 
 if __name__ == "__main__":
     try:
-        kind = WORLDS.options(chosen_world(sys.argv[1:]))
+        kind: Any = WORLDS.options(chosen_world(sys.argv[1:]))
     except UserError as error:
         sys.exit(f"error: {error}")
     run_script(main, Options[kind], f"{__doc__}\n\nWorlds:\n{WORLDS.table()}")

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from worldmodel.support.files import UserError, read_json
+from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
 
 SCRIPTS = Path(__file__).parent
@@ -66,9 +66,10 @@ def train_stage(name: str, run: Path, written_last: str, *command: str | Path) -
 
 def print_summary(out: Path, seconds: float) -> None:
     from worldmodel.evaluation.judge import summary_table
+    from worldmodel.evaluation.record import read_evaluation
 
     print(f"\n== done in {seconds:.0f} s\n")
-    print(summary_table(read_json(out / "dvbf" / "evaluation" / "evaluation.json")))
+    print(summary_table(read_evaluation(out / "dvbf" / "evaluation" / "evaluation.json")))
     print()
     for picture, what in (
         ("dvbf/report.html", "everything below and more on one page, with how to read it: open it in a browser"),

@@ -24,7 +24,7 @@ class Options:
     vae: Path | None = None
     """Run folder of a static VAE of the same frames, whose reconstructions are the ceiling."""
     context: int | None = None
-    """Frames to filter before imagination begins (K); default: as many as the run's initial state needs."""
+    """Frames to filter before imagination begins (K); default: as many as the model needs, at least 5."""
     sequences: int | None = None
     """Use only the first so many sequences; default: all."""
     futures: int = 50

@@ -17,7 +17,7 @@ class Options:
     out: Path
     """Folder to write imagined.npz, metrics.json and the pictures into."""
     context: int | None = None
-    """Frames to filter before imagination begins (K); default: as many as the run's initial state needs."""
+    """Frames to filter before imagination begins (K); default: as many as the model needs, at least 5."""
     sequences: int | None = None
     """Use only the first so many sequences; default: all."""
     seed: int = 0

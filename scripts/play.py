@@ -19,7 +19,8 @@ class Options:
     data: Path | None = None
     """Data set that shows the true world, an .npz with its states; default: what the run was trained on."""
     context: int | None = None
-    """True frames that the model is shown before it dreams (K); default: as many as the run's initial state needs."""
+    """True frames that the model is shown before it dreams (K); default: as many as the model needs, at least
+    5."""
     port: int = 8000
     """Port of the page, on this machine alone; 0 takes a free one."""
     seed: int = 0
@@ -33,6 +34,7 @@ def main(options: Options) -> None:
         from aiohttp import web
 
         from worldmodel.data.storage import load_sequences
+        from worldmodel.evaluation.health import CONTEXT
         from worldmodel.imagination.dreamer import Dreamer
         from worldmodel.play.live import latent_cloud
         from worldmodel.play.serving import Player, Stage, make_app
@@ -47,7 +49,7 @@ def main(options: Options) -> None:
         data = load_sequences(path)
         run.check_fits(data, path)
         simulator = Simulator.of(data, str(path))
-        context = model.context if options.context is None else options.context
+        context = max(model.context, CONTEXT) if options.context is None else options.context
         require_at_least("--context", context, model.context)
         if data.length < model.context:
             raise UserError(f"{path}: has {data.length} frames, but the initial state needs {model.context}")

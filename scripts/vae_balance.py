@@ -89,7 +89,8 @@ def judge(model: "StaticVAE", frames: "np.ndarray", seed: int) -> dict[str, floa
     import jax.numpy as jnp
     import numpy as np
 
-    from baselines.static_vae import reconstruct, report_posterior
+    from worldmodel.evaluation.posterior import report_posterior
+    from worldmodel.imagination.dreamer import reconstruct
 
     report = report_posterior(model.posterior(jnp.asarray(frames)), frames, reconstruct(model, frames))
     variance = float(np.mean(np.var(frames, axis=0)))
@@ -98,7 +99,7 @@ def judge(model: "StaticVAE", frames: "np.ndarray", seed: int) -> dict[str, floa
     nearest = np.min(squared, axis=1) / true.shape[1]
     return {
         "reconstruction_share": report.reconstruction_share,
-        "kl": float(report.kl.sum()),
+        "kl": sum(report.kl),
         "active_dimensions": float(len(report.kl) - len(report.unused)),
         "posterior_std": float(np.exp(np.mean(np.log(report.std)))),
         "prior_sample_share": float(np.mean(nearest)) / variance,

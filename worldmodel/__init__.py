@@ -7,8 +7,8 @@ light, and needs no JAX.
 
 Where things live, the top first; imports only run downwards:
 
-    api            what this file exports           training       from options to a trained run, its checks and its seeds
-    reporting      evaluation with pictures, HTML   play           truth and dream in a browser
+    api            what this file exports           training       from options to a trained run, its checks and its
+    seeds reporting      evaluation with pictures, HTML   play           truth and dream in a browser
     pictures       every figure, in one style       evaluation     how good dreams are, and whether anything was learnt
     imagination    trained models compiled          runs           run folders, checkpoints
     models         the interface, the DVBF          worlds         true worlds, collecting from them

@@ -9,7 +9,6 @@ from worldmodel.support.script import use_compilation_cache
 
 use_compilation_cache()  # before JAX is imported
 
-import jax
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import load_sequences, save_sequences
@@ -17,7 +16,7 @@ from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.protocol import State, imagine
-from worldmodel.reporting.evaluating import evaluate_run
+from worldmodel.reporting.evaluating import Task, evaluate_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
@@ -68,7 +67,13 @@ def write(path: PathLike, data: Sequences) -> None:
 
 
 def collect(
-    world: str = "pendulum", sequences: int = 500, frames: int = 15, size: int = 16, *, out: PathLike | None = None, **more: Any
+    world: str = "pendulum",
+    sequences: int = 500,
+    frames: int = 15,
+    size: int = 16,
+    *,
+    out: PathLike | None = None,
+    **more: Any,
 ) -> Sequences:
     """Random actions in a world: a name of `worlds()`, or the Gymnasium id of an environment with rgb_array rendering.
 
@@ -152,12 +157,33 @@ class Trained(Dreamer):
         """What was logged, every hundred steps."""
         return self.run.metrics()
 
-    def evaluate(self, data: PathLike | Sequences, **options: Any) -> Evaluation:
-        """How far its dreams of a data set can be trusted, with pictures, in evaluation/ of the run or in `out`.
+    def evaluate(
+        self,
+        data: PathLike | Sequences,
+        *,
+        context: int | None = None,
+        sequences: int | None = None,
+        futures: int = 50,
+        vae: PathLike | None = None,
+        seed: int = 0,
+        out: PathLike | None = None,
+    ) -> Evaluation:
+        """How far its dreams can be trusted: numbers with intervals, written with pictures into evaluation/ of the run,
+        or into `out`.
 
-        Takes the options of reporting.evaluating.evaluate_run. Raises UserError where something is there already.
+        Args:
+            context: frames that are observed before imagination begins; default: as many as the model needs, at least
+            5. sequences: only the first so many.
+            futures: that are sampled of every sequence, at least 39.
+            vae: run of a model of single frames, which is shown the truth: the ceiling.
+
+        Raises UserError when the data does not fit, or when something is there already.
         """
-        return evaluate_run(self.run, data if isinstance(data, Sequences) else Path(data), model=self.model, **options)
+        there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))
+        task = Task.of(self.run, self.model, there, source, context, sequences)
+        ceiling = None if vae is None else open_ceiling(Path(vae), there, source)
+        place = self.run.folder / "evaluation" if out is None else Path(out)
+        return evaluate_run(task, place, futures, seed, ceiling)
 
     def report(self, out: PathLike | None = None) -> Path:
         """Write all that the run folder says as one HTML page, report.html; its path."""

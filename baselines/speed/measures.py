@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from worldmodel.imagination.rollouts import roll_out
 
 from baselines.options import StaticVAEOptions
 from baselines.speed.hlo import Program, compiled_text
@@ -26,7 +27,6 @@ from baselines.speed.matmuls import Matmuls
 from baselines.static_vae import StaticVAE, vae_loss
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
-from worldmodel.imagination.rollouts import roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.models.networks import initialise

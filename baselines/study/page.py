@@ -57,7 +57,7 @@ frames (share within 30):
 ABLATION = """
 ## What the parts of the recipe do
 
-`dvbf` with one part removed at a time. The last column is what the health check of `train_dvbf.py` says, from held-out
+`dvbf` with one part removed at a time. The last column is what the health check of `train.py` says, from held-out
 frames alone, and of how many seeds.
 """
 

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from baselines.physics_oracle import predict_angles, quadratic_fit, shooting
-from baselines.static_vae import StaticVAE
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.health import measure
 from worldmodel.evaluation.judge import probe_latents
-from worldmodel.evaluation.measures import AngleReader, degrees_apart, squared_error, valid_frames
-from worldmodel.imagination.rollouts import bounds, roll_out
+from worldmodel.evaluation.measures import squared_error, valid_frames
+from worldmodel.imagination.dreamer import Dreamer, bounds, filtered_latents, roll_out
 from worldmodel.models.distributions import from_noise, standard_normal_like
-from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.protocol import FrameModel, WorldModel
+from worldmodel.worlds.circle import degrees_apart
 from worldmodel.worlds.pendulum.physics import PendulumParams
+from worldmodel.worlds.pendulum.reading import AngleReader
+from worldmodel.worlds.pendulum.world import PendulumWorld
 
 HORIZONS = (1, 10, 30, 60, 100, 500)
 CONTEXTS = (15, 5)
@@ -65,26 +67,25 @@ def by_horizon(trials: Trials, errors: np.ndarray, context: int) -> dict[str, An
     return result
 
 
-def score(model: DVBF, seed: int, trials: Trials, read: AngleReader) -> dict[str, Any]:
+def score(model: WorldModel, seed: int, trials: Trials, read: AngleReader) -> dict[str, Any]:
     """Every figure of one seed of a sequential model; horizons are keyed by their number of imagined frames.
 
     `read` has templates of the clean long frames.
     """
-    sample_key, bound_key, roll_key = jax.random.split(jax.random.key(1000 + seed), 3)
+    sample_key, bound_key, _ = jax.random.split(jax.random.key(1000 + seed), 3)
     test = trials.test
-    latents = roll_out(model, test, test.length - 1, sample_key).posterior_latents
-    health = measure(model, trials.validation)
+    dreamer, health = Dreamer(model), measure(model, trials.validation)
     result = {
         "seed": seed,
-        **probe_latents(latents, test),
-        **nats(bounds(model, test, bound_key, IWAE_SAMPLES), test.length),
-        "health": dataclasses.asdict(health),
-        "problems": [problem.name for problem in health.problems()],
+        **probe_latents(filtered_latents(dreamer, test, sample_key), test, PendulumWorld(trials.params)),
+        **nats(bounds(dreamer, test, bound_key, IWAE_SAMPLES), test.length),
+        "health": health.figures,
+        "problems": [problem.name for problem in health.problems],
     }
     truth, angles = as_unit_frames(trials.clean.frames), trials.clean.state("angle")
     assert angles is not None
     for context in CONTEXTS:
-        imagined = roll_out(model, trials.long, context, roll_key).frames[:, context:]
+        imagined = roll_out(dreamer, trials.long, context).frames[:, context:]
         ahead = truth[:, context:]
         shown = read(imagined.reshape(*imagined.shape[:2], -1))
         result[f"context_{context}"] = by_horizon(trials, degrees_apart(shown, angles[:, context:]), context) | {
@@ -110,7 +111,7 @@ def nats(per_sequence: dict[str, float], length: int) -> dict[str, Any]:
     return {"nats_per_sequence": per_sequence, "nats_per_frame": per_frame}
 
 
-def score_static(model: StaticVAE, seed: int, trials: Trials) -> dict[str, Any]:
+def score_static(model: FrameModel, seed: int, trials: Trials) -> dict[str, Any]:
     """What can be said of a model of single frames: probes and bounds. It never works: it cannot imagine."""
     frames = jnp.asarray(as_unit_frames(trials.test.frames))
     posterior = model.posterior(frames)
@@ -135,7 +136,7 @@ def score_static(model: StaticVAE, seed: int, trials: Trials) -> dict[str, Any]:
     }
     latents = np.asarray(from_noise(posterior, jax.random.normal(keys[0], posterior.mean().shape)))
     bound = nats(per_sequence, trials.test.length)
-    return {"seed": seed, **probe_latents(latents, trials.test), **bound, "works": False}
+    return {"seed": seed, **probe_latents(latents, trials.test, PendulumWorld(trials.params)), **bound, "works": False}
 
 
 def floors_and_ceilings(trials: Trials) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import train_dvbf
+from worldmodel.imagination.rollouts import bounds
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
-from worldmodel.imagination.rollouts import bounds
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.training.options import PLAIN_BOUND
 

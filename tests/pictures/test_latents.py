@@ -7,6 +7,8 @@ import pytest
 from conftest import make_tiny_dvbf, width
 from flax import nnx
 from PIL import Image, ImageSequence
+from worldmodel.imagination.rollouts import reconstruct, roll_out
+from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
@@ -21,14 +23,12 @@ from worldmodel.evaluation.latents import (
     step_matrices,
     tangent_at,
 )
-from worldmodel.imagination.rollouts import reconstruct, roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import initialise
 from worldmodel.pictures.latents import draw_latents
 from worldmodel.pictures.learning import Watched
 from worldmodel.training.options import DVBFOptions
 from worldmodel.worlds.pendulum.physics import PAPER, pendulum_step
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 PICTURES = ("latent_cloud.png", "latent_paths.png", "base_matrices.png", "eigenvalues.png", "decoder_circle.png")
 

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from worldmodel.imagination.rollouts import roll_out
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.health import measure
 from worldmodel.evaluation.measures import probe_r2, squared_error
-from worldmodel.imagination.rollouts import roll_out
 from worldmodel.models.dvbf.model import DVBF
 
 

@@ -77,7 +77,8 @@ class Puck(CompiledWorld):
         return jnp.stack([position + 0.5 * speed, speed + action[..., 0] - action[..., 1]], axis=-1)
 
     def frames(self, states: jax.Array, size: int) -> jax.Array:
-        red = jnp.exp(-((states[..., :1] - jnp.linspace(-5, 5, size)) ** 2))
+        columns = jnp.broadcast_to(jnp.linspace(-5, 5, size), (*states.shape[:-1], size))
+        red = jnp.exp(-((states[..., :1] - columns) ** 2))
         picture = jnp.broadcast_to(red[..., None, :], (*red.shape[:-1], size, size))
         return jnp.stack([picture, 0 * picture, 1 - picture], axis=-1)
 

@@ -36,7 +36,6 @@ from worldmodel.imagination.variables import (
     visible_variables,
     words,
 )
-from worldmodel.models.protocol import WorldModel
 from worldmodel.worlds.world import Reader, World
 
 HORIZONS = (1, 10, 30, 60, 100, 500)
@@ -153,7 +152,7 @@ def read_frames(
 
 
 def judge_samples(
-    model: WorldModel, data: Sequences, context: int, futures: int, key: jax.Array, world: World | None
+    dreamer: Dreamer, data: Sequences, context: int, futures: int, key: jax.Array, world: World | None
 ) -> Samples:
     """How well sampled futures cover what came, for each horizon: coverage of central intervals, and CRPS.
 
@@ -164,8 +163,8 @@ def judge_samples(
     if world is not None and data.states is not None:
         read = reader_of(world, as_unit_frames(data.frames), data.states)
     covered, scores = [], []
-    for batch, count, samples in sample_futures(model, data, context, futures, key, read):
-        if world is None or read is None:
+    for batch, count, samples in sample_futures(dreamer, data, context, futures, key, read):
+        if world is None or read is None or batch.states is None:
             truth = as_unit_frames(batch.frames[:count, context:]).reshape(*samples.shape[1:])
             inside, score = coverage(samples, truth, LEVELS).mean(axis=-1), crps(samples, truth).mean(axis=-1)
         else:

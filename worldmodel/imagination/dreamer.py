@@ -1,77 +1,21 @@
 """A trained model, ready for use: compiled once, NumPy in and out.
 
-Uint8 frames become brightness in [0, 1] within the program. States stay on the device; parameters are passed as a flat
-list, which costs a call several times less than a tree of modules.
+Uint8 frames become brightness in [0, 1] within the program. States stay on the device.
 """
 
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, batches
+from worldmodel.imagination.compiled import Split, compiled
 from worldmodel.models.protocol import Bounded, FrameModel, Policy, State, WorldModel, imagine
 
 BATCH = 64
 """sequences at a time; the last batch is filled up, so that there is one compilation"""
-
-
-class Programs(NamedTuple):
-    """The compiled functions of all models of one structure; each takes the parameters first."""
-
-    filter: Callable
-    filter_step: Callable
-    imagine: Callable
-    imagine_policy: Callable
-    roll_out: Callable
-    decode: Callable
-    vector: Callable
-    bound: Callable
-    encode: Callable
-
-
-@functools.lru_cache(maxsize=64)
-def programs(graphdef: nnx.GraphDef, structure: Any) -> Programs:
-    """Those of the models with this structure of modules and of parameters."""
-
-    def compiled(function: Callable, **options: Any) -> Callable:
-        def run(leaves: list[jax.Array], *arguments: Any) -> Any:
-            return function(nnx.merge(graphdef, jax.tree.unflatten(structure, leaves)), *arguments)
-
-        return jax.jit(run, **options)
-
-    def filter_all(model: Any, frames: jax.Array, actions: jax.Array, valid: Any, key: Any) -> State:
-        return model.filter(unit(frames), actions, valid, key)
-
-    def filter_step(model: Any, state: State, action: jax.Array, frame: jax.Array, key: Any) -> State:
-        return model.filter_step(state, action, unit(frame), key)
-
-    def roll_out(model: Any, frames: jax.Array, actions: jax.Array, valid: Any, context: int) -> tuple:
-        seen_valid = None if valid is None else valid[:, :context]
-        seen = model.filter(unit(frames[:, :context]), actions[:, : context - 1], seen_valid)
-        dreamt = imagine(model, last(seen), actions[:, context - 1 :])
-        states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), seen, dreamt)
-        return jnp.clip(model.emission(states).mean(), 0, 1), model.vector(states)
-
-    def bound(model: Any, frames: jax.Array, actions: jax.Array, key: jax.Array) -> jax.Array:
-        found = model.bound(unit(frames), actions, key)
-        return jnp.stack([jnp.sum(found.reconstruction, axis=1), jnp.sum(found.kl, axis=1), found.log_weight])
-
-    return Programs(
-        filter=compiled(filter_all),
-        filter_step=compiled(filter_step),
-        imagine=compiled(imagine),
-        imagine_policy=compiled(imagine, static_argnums=(2, 4)),
-        roll_out=compiled(roll_out, static_argnums=4),
-        decode=compiled(lambda model, state: jnp.clip(model.emission(state).mean(), 0, 1)),
-        vector=compiled(lambda model, state: model.vector(state)),
-        bound=compiled(bound),
-        encode=compiled(lambda model, frames, key: model.encode(unit(frames), key)),
-    )
 
 
 def unit(frames: jax.Array) -> jax.Array:
@@ -84,25 +28,35 @@ def last(state: State) -> State:
     return jax.tree.map(lambda leaf: leaf[:, -1], state)
 
 
-class Dreamer:
+_filter = compiled(lambda model, frames, actions, valid, key: model.filter(unit(frames), actions, valid, key))
+_filter_step = compiled(lambda model, state, action, frame, key: model.filter_step(state, action, unit(frame), key))
+_imagine = compiled(imagine)
+_follow_policy = compiled(imagine, static_argnums=(2, 4))
+_encode = compiled(lambda model, frames, key: model.encode(unit(frames), key))
+_decode = compiled(lambda model, state: jnp.clip(model.emission(state).mean(), 0, 1))
+_vector = compiled(lambda model, state: model.vector(state))
+
+
+class Dreamer(Split):
     """A model with its programs. Frames are uint8 or float32 in [0, 1], `[B, (T,) H, W(, C)]`; of a FrameModel there
     are `encode`, `decode` and `vector`, of a WorldModel all but `encode`."""
 
     def __init__(self, model: WorldModel | FrameModel):
-        self.model = model
-        graphdef, params = nnx.split(model)
-        self.leaves, structure = jax.tree.flatten(params)
-        self.programs = programs(graphdef, structure)
+        super().__init__(model)
+        self._filter, self._filter_step, self._imagine = (
+            program.bind(self) for program in (_filter, _filter_step, _imagine)
+        )
+        self._encode, self._decode, self._vector = (program.bind(self) for program in (_encode, _decode, _vector))
 
     def filter(
         self, frames: np.ndarray, actions: np.ndarray, valid: np.ndarray | None = None, key: jax.Array | None = None
     ) -> State:
         """The states `[B, T, ...]` of frames `[B, T, ...]`, T >= model.context, and actions `[B, T-1, A]`."""
-        return self.programs.filter(self.leaves, frames, actions, valid, key)
+        return self._filter(frames, actions, valid, key)
 
     def filter_step(self, state: State, action: np.ndarray, frame: np.ndarray, key: jax.Array | None = None) -> State:
         """The state after one action `[B, A]` and the frame `[B, ...]` that came of it."""
-        return self.programs.filter_step(self.leaves, state, action, frame, key)
+        return self._filter_step(state, action, frame, key)
 
     def imagine(
         self, state: State, actions: np.ndarray | Policy, key: jax.Array | None = None, steps: int | None = None
@@ -112,20 +66,20 @@ class Dreamer:
         A policy is traced: a new function is a new compilation.
         """
         if callable(actions):
-            return self.programs.imagine_policy(self.leaves, state, actions, key, steps)
-        return self.programs.imagine(self.leaves, state, actions, key)
+            return _follow_policy(self, state, actions, key, steps)
+        return self._imagine(state, actions, key)
 
     def encode(self, frames: np.ndarray, key: jax.Array | None = None) -> State:
         """The states of frames of any leading axes, each by itself."""
-        return self.programs.encode(self.leaves, frames, key)
+        return self._encode(frames, key)
 
     def decode(self, state: State) -> np.ndarray:
         """The mean frames of states, float32 `[..., H, W(, C)]` in [0, 1]."""
-        return np.asarray(self.programs.decode(self.leaves, state))
+        return np.asarray(self._decode(state))
 
     def vector(self, state: State) -> np.ndarray:
         """float32 `[..., Z]`."""
-        return np.asarray(self.programs.vector(self.leaves, state))
+        return np.asarray(self._vector(state))
 
 
 class Rollouts(NamedTuple):
@@ -143,12 +97,23 @@ def in_batches(data: Sequences) -> Iterator[tuple[Sequences, int, int]]:
         yield batch, count, index
 
 
+def _roll_out(model: WorldModel, frames: jax.Array, actions: jax.Array, context: int) -> tuple[jax.Array, jax.Array]:
+    """The arrays of Rollouts for uint8 frames `[B, T, ...]`."""
+    seen = model.filter(unit(frames[:, :context]), actions[:, : context - 1])
+    dreamt = imagine(model, last(seen), actions[:, context - 1 :])
+    states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), seen, dreamt)
+    return jnp.clip(model.emission(states).mean(), 0, 1), model.vector(states)
+
+
+_rolled_out = compiled(_roll_out, static_argnums=(3,))
+
+
 def roll_out(dreamer: Dreamer, data: Sequences, context: int) -> Rollouts:
     """Filter `context` frames of every sequence, at least model.context and fewer than there are, then imagine to the
-    end with the data's own actions."""
+    end with the data's own actions. Sequences are whole (Sequences.whole)."""
     parts = []
     for batch, count, _ in in_batches(data):
-        part = dreamer.programs.roll_out(dreamer.leaves, batch.frames, batch.actions, batch.valid, context)
+        part = _rolled_out(dreamer, batch.frames, batch.actions, context)
         parts.append([np.asarray(array[:count]) for array in part])
     return Rollouts(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -169,8 +134,16 @@ def reconstruct(model: WorldModel | FrameModel, frames: np.ndarray, actions: np.
     `[B, T, ...]` and needs the actions; a FrameModel takes frames of any leading axes."""
     dreamer = Dreamer(model)
     if isinstance(model, WorldModel):
+        assert actions is not None
         return dreamer.decode(dreamer.filter(frames, actions))
     return dreamer.decode(dreamer.encode(frames))
+
+
+@compiled
+def _bound(model: Bounded, frames: jax.Array, actions: jax.Array, key: jax.Array) -> jax.Array:
+    """Reconstruction, KL and importance weight `[3, B]` of one sample."""
+    found = model.bound(unit(frames), actions, key)
+    return jnp.stack([jnp.sum(found.reconstruction, axis=1), jnp.sum(found.kl, axis=1), found.log_weight])
 
 
 def bounds(dreamer: Dreamer, data: Sequences, key: jax.Array, samples: int) -> dict[str, float]:
@@ -183,7 +156,7 @@ def bounds(dreamer: Dreamer, data: Sequences, key: jax.Array, samples: int) -> d
     parts = []
     for batch, count, index in in_batches(data):
         keys = jax.random.split(jax.random.fold_in(key, index), samples)
-        draws = [dreamer.programs.bound(dreamer.leaves, batch.frames, batch.actions, each) for each in keys]
+        draws = [_bound(dreamer, batch.frames, batch.actions, each) for each in keys]
         parts.append(np.stack([np.asarray(draw) for draw in draws])[:, :, :count])
     reconstruction, kl, weight = np.concatenate(parts, axis=2).astype(np.float64).swapaxes(0, 1)
     return {

@@ -10,7 +10,7 @@ import numpy as np
 
 from worldmodel.data.sequences import Sequences, batches
 from worldmodel.imagination.compiled import compiled
-from worldmodel.imagination.dreamer import last, unit
+from worldmodel.imagination.dreamer import Dreamer, last, unit
 from worldmodel.models.protocol import WorldModel, imagine, swap_time
 from worldmodel.worlds.world import Reader
 
@@ -21,7 +21,7 @@ PIXELS_TOGETHER = 50_000_000
 
 
 def sample_futures(
-    model: WorldModel, data: Sequences, context: int, futures: int, key: jax.Array, read: Reader | None
+    dreamer: Dreamer, data: Sequences, context: int, futures: int, key: jax.Array, read: Reader | None
 ) -> Iterator[tuple[Sequences, int, np.ndarray]]:
     """Batch by batch: the sequences, how many of them count, and what K sampled futures of each show: the variables
     `[K, B, H, D]` that `read` finds on the mean frames, or without it pixels `[K, B, H, P]` with the emission's noise.
@@ -32,7 +32,7 @@ def sample_futures(
     size = max(1, min(len(data), together // futures))
     for index, (batch, count) in enumerate(batches(data, size)):
         batch_key = jax.random.fold_in(key, index)
-        shown = _sample_batch(model, context, futures, read, batch.frames, batch.actions, batch_key)
+        shown = _sample_batch(dreamer, context, futures, read, batch.frames, batch.actions, batch_key)
         yield batch, count, np.asarray(shown).swapaxes(1, 2)[:, :count]
 
 

@@ -23,7 +23,7 @@ def standard_normal_like(distribution: distrax.Independent) -> distrax.Independe
     return diagonal_normal(jnp.zeros_like(mean), jnp.ones_like(mean))
 
 
-def image_normal(mean: jax.Array, std: float, frame_rank: int) -> distrax.Independent:
+def image_normal(mean: jax.Array, std: jax.Array | float, frame_rank: int) -> distrax.Independent:
     """Gaussian over the last `frame_rank` axes of `mean`, with one standard deviation for all pixels."""
     return distrax.Independent(distrax.Normal(mean, jnp.full_like(mean, std)), frame_rank)
 

@@ -190,7 +190,9 @@ def imagine(
         actions: `[B, S, A]`, or a policy that chooses each action from the state, with `steps` = S.
         key: consumed; without one the means are followed.
     """
-    keys = None if key is None else jax.random.split(key, steps if callable(actions) else actions.shape[1])
+    length = steps if callable(actions) else actions.shape[1]
+    assert length is not None, "a policy needs to be told for how many steps"
+    keys = None if key is None else jax.random.split(key, length)
 
     def step(state: State, inputs: tuple) -> tuple[State, State]:
         action, key = inputs
@@ -203,7 +205,7 @@ def imagine(
         return state, state
 
     over_time = None if callable(actions) else jnp.swapaxes(actions, 0, 1)
-    _, states = jax.lax.scan(step, state, (over_time, keys), length=steps)
+    _, states = jax.lax.scan(step, state, (over_time, keys), length)
     return jax.tree.map(swap_time, states)
 
 

@@ -4,7 +4,7 @@ Where data has no true states the pictures do without: colours show the time, an
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -58,11 +58,12 @@ def draw_latents(
     draw_cloud(folder / "latent_cloud.png", view, filtered, data, world)
     draw_paths(folder / "latent_paths.png", view, rollouts, filtered, at_ranks(ranking), context)
     draw_decoder(folder / "decoder_circle.png", dreamer, data, world)
-    if not isinstance(dreamer.model, LocallyLinear):
+    model: Any = dreamer.model
+    if not isinstance(model, LocallyLinear):
         return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
     median = ranking[len(ranking) // 2]
     draw_base_matrices(folder / "base_matrices.png", dreamer, data, rollouts, median, context, world)
-    draw_eigenvalues(folder / "eigenvalues.png", dreamer.model, data, filtered, world)
+    draw_eigenvalues(folder / "eigenvalues.png", model, data, filtered, world)
     return []
 
 

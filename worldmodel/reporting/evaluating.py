@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation.health import CONTEXT
 from worldmodel.evaluation.judge import (
     CEILING,
     judge,
@@ -61,7 +62,7 @@ class Task:
         """Raises UserError when the data do not fit the model or are too short."""
         require_world_model(run, model)
         run.check_fits(data, source)
-        context = model.context if context is None else context
+        context = min(max(model.context, CONTEXT), data.length - 1) if context is None else context
         if context < model.context:
             raise UserError(f"--context must be at least {model.context} frames, which the initial state needs")
         if data.length <= context:
@@ -142,7 +143,7 @@ def evaluate_run(
         rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
         found = task.judged(rollouts, filtered, ceiling)
         bar.update()
-        samples = judge_samples(dreamer.model, data, context, futures, sample_key, world)
+        samples = judge_samples(dreamer, data, context, futures, sample_key, world)
         bar.update()
         with atomic_folder(out_folder) as out:
             draw_errors(out / "errors.png", found)
@@ -178,7 +179,7 @@ def draw_fans(path: Path, task: Task, sequences: np.ndarray, futures: int, key: 
     read = reader_of(task.world, as_unit_frames(data.frames), data.states)
     variable = visible_variables(task.world)[0]
     [values] = [values for each, values in true_variables(data, task.world) if each == variable]
-    parts = sample_futures(task.dreamer.model, data.take(sequences), context, futures, key, read)
+    parts = sample_futures(task.dreamer, data.take(sequences), context, futures, key, read)
     samples = np.concatenate([shown[..., 0] for _, _, shown in parts], axis=1)
     ranks = ("the best", "the median", "the worst") if len(sequences) == 3 else ("the best", "the worst")
     names = [f"{rank} of {len(data)} (sequence {which})" for rank, which in zip(ranks, sequences, strict=False)]

@@ -133,7 +133,7 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions) -> int:
     batch = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
     result = overfit_one_batch(task.build, batch, options.learning_rate, options.steps, key)
     picture = options.out / "overfit_one_batch.png"
-    rebuilt = reconstruct(result.model, batch.frames, batch.actions)
+    rebuilt = reconstruct(result.model, np.asarray(batch.frames), np.asarray(batch.actions))
     pairs = [spread_over(np.asarray(x).reshape(-1, *data.frame_shape), SHOWN) for x in (batch.frames, rebuilt)]
     draw_overfit(picture, result.share, OVERFIT_SHARE, *pairs)
     verdict = "pass" if result.passed else "FAIL"

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import Batch, DeviceData, draw_windows, sample_windows, to_device
+from worldmodel.support.files import UserError
 from worldmodel.training.options import Recipe
 from worldmodel.training.step import LOG_EVERY, update_keys
 
@@ -161,5 +162,10 @@ def own_part(sharding: NamedSharding, shape: tuple[int, ...]) -> list[slice]:
 
 
 def make_feed(data: Sequences, recipe: Recipe, mesh: Mesh) -> Resident | Stream:
-    """The data set on the devices or, where it has more bytes than the budget, streamed from where it is."""
+    """The data set on the devices or, where it has more bytes than the budget, streamed from where it is.
+
+    Raises UserError where no sequence is as long as a window.
+    """
+    if data.lengths().max() < recipe.window:
+        raise UserError(f"no training sequence has {recipe.window} frames before its end")
     return (Resident if data.nbytes <= recipe.memory_budget else Stream)(data, recipe, mesh)
