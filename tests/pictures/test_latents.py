@@ -27,7 +27,8 @@ from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import WorldModel
-from worldmodel.pictures.latents import colourings, draw_latents
+from worldmodel.pictures.colours import colourings
+from worldmodel.pictures.latents import draw_latents
 from worldmodel.pictures.learning import Watched
 from worldmodel.worlds.circle import degrees_apart
 from worldmodel.worlds.pendulum.physics import PAPER
