@@ -1,12 +1,16 @@
 """Strict JAX settings for all tests, and the small data and runs that several of them share."""
 
+import contextlib
+import io
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,9 +30,9 @@ from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import dvbf_loss
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
-from worldmodel.training.options import DVBFOptions
+from worldmodel.training.options import Recipe
 from worldmodel.training.seeds import train_seeds
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import collect_pendulum
@@ -39,10 +43,30 @@ jax.config.update("jax_debug_key_reuse", True)
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
-def run_script(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run_script(script: str, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """A script with these arguments, run in this process, which has loaded and compiled most of what it needs."""
+    command = [str(SCRIPTS / script), *map(str, arguments)]
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "argv", command)
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+            if isinstance(end.code, str):
+                print(end.code, file=err)
+    return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+
+
+def run_process(script: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """A script as a user calls it."""
     command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def assert_ok(result: subprocess.CompletedProcess[str]) -> None:
@@ -87,17 +111,7 @@ def data_file(pendulum_data: Sequences, tmp_path_factory: pytest.TempPathFactory
 def train_dvbf(data: Sequences, options: DVBFOptions, steps: int) -> DVBF:
     """One DVBF, seed 0, on windows of at most 15 frames."""
     scale = FrameScale.of(data, "test data")
-    [model] = train_seeds(
-        "dvbf",
-        lambda rngs: DVBF(scale, options, rngs),
-        lambda *arguments: dvbf_loss(*arguments, steps=steps),
-        data,
-        seeds=[0],
-        steps=steps,
-        batch_size=32,
-        learning_rate=2e-3,
-        window=15,
-    )
+    [model] = train_seeds("dvbf", lambda rngs: options.build(scale, rngs), data, Recipe(steps=steps))
     return model
 
 
@@ -120,12 +134,12 @@ SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size",
 @pytest.fixture(scope="session")
 def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "dvbf"
-    result = run_script("train_dvbf.py", "--data", data_file, "--out", run, *SMALL_DVBF)
+    result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, *SMALL_DVBF)
     assert_ok(result)
     # a hundred steps teach little, and it must say so
     problems = json.loads((run / "health.json").read_text())["problems"]
     assert problems
-    assert all(problem.upper() in result.stdout for problem in problems)
+    assert all(problem["name"].upper() in result.stdout for problem in problems)
     return run
 
 

@@ -11,22 +11,21 @@ from matplotlib.patches import Circle, Rectangle
 
 from worldmodel.data.sequences import Sequences, spread_over
 from worldmodel.evaluation.latents import Linearised, linearise, step_matrices
-from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.pictures.figures import BLUE, GREY, VERMILION, new_figure, save_figure
 from worldmodel.worlds.world import World
 
 
-def draw_eigenvalues(path: Path, dreamer: Dreamer, data: Sequences, latents: np.ndarray, world: World | None) -> None:
+def draw_eigenvalues(path: Path, model: Any, data: Sequences, latents: np.ndarray, world: World | None) -> None:
     """Eigenvalues of one step of a locally linear model: of its matrices and, in a known world, of its dynamics within
     the surface of latents `[N, T, Z]`, beside those of the true physics."""
     if world is None or data.states is None:
         before = latents[:, :-1].reshape(-1, latents.shape[-1])
         some = spread_over(np.arange(len(before)), 200)
         actions = data.actions.reshape(-1, data.action_size)
-        draw_matrices(path, np.asarray(step_matrices(dreamer, before[some], actions[some])))
+        draw_matrices(path, np.asarray(step_matrices(model, before[some], actions[some])))
     else:
         flat, states = (array.reshape(-1, array.shape[-1]) for array in (latents, data.states))
-        draw_linearised(path, linearise(dreamer.model, flat, states, world))
+        draw_linearised(path, linearise(model, flat, states, world))
 
 
 def draw_matrices(path: Path, matrices: np.ndarray) -> None:

@@ -59,7 +59,7 @@ def draw_latents(
         return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
     median = ranking[len(ranking) // 2]
     draw_base_matrices(folder / "base_matrices.png", dreamer, data, rollouts, median, context, world)
-    draw_eigenvalues(folder / "eigenvalues.png", dreamer, data, filtered, world)
+    draw_eigenvalues(folder / "eigenvalues.png", dreamer.model, data, filtered, world)
     return []
 
 
