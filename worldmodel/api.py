@@ -15,7 +15,8 @@ from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import State, imagine
+from worldmodel.models.protocol import State
+from worldmodel.models.protocol import imagine as imagine
 from worldmodel.reporting.evaluating import Task, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
@@ -24,20 +25,6 @@ from worldmodel.training.options import with_defaults
 from worldmodel.training.session import train as train_session
 from worldmodel.worlds import collecting
 from worldmodel.worlds.world import WORLDS
-
-__all__ = [
-    "Sequences",
-    "Trained",
-    "UserError",
-    "collect",
-    "imagine",
-    "list_models",
-    "list_worlds",
-    "load",
-    "read",
-    "train",
-    "write",
-]
 
 PathLike = str | os.PathLike[str]
 
