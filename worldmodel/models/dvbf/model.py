@@ -142,10 +142,12 @@ class DVBF(VariationalFilter):
 
     # One step
 
+    @jax.named_scope("encoder")
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
         return jax.nn.silu(self.encoder(self.scale.standardise(frames)))
 
+    @jax.named_scope("initial_state")
     def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
         """q(z_0) from the features `[B, T, F]` of the first `initial_frames` and the scaled actions between."""
         batch, prefix = len(features), self.options.initial_frames
@@ -160,6 +162,7 @@ class DVBF(VariationalFilter):
         mixture = self.transition.mixture(latent, action)
         return self.transition.distribution(latent, action, mixture, noise_scale), mixture
 
+    @jax.named_scope("decoder")
     def emission(self, state: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
         frames = self.scale.restore(self.decoder(state[..., : self.options.visible_size]))
@@ -217,7 +220,8 @@ class DVBF(VariationalFilter):
             return latent, (latent, posterior, prior)
 
         over_time = jax.tree.map(swap_time, (actions, features[:, 1:], observed, noise[:, 1:]))
-        _, outputs = jax.lax.scan(step, first, over_time)
+        with jax.named_scope("filter"):
+            _, outputs = jax.lax.scan(step, first, over_time)
         latents, posterior, prior = jax.tree.map(swap_time, outputs)
         latents = jnp.concatenate([first[:, None], latents], axis=1)
         return Inference(features, latents, latents, initial, posterior, prior)
