@@ -24,11 +24,14 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 use_compilation_cache()
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
+from worldmodel.data.windows import Batch
+from worldmodel.imagination.compiled import compiled
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
@@ -93,6 +96,24 @@ def width(picture: Path) -> int:
     with Image.open(picture) as image:
         image.load()
         return image.width
+
+
+# as one program for all models of one structure: most of a small test is compilation
+infer = compiled(lambda model, *arguments: model.infer(*arguments))
+model_loss = compiled(lambda model, batch, key, progress: model.loss(batch, key, progress))
+
+
+def infer_all(model: Any, batch: tuple[Any, Any], noise: Any = None) -> Any:
+    """An inference that observes every frame of (frames, actions), with noise of one seed unless it is given."""
+    frames, actions = map(jnp.asarray, batch)
+    if noise is None:
+        noise = jax.random.normal(jax.random.key(9), (*frames.shape[:2], model.latent_size))
+    return infer(model, frames, actions, jnp.ones(actions.shape[:2], bool), noise)
+
+
+def loss_of(model: Any, batch: tuple[Any, Any], progress: float = 0.0) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Loss and metrics of (frames, actions), with one key."""
+    return model_loss(model, Batch(*map(jnp.asarray, batch)), jax.random.key(0), jnp.asarray(progress))
 
 
 @pytest.fixture(scope="session")
