@@ -21,6 +21,8 @@ from worldmodel.support.script import use_compilation_cache
 
 os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 os.environ.setdefault("TQDM_DISABLE", "1")
+# most of a test is compilation: programs are made quickly, and run less quickly (see `optimise`)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 use_compilation_cache()
 
 import jax
@@ -42,6 +44,22 @@ from worldmodel.worlds.pendulum.world import collect_pendulum
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def optimise(programs: bool) -> None:
+    """Whether the programs that are compiled from now on, here and in processes that are started, are optimised."""
+    jax.config.update("jax_disable_most_optimizations", not programs)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not programs))
+
+
+optimise(False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What trains for minutes is worth the compiler's time."""
+    optimise(item.get_closest_marker("slow") is not None)
+
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -139,7 +157,11 @@ def train_dvbf(data: Sequences, options: DVBFOptions, steps: int) -> DVBF:
 @pytest.fixture(scope="session")
 def trained() -> DVBF:
     """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
-    return train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+    optimise(True)
+    try:
+        return train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+    finally:
+        optimise(False)
 
 
 @pytest.fixture(scope="session")
