@@ -25,11 +25,11 @@ if TYPE_CHECKING:
         UserError,
         collect,
         imagine,
+        list_models,
+        list_worlds,
         load,
-        models,
         read,
         train,
-        worlds,
         write,
     )
 
@@ -39,11 +39,11 @@ __all__ = [
     "UserError",
     "collect",
     "imagine",
+    "list_models",
+    "list_worlds",
     "load",
-    "models",
     "read",
     "train",
-    "worlds",
     "write",
 ]
 

@@ -15,8 +15,9 @@ from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import State, imagine
-from worldmodel.reporting.evaluating import Task, evaluate_run, open_ceiling
+from worldmodel.models.protocol import State
+from worldmodel.models.protocol import imagine as imagine
+from worldmodel.reporting.evaluating import Task, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
@@ -25,29 +26,15 @@ from worldmodel.training.session import train as train_session
 from worldmodel.worlds import collecting
 from worldmodel.worlds.world import WORLDS
 
-__all__ = [
-    "Sequences",
-    "Trained",
-    "UserError",
-    "collect",
-    "imagine",
-    "load",
-    "models",
-    "read",
-    "train",
-    "worlds",
-    "write",
-]
-
 PathLike = str | os.PathLike[str]
 
 
-def models() -> dict[str, str]:
+def list_models() -> dict[str, str]:
     """The models that can be trained, each with a sentence: the project's own and those of installed packages."""
     return {name: MODELS.sentence(name) for name in MODELS.names()}
 
 
-def worlds() -> dict[str, str]:
+def list_worlds() -> dict[str, str]:
     """The worlds whose truth is known, each with a sentence. Any Gymnasium environment that renders can be collected
     beside them."""
     return {name: WORLDS.sentence(name) for name in WORLDS.names()}
@@ -75,7 +62,8 @@ def collect(
     out: PathLike | None = None,
     **more: Any,
 ) -> Sequences:
-    """Random actions in a world: a name of `worlds()`, or the Gymnasium id of an environment with rgb_array rendering.
+    """Random actions in a world: a name of `list_worlds()`, or the Gymnasium id of an environment with rgb_array
+    rendering.
 
     Args:
         frames: T, of each of the N sequences; T - 1 actions.
@@ -96,7 +84,7 @@ def collect(
 
 
 def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any) -> "Trained | list[Trained]":
-    """Train a model of `models()` and keep the run in the folder `out`, with checkpoints, metrics and pictures.
+    """Train a model of `list_models()` and keep the run in the folder `out`, with checkpoints, metrics and pictures.
 
     Args:
         data: a data set's path, or one in memory, which is then written to data.npz in `out`.
@@ -179,11 +167,27 @@ class Trained(Dreamer):
 
         Raises UserError when the data does not fit, or when something is there already.
         """
-        there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))
-        task = Task.of(self.run, self.model, there, source, context, sequences)
-        ceiling = None if vae is None else open_ceiling(Path(vae), there, source)
+        task = self._task(data, context, sequences)
+        ceiling = None if vae is None else open_ceiling(Path(vae), task.data, task.source)
         place = self.run.folder / "evaluation" if out is None else Path(out)
         return evaluate_run(task, place, futures, seed, ceiling)
+
+    def roll_out(
+        self,
+        data: PathLike | Sequences,
+        out: PathLike,
+        *,
+        context: int | None = None,
+        sequences: int | None = None,
+        seed: int = 0,
+    ) -> Evaluation:
+        """Imagine every sequence to its end with its own actions, and write all frames and latents (imagined.npz), the
+        errors and pictures into the folder `out`; else as `evaluate`, which asks more and keeps less."""
+        return imagine_run(self._task(data, context, sequences), Path(out), seed)
+
+    def _task(self, data: PathLike | Sequences, context: int | None, sequences: int | None) -> Task:
+        there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))
+        return Task.of(self.run, self.model, there, source, context, sequences)
 
     def report(self, out: PathLike | None = None) -> Path:
         """Write all that the run folder says as one HTML page, report.html; its path."""

@@ -36,8 +36,12 @@ from worldmodel.pictures.rollouts import draw_rollouts
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar
+from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.simulator import find_simulator
 from worldmodel.worlds.world import World, world_of
+
+FEWEST_FUTURES = 39
+"""of fewer samples no interval of 95% can be told"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +63,10 @@ class Task:
     def of(
         run: Run, model: WorldModel, data: Sequences, source: Path, context: int | None, sequences: int | None
     ) -> "Task":
-        """Raises UserError when the data do not fit the model or are too short."""
+        """Raises UserError when the data do not fit the model or are too short, or a number is out of its range."""
+        for name, value in (("--context", context), ("--sequences", sequences)):
+            if value is not None:
+                require_at_least(name, value, 1)
         require_world_model(run, model)
         run.check_fits(data, source)
         context = min(max(model.context, CONTEXT), data.length - 1) if context is None else context
@@ -90,6 +97,14 @@ class Task:
         return dataclasses.replace(found, **about, **probe_latents(filtered, self.data, self.world))
 
 
+def require_empty(folder: Path) -> None:
+    """Raise UserError when a folder holds something, or is a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"{folder}: exists and is not an empty folder; nothing is overwritten: delete it, or give another --out"
+        )
+
+
 def require_world_model(run: Run, model: Any) -> None:
     """Raise UserError when a run's model cannot imagine."""
     if not isinstance(model, WorldModel):
@@ -107,7 +122,9 @@ def open_ceiling(folder: Path, data: Sequences, source: Path) -> FrameModel:
 
 
 def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
-    """Write imagined.npz, metrics.json and pictures into a folder that is not there yet, or is empty."""
+    """Write imagined.npz, metrics.json and pictures into a folder. Raises UserError when something is in it."""
+    require_at_least("--seed", seed, 0)
+    require_empty(out_folder)
     data, context = task.data, task.context
     rollouts = roll_out(task.dreamer, data, context)
     filtered = filtered_latents(task.dreamer, data, jax.random.key(seed))
@@ -134,8 +151,11 @@ def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
 def evaluate_run(
     task: Task, out_folder: Path, futures: int, seed: int, ceiling: FrameModel | None = None
 ) -> Evaluation:
-    """Write evaluation.json and all pictures into a folder that is not there yet, or is empty; K = `futures` of every
-    sequence are sampled, and a model of single frames is the ceiling."""
+    """Write evaluation.json and all pictures into a folder; K = `futures` of every sequence are sampled, and a model of
+    single frames is the ceiling. Raises UserError when something is in the folder."""
+    require_at_least("--seed", seed, 0)
+    require_at_least("--futures", futures, FEWEST_FUTURES)
+    require_empty(out_folder)
     dreamer, data, context, world = task.dreamer, task.data, task.context, task.world
     roll_key, sample_key, fan_key = jax.random.split(jax.random.key(seed), 3)
     with progress_bar("evaluation", 3, "part") as bar:

@@ -4,6 +4,7 @@ Nothing heavy is imported here, and scripts import JAX inside their main, so tha
 """
 
 import dataclasses
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -36,8 +37,8 @@ def run_script(
     use_compilation_cache()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        default = None if isinstance(options, type) else options()
-        kind: Any = options if isinstance(options, type) else type(default)
+        default = options() if inspect.isfunction(options) else None
+        kind: Any = options if default is None else type(default)
         if "--resume" in arguments:
             default = saved_options(kind, arguments) or default
         status = main(tyro.cli(kind, description=description, args=arguments, default=default)) or 0

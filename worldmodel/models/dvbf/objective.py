@@ -76,7 +76,7 @@ def dvbf_loss(
         observed &= observed_steps(actions, batch.valid)
     noise = jax.random.normal(noise_key, (size, length, options.latent_size))
     scale = noise_scale(progress, options.final_noise_scale)
-    inferred = model.infer(frames, actions, observed, noise, scale, batch.valid)
+    inferred = model.infer(frames, actions, observed, noise, batch.valid, scale)
     terms = bound_terms(model, frames, inferred, observed, batch.valid)
 
     c = temperature(progress, options.annealing_share)
