@@ -263,7 +263,7 @@ class Plane(PendulumWorld):
 @pytest.mark.parametrize(
     ("world", "labels", "limits"),
     [
-        (WORLD, ["true angle / degrees", "true angular velocity / (rad/s)"], (-180, 180)),
+        (WORLD, ["true angle / degrees (0: upright)", "true angular velocity / (rad/s)"], (-180, 180)),
         (Plane(), ["true height / m", "true speed / (m/s)"], None),
         (None, ["true angle", "true angular velocity"], None),
     ],
