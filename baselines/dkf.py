@@ -168,5 +168,5 @@ class DKF(VariationalFilter):
         observed = observed_steps(actions, batch.valid)
         inferred = self.infer_all(frames, actions, batch.valid, key)
         terms = variational.bound_terms(self, frames, inferred, observed, batch.valid)
-        metrics = variational.watched(self, frames, inferred, terms, observed)
+        metrics = variational.watched(self, batch, inferred, terms, observed)
         return -metrics["elbo"], {"loss": -metrics["elbo"]} | metrics

@@ -197,7 +197,7 @@ class PaperDVBF(VariationalFilter):
         c = variational.temperature(progress, self.options.annealing_share)
         matrices_kl = self.base.kl() / self.scale.frames
         loss = jnp.mean(-c * terms.reconstruction + variational.annealed(terms, c)) + matrices_kl
-        metrics = variational.watched(self, frames, inferred, terms, observed)
+        metrics = variational.watched(self, batch, inferred, terms, observed)
         return loss, {"loss": loss, "kl_matrices": matrices_kl} | metrics
 
     # What it can do beside

@@ -8,12 +8,11 @@ and to see the balance between reconstruction and KL before any dynamics enter.
 
 import distrax
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from baselines.options import StaticVAEOptions
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.windows import Batch
+from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import diagonal_normal, draw, image_normal, positive, standard_normal_like
 from worldmodel.models.networks import MLP, split_in_two
 
@@ -59,14 +58,11 @@ class StaticVAE(nnx.Module):
         emission = self.emission(latents)
         reconstruction = emission.log_prob(frames)
         kl = posterior.kl_divergence(standard_normal_like(posterior))
-        nats = kl - reconstruction
-        loss = (
-            jnp.mean(nats) if batch.valid is None else jnp.sum(nats * batch.valid) / jnp.maximum(batch.valid.sum(), 1)
-        )
+        loss = mean_of_seen(kl - reconstruction, batch.valid)
         return loss, {
             "loss": loss,
             "elbo": -loss,
-            "reconstruction": jnp.mean(reconstruction),
-            "kl": jnp.mean(kl),
-            "frame_mse": jnp.mean((emission.mean() - frames) ** 2),
+            "reconstruction": mean_of_seen(reconstruction, batch.valid),
+            "kl": mean_of_seen(kl, batch.valid),
+            "frame_mse": mean_of_seen((emission.mean() - frames) ** 2, batch.valid),
         }

@@ -61,6 +61,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     optimise(item.get_closest_marker("slow") is not None)
 
 
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Programs as a user has them: what is promised bit for bit holds of them."""
+    optimise(True)
+    yield
+    optimise(False)
+
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -158,10 +166,9 @@ def train_dvbf(data: Sequences, options: DVBFOptions, steps: int) -> DVBF:
 def trained() -> DVBF:
     """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
     optimise(True)
-    try:
-        return train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
-    finally:
-        optimise(False)
+    model = train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+    optimise(False)
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +184,9 @@ SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size",
 @pytest.fixture(scope="session")
 def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "dvbf"
+    optimise(True)
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, *SMALL_DVBF)
+    optimise(False)
     assert_ok(result)
     # a hundred steps teach little, and it must say so
     problems = json.loads((run / "health.json").read_text())["problems"]

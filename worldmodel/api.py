@@ -1,11 +1,11 @@
-"""The Python API, `import worldmodel as wm`. Whatever a script does, it does by these functions."""
+"""The Python API, `import worldmodel as wm`: what the scripts do, by the same functions."""
 
 import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
-from worldmodel.support.script import use_compilation_cache
+from worldmodel.support.script import saved_options, use_compilation_cache
 
 use_compilation_cache()  # before JAX is imported
 
@@ -16,12 +16,11 @@ from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.protocol import State
-from worldmodel.models.protocol import imagine as imagine
-from worldmodel.reporting.evaluating import Task, evaluate_run, imagine_run, open_ceiling
+from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
-from worldmodel.training.options import with_defaults
+from worldmodel.training.options import training_options, with_defaults
 from worldmodel.training.session import train as train_session
 from worldmodel.worlds import collecting
 from worldmodel.worlds.world import WORLDS
@@ -80,7 +79,10 @@ def collect(
         kind = WORLDS.options(world)
         own = {field.name for field in dataclasses.fields(kind)}
         chosen = kind(**{name: more.pop(name) for name in own & more.keys()})
-    return collecting.collect(chosen, sequences, frames, size, out=place, **more)
+    try:
+        return collecting.collect(chosen, sequences, frames, size, out=place, **more)
+    except TypeError as error:
+        raise UserError(f"{world}: {error}") from None
 
 
 def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any) -> "Trained | list[Trained]":
@@ -94,20 +96,25 @@ def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any)
     Gives the trained run or, with several `seeds`, one for each. Raises UserError for what cannot be, and
     KeyboardInterrupt where Ctrl-C stopped the training, which is saved: `resume=True` goes on.
     """
-    folder = Path(out)
-    if isinstance(data, Sequences):
-        path = folder / "data.npz"
-        if not path.exists():
-            save_sequences(path, data)
-    else:
-        path = Path(data)
-    kind = MODELS.options(model)
+    folder, kind = Path(out), MODELS.options(model)
+    for name in ("overfit_one_batch", "find_lr", "coordinator"):
+        if options.get(name):
+            raise UserError(f"{name}: is for scripts/train.py, on a command line")
+    path = folder / "data.npz" if isinstance(data, Sequences) else Path(data)
     own = {field.name for field in dataclasses.fields(kind)}
-    chosen = kind(**{name: options.pop(name) for name in own & options.keys()})
     try:
-        settings = with_defaults(model, data=path, out=folder, model=chosen, **options)
+        start = saved_options(training_options(model), folder) if options.get("resume") else None
+        start = start or with_defaults(model)
+        chosen = dataclasses.replace(start.model, **{name: options.pop(name) for name in own & options.keys()})
+        settings = dataclasses.replace(start, data=path, out=folder, model=chosen, **options)
     except TypeError as error:
         raise UserError(f"{model}: {error}") from None
+    settings.check()
+    if isinstance(data, Sequences):
+        if path.exists() and load_sequences(path).fingerprint() != data.fingerprint():
+            raise UserError(f"{path}: holds other data than is given; give another `out`")
+        if not path.exists():
+            save_sequences(path, data)
     if train_session(model, settings) is None:
         raise KeyboardInterrupt(f"{folder}: stopped and saved")
     runs = [load(each.out) for each in settings.each_seed()]
@@ -185,9 +192,9 @@ class Trained(Dreamer):
         errors and pictures into the folder `out`; else as `evaluate`, which asks more and keeps less."""
         return imagine_run(self._task(data, context, sequences), Path(out), seed)
 
-    def _task(self, data: PathLike | Sequences, context: int | None, sequences: int | None) -> Task:
+    def _task(self, data: PathLike | Sequences, context: int | None, sequences: int | None) -> Dreaming:
         there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))
-        return Task.of(self.run, self.model, there, source, context, sequences)
+        return Dreaming.of(self.run, self.model, there, source, context, sequences)
 
     def report(self, out: PathLike | None = None) -> Path:
         """Write all that the run folder says as one HTML page, report.html; its path."""

@@ -12,6 +12,7 @@ from flax import nnx
 
 from baselines.options import StaticVAEOptions
 from worldmodel.data.sequences import Sequences
+from worldmodel.models.catalogue import MODELS
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.runs.folder import KEPT_CHECKPOINTS, DamagedError, DataCard, Run, load_tree, save_tree
 from worldmodel.support.files import UserError, atomic_folder, atomic_write, read_json, write_json
@@ -73,7 +74,7 @@ def test_only_a_run_of_a_registered_model_is_opened(run: Run, tmp_path: Path):
     with pytest.raises(UserError, match="not a run folder"):
         Run.open(tmp_path / "nothing")
     write_json(run.folder / "config.json", run.config | {"model": "nobody's"})
-    with pytest.raises(UserError, match="holds a run of nobody's, which is none of dkf, dvbf, paper-dvbf, vae"):
+    with pytest.raises(UserError, match=f"holds a run of nobody's, which is none of {', '.join(MODELS.names())}"):
         Run.open(run.folder)
 
 

@@ -15,11 +15,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
+from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import standard_normal_like
 from worldmodel.models.protocol import Bound, Problem
 
 COLLAPSED = 0.5
 """nats; when the initial state holds less information on the frames, it has collapsed to one and the same for all"""
+LEAST = ("actions unused",)
+"""problems that are told last"""
 SMALLEST_STD = 0.003
 """of the initial posterior, whose prior has 1; healthy ones have 0.01 and more"""
 
@@ -188,17 +191,17 @@ def annealed(terms: BoundTerms, c: jax.Array) -> jax.Array:
 
 
 def watched(
-    model: VariationalFilter, frames: jax.Array, inferred: Inference, terms: BoundTerms, observed: jax.Array
+    model: VariationalFilter, batch: Batch, inferred: Inference, terms: BoundTerms, observed: jax.Array
 ) -> dict[str, jax.Array]:
     """The metrics of a training: the plain, unweighted bound and its parts in nats per frame, the error of frames."""
-    error = (model.emit(inferred.latents).mean() - frames) ** 2
+    error = (model.emit(inferred.latents).mean() - batch.frames) ** 2
     return {
         "elbo": jnp.mean(terms.reconstruction - terms.kl),
         "reconstruction": jnp.mean(terms.reconstruction),
         "kl": jnp.mean(terms.kl),
         "kl_initial": jnp.mean(terms.kl[:, 0]),
         "kl_step": jnp.sum(terms.kl[:, 1:]) / jnp.maximum(jnp.sum(observed), 1),
-        "frame_mse": jnp.mean(error),
+        "frame_mse": mean_of_seen(error, batch.valid),
         "latent_rms": jnp.sqrt(jnp.mean(inferred.latents**2)),
     }
 
@@ -231,6 +234,6 @@ def explain(figures: dict[str, float], problems: list[Problem], remedies: dict[s
             " disguise, whose frames override the dynamics.",
             "The noise allowed to a pixel is too small: raise --observation-std.",
         )
-        last = [problem for problem in found if problem.name == "actions unused"]
-        found = [problem for problem in found if problem.name != "actions unused"] + [narrow, *last]
+        found.append(narrow)
+    found.sort(key=lambda problem: problem.name in LEAST)
     return [dataclasses.replace(each, remedy=remedies.get(each.name, each.remedy)) for each in found]

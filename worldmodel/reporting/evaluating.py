@@ -45,7 +45,7 @@ FEWEST_FUTURES = 39
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Dreaming:
     """A trained model and the sequences that it is asked to imagine."""
 
     run: Run
@@ -62,16 +62,17 @@ class Task:
     @staticmethod
     def of(
         run: Run, model: WorldModel, data: Sequences, source: Path, context: int | None, sequences: int | None
-    ) -> "Task":
+    ) -> "Dreaming":
         """Raises UserError when the data do not fit the model or are too short, or a number is out of its range."""
         for name, value in (("--context", context), ("--sequences", sequences)):
             if value is not None:
                 require_at_least(name, value, 1)
         require_world_model(run, model)
         run.check_fits(data, source)
-        context = min(max(model.context, CONTEXT), data.length - 1) if context is None else context
+        if context is None:
+            context = max(model.context, min(CONTEXT, data.length - 1))
         if context < model.context:
-            raise UserError(f"--context must be at least {model.context} frames, which the initial state needs")
+            raise UserError(f"--context must be at least {model.context} frames, which the model needs")
         if data.length <= context:
             raise UserError(f"sequences of {data.length} frames leave nothing to imagine after a context of {context}")
         whole = data.whole()
@@ -80,7 +81,7 @@ class Task:
             raise UserError(f"{source}: no sequence is one unbroken episode of {data.length} frames")
         left_out = [f"left out: {lost} of {len(data)} sequences, which end before the last frame or have gaps"]
         some = whole.take(slice(None, sequences))
-        return Task(run, Dreamer(model), some, source, context, world_of(data), left_out if lost else [])
+        return Dreaming(run, Dreamer(model), some, source, context, world_of(data), left_out if lost else [])
 
     def judged(self, rollouts: Rollouts, filtered: np.ndarray, ceiling: FrameModel | None = None) -> Evaluation:
         """Everything but the samples; `filtered` `[N, T, Z]` are the latents of a filter that sees all frames."""
@@ -121,7 +122,7 @@ def open_ceiling(folder: Path, data: Sequences, source: Path) -> FrameModel:
     return model
 
 
-def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
+def imagine_run(task: Dreaming, out_folder: Path, seed: int) -> Evaluation:
     """Write imagined.npz, metrics.json and pictures into a folder. Raises UserError when something is in it."""
     require_at_least("--seed", seed, 0)
     require_empty(out_folder)
@@ -149,7 +150,7 @@ def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
 
 
 def evaluate_run(
-    task: Task, out_folder: Path, futures: int, seed: int, ceiling: FrameModel | None = None
+    task: Dreaming, out_folder: Path, futures: int, seed: int, ceiling: FrameModel | None = None
 ) -> Evaluation:
     """Write evaluation.json and all pictures into a folder; K = `futures` of every sequence are sampled, and a model of
     single frames is the ceiling. Raises UserError when something is in the folder."""
@@ -179,7 +180,7 @@ def evaluate_run(
     return found
 
 
-def draw_what_if(folder: Path, task: Task, sequence: int) -> list[str]:
+def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
     """counterfactuals.png and .gif of one sequence; a line for what they lack."""
     simulator = find_simulator(task.data)
     found = imagine_counterfactuals(task.dreamer, task.data, sequence, task.context, simulator)
@@ -191,7 +192,7 @@ def draw_what_if(folder: Path, task: Task, sequence: int) -> list[str]:
     )
 
 
-def draw_fans(path: Path, task: Task, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
+def draw_fans(path: Path, task: Dreaming, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
     """Sampled futures of the world's first visible variable; a line where there is none. The key is consumed."""
     data, context = task.data, task.context
     if task.world is None or data.states is None:
