@@ -69,8 +69,7 @@ def make_train_step(graphdef: nnx.GraphDef, optimiser: optax.GradientTransformat
 
     def train_step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         def objective(params: nnx.State) -> tuple[jax.Array, dict[str, jax.Array]]:
-            progress = jnp.minimum(state.step / steps, 1)  # a check may take more updates than a training
-            return nnx.merge(graphdef, params).loss(batch, key, progress)
+            return nnx.merge(graphdef, params).loss(batch, key, state.step / steps)
 
         gradients, metrics = jax.grad(objective, has_aux=True)(state.params)
         metrics["gradient_norm"] = optax.tree.norm(gradients)
