@@ -437,9 +437,8 @@ def test_data_larger_than_the_memory_there_is_can_be_trained_on(tmp_path: Path):
     make_large(tmp_path / "large", 1.2)
     code = LIMITED + textwrap.dedent(f"""
         from baselines.options import StaticVAEOptions
-        from baselines.static_vae import StaticVAE
         from worldmodel.training.fit import load_training_data
-        from worldmodel.training.options import TrainingOptions
+        from worldmodel.training.options import Recipe, TrainingOptions
         from worldmodel.training.seeds import train_seeds
 
         folder = Path({str(tmp_path / "large")!r})
@@ -447,7 +446,7 @@ def test_data_larger_than_the_memory_there_is_can_be_trained_on(tmp_path: Path):
         limit(900e6)
         data, validation, card = load_training_data(TrainingOptions(folder, folder))
         build = lambda rngs: StaticVAEOptions(hidden_size=8).build(card.scale, rngs)
-        train_seeds("vae", build, data, Recipe((0,), 200, 32, 1e-3, 1, memory_budget=20e6))
+        train_seeds("vae", build, data, Recipe((0,), 60, 32, 1e-3, 1, memory_budget=20e6))
         print("trained on", data.nbytes)
         try:
             np.array(data.frames)
