@@ -12,7 +12,7 @@ def draw_costs(path: Path, found: dict[str, Any]) -> None:
     labels = {"batch": "windows in a batch", "length": "frames in a window", "latent": "dimensions of the latent"}
     figure = new_figure(9, 6.4)
     axes = figure.subplots(2, 2).ravel()
-    for axis, cost in zip(axes, found["one_core"]["costs"], strict=False):
+    for axis, cost in zip(axes, found["one_core"]["growth"], strict=False):
         points = cost["points"]
         x = [point["value"] for point in points]
         for name, label, colour in (("dvbf", "ours", BLUE), ("twin", "PyTorch", ORANGE)):

@@ -148,11 +148,13 @@ class DVBF(nnx.Module):
 
     # One step
 
+    @jax.named_scope("encoder")
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
         pixels = flatten_frames(frames, self.scale.frame_shape)
         return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
 
+    @jax.named_scope("initial_state")
     def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
         """q(z_0) from the features `[B, T, F]` of the first `initial_frames` and the scaled actions between."""
         batch, prefix = len(features), self.options.initial_frames
@@ -167,6 +169,7 @@ class DVBF(nnx.Module):
         mixture = self.transition.mixture(latent, action)
         return self.transition.distribution(latent, action, mixture, noise_scale), mixture
 
+    @jax.named_scope("decoder")
     def emission(self, state: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
         visible = state[..., : self.options.visible_size]
@@ -230,7 +233,8 @@ class DVBF(nnx.Module):
             return latent, (latent, posterior, prior)
 
         over_time = jax.tree.map(swap_time, (actions, features[:, 1:], observed, noise[:, 1:]))
-        _, outputs = jax.lax.scan(step, first, over_time)
+        with jax.named_scope("filter"):
+            _, outputs = jax.lax.scan(step, first, over_time)
         latents, posterior, prior = jax.tree.map(swap_time, outputs)
         latents = jnp.concatenate([first[:, None], latents], axis=1)
         return Inference(features, latents, latents, initial, posterior, prior)

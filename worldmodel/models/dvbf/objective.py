@@ -43,6 +43,7 @@ def noise_scale(progress: jax.Array, final: float) -> jax.Array:
     return final ** jnp.clip((progress - 0.2) / 0.5, 0, 1)
 
 
+@jax.named_scope("consistency_penalty")
 def restart_distance(model: "DVBF", inferred: Inference, actions: jax.Array) -> jax.Array:
     """How far each filtered latent is from the initial state that the frames from there on give: squared, averaged over
     dimensions, `[B, T - K + 1]` with K the frames that the initial posterior sees. Actions are `[B, T-1, A]`.
