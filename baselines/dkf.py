@@ -27,9 +27,9 @@ from worldmodel.data.windows import Batch
 from worldmodel.models import variational
 from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
 from worldmodel.models.dvbf.model import into_ball
-from worldmodel.models.networks import MLP, flatten_frames, split_in_two
-from worldmodel.models.protocol import Bound, Problem, swap_time
-from worldmodel.models.variational import Inference, observed_steps, standard_noise
+from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.protocol import swap_time
+from worldmodel.models.variational import Inference, VariationalFilter, observed_steps
 
 
 class DKFState(NamedTuple):
@@ -41,7 +41,7 @@ class DKFState(NamedTuple):
     """`[..., H]` of the recurrent network; frames that are not seen leave it as it is"""
 
 
-class DKF(nnx.Module):
+class DKF(VariationalFilter):
     """A Deep Kalman Filter, a WorldModel."""
 
     def __init__(self, scale: FrameScale, options: DKFOptions, rngs: nnx.Rngs):
@@ -57,18 +57,11 @@ class DKF(nnx.Module):
         self.transition_network = MLP((latent + action, hidden, 2 * latent), rngs)
         self.decoder = MLP((latent, hidden, hidden, scale.pixels), rngs)
 
-    @property
-    def observation_std(self) -> float:
-        """sigma of a pixel, in units of full brightness."""
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
-
     # One step; actions are scaled
 
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
-        pixels = flatten_frames(frames, self.scale.frame_shape)
-        return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
+        return jax.nn.silu(self.encoder(self.scale.standardise(frames)))
 
     def remember(self, memory: jax.Array, action: jax.Array, features: jax.Array) -> jax.Array:
         """The memory `[B, H]` after an action `[B, A]` and the features `[B, F]` of the frame that came of it."""
@@ -95,8 +88,7 @@ class DKF(nnx.Module):
 
     def emit(self, latents: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
-        frames = self.decoder(latents) * self.scale.pixel_std + self.scale.pixel_mean
-        frames = frames.reshape(*latents.shape[:-1], *self.scale.frame_shape)
+        frames = self.scale.restore(self.decoder(latents))
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
 
     def emission(self, state: DKFState) -> distrax.Independent:
@@ -139,8 +131,7 @@ class DKF(nnx.Module):
         self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
     ) -> DKFState:
         """As WorldModel.filter."""
-        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
-        inferred = self.infer(frames, actions, observed_steps(actions, valid), noise, valid)
+        inferred = self.infer_all(frames, actions, valid, key)
         return DKFState(inferred.latents, inferred.features)
 
     def infer(
@@ -151,7 +142,7 @@ class DKF(nnx.Module):
         noise: jax.Array,
         valid: jax.Array | None = None,
     ) -> Inference:
-        """As Inferring.infer (variational.py), T >= initial_frames; the features are the memories."""
+        """As VariationalFilter.infer, T >= initial_frames; the features are the memories."""
         memories = self.memories(frames, actions, valid)
         actions = actions / self.scale.action_scale
         initial = self.initial(memories, actions)
@@ -175,22 +166,7 @@ class DKF(nnx.Module):
         """The negative ELBO."""
         frames, actions = batch.frames, batch.actions
         observed = observed_steps(actions, batch.valid)
-        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
-        inferred = self.infer(frames, actions, observed, noise, batch.valid)
+        inferred = self.infer_all(frames, actions, batch.valid, key)
         terms = variational.bound_terms(self, frames, inferred, observed, batch.valid)
-        metrics = variational.watched(self, frames, inferred, terms, observed)
+        metrics = variational.watched(self, batch, inferred, terms, observed)
         return -metrics["elbo"], {"loss": -metrics["elbo"]} | metrics
-
-    # What it can do beside
-
-    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
-        """As Bounded.bound."""
-        return variational.sampled_bound(self, frames, actions, key)
-
-    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
-        """variational.diagnosis."""
-        return variational.diagnosis(self, frames, actions)
-
-    def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
-        """variational.explain."""
-        return variational.explain(figures, problems, {})

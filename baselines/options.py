@@ -103,6 +103,10 @@ class PaperDVBFOptions:
             require_at_least(flag(name), getattr(self, name), 1)
         require_share("--annealing-share", self.annealing_share)
 
+    def sharpened(self, scale: "FrameScale") -> "PaperDVBFOptions":
+        """For overfitting one batch: the likelihood counts in full from the first step on."""
+        return dataclasses.replace(self, annealing_share=0.0)
+
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "PaperDVBF":
         """An untrained model."""
         from baselines.paper_dvbf import PaperDVBF

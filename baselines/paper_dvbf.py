@@ -15,6 +15,8 @@ ball (dvbf.into_ball), in training too, so that a rollout that explodes can stil
 annealing instead of Adadelta and 1e5 updates of 500 sequences.
 """
 
+from typing import ClassVar
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -26,9 +28,9 @@ from worldmodel.data.windows import Batch
 from worldmodel.models import variational
 from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
 from worldmodel.models.dvbf.model import into_ball, mix
-from worldmodel.models.networks import MLP, flatten_frames, split_in_two
-from worldmodel.models.protocol import Bound, Problem, swap_time
-from worldmodel.models.variational import Inference, observed_steps, standard_noise
+from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.protocol import swap_time
+from worldmodel.models.variational import Inference, VariationalFilter, observed_steps, standard_noise
 
 INITIAL_MATRIX_STD = 0.01
 
@@ -57,11 +59,12 @@ class BaseMatrices(nnx.Module):
         return jnp.sum(jnp.log(prior_std) - jnp.log(std))
 
 
-class PaperDVBF(nnx.Module):
+class PaperDVBF(VariationalFilter):
     """DVBF-LL, a WorldModel whose state is the latent z `[..., Z]`. Its posteriors are over w; q(w_0) sees all frames
     that the filter is given, so that its first latents know later frames."""
 
     context = 1
+    remedies: ClassVar[dict[str, str]] = dict.fromkeys(("KL collapse", "zero variance"), "Its sigma is learned.")
 
     def __init__(self, scale: FrameScale, options: PaperDVBFOptions, rngs: nnx.Rngs):
         self.scale, self.options, self.latent_size = scale, options, options.latent_size
@@ -86,7 +89,7 @@ class PaperDVBF(nnx.Module):
 
     def encode(self, frames: jax.Array) -> jax.Array:
         """`[..., H, W(, C)]` to scaled pixels `[..., P]`."""
-        return (flatten_frames(frames, self.scale.frame_shape) - self.scale.pixel_mean) / self.scale.pixel_std
+        return self.scale.standardise(frames)
 
     def initial(self, pixels: jax.Array) -> distrax.Independent:
         """q(w_0) from all pixels `[B, T, P]`, read forwards and backwards by a recurrent network."""
@@ -122,11 +125,8 @@ class PaperDVBF(nnx.Module):
 
     def emission(self, state: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
-        frames = self.decoder(state) * self.scale.pixel_std + self.scale.pixel_mean
-        frames = frames.reshape(*state.shape[:-1], *self.scale.frame_shape)
+        frames = self.scale.restore(self.decoder(state))
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
-
-    emit = emission
 
     def vector(self, state: jax.Array) -> jax.Array:
         """The latent itself."""
@@ -149,8 +149,7 @@ class PaperDVBF(nnx.Module):
         self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
     ) -> jax.Array:
         """As WorldModel.filter."""
-        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
-        return self.infer(frames, actions, observed_steps(actions, valid), noise, valid).latents
+        return self.infer_all(frames, actions, valid, key).latents
 
     def infer(
         self,
@@ -161,7 +160,7 @@ class PaperDVBF(nnx.Module):
         valid: jax.Array | None = None,
         matrices: jax.Array | None = None,
     ) -> Inference:
-        """As Inferring.infer (variational.py); the distributions are over w, and the prior's scale is always 1."""
+        """As VariationalFilter.infer; the distributions are over w, and the prior's scale is always 1."""
         actions = actions / self.scale.action_scale
         pixels = self.encode(frames)
         if valid is not None:
@@ -198,22 +197,10 @@ class PaperDVBF(nnx.Module):
         c = variational.temperature(progress, self.options.annealing_share)
         matrices_kl = self.base.kl() / self.scale.frames
         loss = jnp.mean(-c * terms.reconstruction + variational.annealed(terms, c)) + matrices_kl
-        metrics = variational.watched(self, frames, inferred, terms, observed)
+        metrics = variational.watched(self, batch, inferred, terms, observed)
         return loss, {"loss": loss, "kl_matrices": matrices_kl} | metrics
 
     # What it can do beside
-
-    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
-        """As Bounded.bound, with the mean base matrices and without their KL."""
-        return variational.sampled_bound(self, frames, actions, key)
-
-    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
-        """variational.diagnosis; the initial state is w_0."""
-        return variational.diagnosis(self, frames, actions)
-
-    def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
-        """variational.explain; sigma is learned here, and cannot be lowered."""
-        return variational.explain(figures, problems, dict.fromkeys(("KL collapse", "zero variance"), ""))
 
     def mixture(self, state: jax.Array, action: jax.Array) -> jax.Array:
         """As LocallyLinear.mixture."""

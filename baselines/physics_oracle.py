@@ -1,6 +1,6 @@
 """The ceiling: the true simulator, started from a state that is estimated from the context frames.
 
-The angles are read off the frames by templates (evaluation.AngleReader); nothing is learnt but those templates.
+The angles are read off the frames by templates (worlds/pendulum/reading.py); nothing is learnt but those templates.
 """
 
 import jax

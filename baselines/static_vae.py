@@ -8,14 +8,13 @@ and to see the balance between reconstruction and KL before any dynamics enter.
 
 import distrax
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from baselines.options import StaticVAEOptions
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.windows import Batch
+from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import diagonal_normal, draw, image_normal, positive, standard_normal_like
-from worldmodel.models.networks import MLP, flatten_frames, split_in_two
+from worldmodel.models.networks import MLP, split_in_two
 
 
 class StaticVAE(nnx.Module):
@@ -35,8 +34,7 @@ class StaticVAE(nnx.Module):
 
     def posterior(self, frames: jax.Array) -> distrax.Independent:
         """q(z | x), event `[Z]`, for every frame."""
-        pixels = flatten_frames(frames, self.scale.frame_shape)
-        mean, raw_std = split_in_two(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
+        mean, raw_std = split_in_two(self.encoder(self.scale.standardise(frames)))
         return diagonal_normal(mean, positive(raw_std))
 
     def encode(self, frames: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -49,8 +47,7 @@ class StaticVAE(nnx.Module):
 
     def emission(self, state: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
-        frames = self.decoder(state) * self.scale.pixel_std + self.scale.pixel_mean
-        frames = frames.reshape(*state.shape[:-1], *self.scale.frame_shape)
+        frames = self.scale.restore(self.decoder(state))
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
 
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -61,14 +58,11 @@ class StaticVAE(nnx.Module):
         emission = self.emission(latents)
         reconstruction = emission.log_prob(frames)
         kl = posterior.kl_divergence(standard_normal_like(posterior))
-        nats = kl - reconstruction
-        loss = (
-            jnp.mean(nats) if batch.valid is None else jnp.sum(nats * batch.valid) / jnp.maximum(batch.valid.sum(), 1)
-        )
+        loss = mean_of_seen(kl - reconstruction, batch.valid)
         return loss, {
             "loss": loss,
             "elbo": -loss,
-            "reconstruction": jnp.mean(reconstruction),
-            "kl": jnp.mean(kl),
-            "frame_mse": jnp.mean((emission.mean() - frames) ** 2),
+            "reconstruction": mean_of_seen(reconstruction, batch.valid),
+            "kl": mean_of_seen(kl, batch.valid),
+            "frame_mse": mean_of_seen((emission.mean() - frames) ** 2, batch.valid),
         }

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Options:
     models: tuple[str, ...] | None = None
-    """Which models of baselines/lineup.py to train; default: all of MODELS. Results of the others stay as they are."""
+    """Which models of baselines/study/lineup.py to train; default: all of MODELS. Results of the others stay as they
+    are."""
     ablations: bool = False
-    """Train the ablations of baselines/lineup.py instead."""
+    """Train the ablations of baselines/study/lineup.py instead."""
     seeds: int = 10
     """Seeds of each model, trained together."""
     steps: int = 8000

@@ -91,5 +91,6 @@ if __name__ == "__main__":
     try:
         kind: Any = WORLDS.options(chosen_world(sys.argv[1:]))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     run_script(main, Options[kind], f"{__doc__}\n\nWorlds:\n{WORLDS.table()}")

@@ -8,9 +8,7 @@ one prefix is continued under five action sequences, beside the true simulator w
 import dataclasses
 from pathlib import Path
 
-from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
-from worldmodel.support.settings import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,31 +32,13 @@ class Options:
 
 
 def main(options: Options) -> None:
-    require_at_least("--seed", options.seed, 0)
-    # of fewer samples no interval of 95% can be told
-    require_at_least("--futures", options.futures, 39)
-    if options.context is not None:
-        require_at_least("--context", options.context, 1)
-    if options.sequences is not None:
-        require_at_least("--sequences", options.sequences, 1)
-    out_folder = options.out or options.run / "evaluation"
-    if out_folder.exists() and (not out_folder.is_dir() or any(out_folder.iterdir())):
-        raise UserError(
-            f"{out_folder}: exists and is not an empty folder; nothing is overwritten: delete it, or give --out"
-        )
-
-    from worldmodel.data.storage import load_sequences
+    import worldmodel as wm
     from worldmodel.evaluation.judge import summary_table
-    from worldmodel.reporting.evaluating import Task, evaluate_run, open_ceiling
-    from worldmodel.runs.folder import Run
 
-    run = Run.open(options.run)
-    model, data = run.load(), load_sequences(options.data)
-    task = Task.of(run, model, data, options.data, options.context, options.sequences)
-    vae = None if options.vae is None else open_ceiling(options.vae, data, options.data)
-    found = evaluate_run(task, out_folder, options.futures, options.seed, vae)
+    choices = {name: getattr(options, name) for name in ("context", "sequences", "futures", "vae", "seed", "out")}
+    found = wm.load(options.run).evaluate(options.data, **choices)
     print(summary_table(found))
-    print(f"{out_folder}: evaluation.json and pictures")
+    print(f"{options.out or options.run / 'evaluation'}: evaluation.json and pictures")
     if options.out is None:
         print(f"python scripts/report.py --run {options.run} makes a page of them")
 

@@ -3,9 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
-from worldmodel.support.settings import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,23 +23,11 @@ class Options:
 
 
 def main(options: Options) -> None:
-    require_at_least("--seed", options.seed, 0)
-    if options.context is not None:
-        require_at_least("--context", options.context, 1)
-    if options.sequences is not None:
-        require_at_least("--sequences", options.sequences, 1)
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UserError(f"{options.out}: exists and is not an empty folder; nothing is overwritten")
-
-    from worldmodel.data.storage import load_sequences
+    import worldmodel as wm
     from worldmodel.evaluation.judge import summary_table
-    from worldmodel.reporting.evaluating import Task, imagine_run
-    from worldmodel.runs.folder import Run
 
-    run = Run.open(options.run)
-    model, data = run.load(), load_sequences(options.data)
-    task = Task.of(run, model, data, options.data, options.context, options.sequences)
-    print(summary_table(imagine_run(task, options.out, options.seed)))
+    choices = {name: getattr(options, name) for name in ("context", "sequences", "seed")}
+    print(summary_table(wm.load(options.run).roll_out(options.data, options.out, **choices)))
     print(f"{options.out}: imagined.npz, metrics.json; pictures: film_strip.png, rollouts.gif, errors.png")
 
 

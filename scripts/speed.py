@@ -48,8 +48,17 @@ def main(options: Options) -> None:
     for written in ("results/speed.json", "docs/speed.png", "SPEED.md"):
         require_writable(options.out / written)
     started, quick = time.monotonic(), options.quick
-    turns = {"turns": 2, "seconds": 0.2} if quick else {"turns": 7, "seconds": 1.0}
+    turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if quick else {"turns": 7, "seconds": 1.0}
+    halves = turns | {"seconds": turns["seconds"] / 2}
     axes, seeds = (QUICK_AXES, [1, 8]) if quick else (AXES, [1, 2, 4, 8])
+
+    def compared(place: dict[str, str], axes: dict[str, list[int]]) -> dict[str, Any]:
+        growth = {
+            axis: measure(measures.growth, place, axis=axis, values=values, **halves) for axis, values in axes.items()
+        }
+        both = {each.__name__: measure(each, place, **turns) for each in (measures.training, measures.imagining)}
+        return both | {"growth": growth}
+
     found: dict[str, Any] = {
         "machine": machine(),
         "versions": versions("jax", "jaxlib", "torch"),
@@ -60,23 +69,12 @@ def main(options: Options) -> None:
     }
     if not measures.has_torch:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
-    found["one_core"] = {
+    found["one_core"] = compared(ONE_THREAD, axes) | {
         "limits": measure(measures.limits, ONE_THREAD, **turns),
-        "training": measure(measures.training, ONE_THREAD, **turns),
-        "imagining": measure(measures.imagining, ONE_THREAD, **turns),
         "latency": measure(measures.latency, ONE_THREAD, calls=200 if quick else 2000),
-        "growth": {
-            axis: measure(
-                measures.growth, ONE_THREAD, axis=axis, values=values, **turns | {"seconds": min(turns["seconds"], 0.5)}
-            )
-            for axis, values in axes.items()
-        },
     }
-    found["all_cores"] = {
-        "training": measure(measures.training, ALL_CORES, **turns),
-        "imagining": measure(measures.imagining, ALL_CORES, **turns),
-        "collecting": measure(measures.collecting, ALL_CORES, turns=turns["turns"]),
-        "growth": {"seeds": measure(measures.growth, ALL_CORES, axis="seeds", values=seeds, **turns)},
+    found["all_cores"] = compared(ALL_CORES, {"seeds": seeds}) | {
+        "collecting": measure(measures.collecting, ALL_CORES, turns=turns["turns"])
     }
     found["first_use"] = {}
     for what in ("imports", "dvbf", "vae", "roll_out", *["twin"] * measures.has_torch):
@@ -87,11 +85,7 @@ def main(options: Options) -> None:
             }
     found["start"] = starts(2 if quick else 5)
     if (device := measure(measures.device, ANY_DEVICE))["platform"] == "gpu":
-        found["gpu"] = device | {
-            "training": measure(measures.training, ANY_DEVICE, **turns),
-            "imagining": measure(measures.imagining, ANY_DEVICE, **turns),
-            "growth": {"seeds": measure(measures.growth, ANY_DEVICE, axis="seeds", values=[1, 64], **turns)},
-        }
+        found["gpu"] = device | compared(ANY_DEVICE, {"seeds": [1, 64]})
     found["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_json(options.out / "results" / "speed.json", found)
     write_speed_page(options.out)

@@ -13,7 +13,7 @@ from worldmodel.training.options import TrainingOptions, with_defaults
 
 
 def main(name: str, options: TrainingOptions) -> int:
-    options.check()
+    options.check()  # before JAX is loaded
 
     from worldmodel.training.cluster import join
 

@@ -21,14 +21,19 @@ from worldmodel.support.script import use_compilation_cache
 
 os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 os.environ.setdefault("TQDM_DISABLE", "1")
+# most of a test is compilation: programs are made quickly, and run less quickly (see `optimise`)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 use_compilation_cache()
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
+from worldmodel.data.windows import Batch
+from worldmodel.imagination.compiled import compiled
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
@@ -39,6 +44,30 @@ from worldmodel.worlds.pendulum.world import collect_pendulum
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+def optimise(programs: bool) -> None:
+    """Whether the programs that are compiled from now on, here and in processes that are started, are optimised."""
+    jax.config.update("jax_disable_most_optimizations", not programs)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not programs))
+
+
+optimise(False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What trains for minutes is worth the compiler's time."""
+    optimise(item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Programs as a user has them: what is promised bit for bit holds of them."""
+    optimise(True)
+    yield
+    optimise(False)
+
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -95,6 +124,24 @@ def width(picture: Path) -> int:
         return image.width
 
 
+# as one program for all models of one structure: most of a small test is compilation
+infer = compiled(lambda model, *arguments: model.infer(*arguments))
+model_loss = compiled(lambda model, batch, key, progress: model.loss(batch, key, progress))
+
+
+def infer_all(model: Any, batch: tuple[Any, Any], noise: Any = None) -> Any:
+    """An inference that observes every frame of (frames, actions), with noise of one seed unless it is given."""
+    frames, actions = map(jnp.asarray, batch)
+    if noise is None:
+        noise = jax.random.normal(jax.random.key(9), (*frames.shape[:2], model.latent_size))
+    return infer(model, frames, actions, jnp.ones(actions.shape[:2], bool), noise)
+
+
+def loss_of(model: Any, batch: tuple[Any, Any], progress: float = 0.0) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Loss and metrics of (frames, actions), with one key."""
+    return model_loss(model, Batch(*map(jnp.asarray, batch)), jax.random.key(0), jnp.asarray(progress))
+
+
 @pytest.fixture(scope="session")
 def pendulum_data() -> Sequences:
     """64 paper-like sequences of 15 frames 16 x 16."""
@@ -118,7 +165,10 @@ def train_dvbf(data: Sequences, options: DVBFOptions, steps: int) -> DVBF:
 @pytest.fixture(scope="session")
 def trained() -> DVBF:
     """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
-    return train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+    optimise(True)
+    model = train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+    optimise(False)
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +184,9 @@ SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size",
 @pytest.fixture(scope="session")
 def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "dvbf"
+    optimise(True)
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, *SMALL_DVBF)
+    optimise(False)
     assert_ok(result)
     # a hundred steps teach little, and it must say so
     problems = json.loads((run / "health.json").read_text())["problems"]

@@ -7,12 +7,18 @@ light, and needs no JAX.
 
 Where things live, the top first; imports only run downwards:
 
-    api            what this file exports           training       from options to a trained run, its checks and its
-    seeds reporting      evaluation with pictures, HTML   play           truth and dream in a browser
-    pictures       every figure, in one style       evaluation     how good dreams are, and whether anything was learnt
-    imagination    trained models compiled          runs           run folders, checkpoints
-    models         the interface, the DVBF          worlds         true worlds, collecting from them
-    data           sequences, files, windows        support        files, options, progress
+    api            what this file exports
+    training       from options to a trained run, its checks and its seeds
+    reporting      evaluations with pictures, the HTML report
+    play           truth and dream in a browser
+    pictures       every figure, in one style
+    evaluation     how good dreams are, and whether anything was learnt
+    imagination    trained models, compiled
+    runs           run folders, checkpoints
+    models         the interface, the DVBF
+    worlds         true worlds, collecting from them
+    data           sequences, files, windows
+    support        files, options, progress
 """
 
 import importlib
@@ -24,12 +30,11 @@ if TYPE_CHECKING:
         Trained,
         UserError,
         collect,
-        imagine,
+        list_models,
+        list_worlds,
         load,
-        models,
         read,
         train,
-        worlds,
         write,
     )
 
@@ -38,12 +43,11 @@ __all__ = [
     "Trained",
     "UserError",
     "collect",
-    "imagine",
+    "list_models",
+    "list_worlds",
     "load",
-    "models",
     "read",
     "train",
-    "worlds",
     "write",
 ]
 

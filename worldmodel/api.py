@@ -1,11 +1,11 @@
-"""The Python API, `import worldmodel as wm`. Whatever a script does, it does by these functions."""
+"""The Python API, `import worldmodel as wm`: what the scripts do, by the same functions."""
 
 import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
-from worldmodel.support.script import use_compilation_cache
+from worldmodel.support.script import saved_options, use_compilation_cache
 
 use_compilation_cache()  # before JAX is imported
 
@@ -15,39 +15,25 @@ from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import State, imagine
-from worldmodel.reporting.evaluating import Task, evaluate_run, open_ceiling
+from worldmodel.models.protocol import State
+from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
-from worldmodel.training.options import with_defaults
+from worldmodel.training.options import training_options, with_defaults
 from worldmodel.training.session import train as train_session
 from worldmodel.worlds import collecting
 from worldmodel.worlds.world import WORLDS
 
-__all__ = [
-    "Sequences",
-    "Trained",
-    "UserError",
-    "collect",
-    "imagine",
-    "load",
-    "models",
-    "read",
-    "train",
-    "worlds",
-    "write",
-]
-
 PathLike = str | os.PathLike[str]
 
 
-def models() -> dict[str, str]:
+def list_models() -> dict[str, str]:
     """The models that can be trained, each with a sentence: the project's own and those of installed packages."""
     return {name: MODELS.sentence(name) for name in MODELS.names()}
 
 
-def worlds() -> dict[str, str]:
+def list_worlds() -> dict[str, str]:
     """The worlds whose truth is known, each with a sentence. Any Gymnasium environment that renders can be collected
     beside them."""
     return {name: WORLDS.sentence(name) for name in WORLDS.names()}
@@ -75,7 +61,8 @@ def collect(
     out: PathLike | None = None,
     **more: Any,
 ) -> Sequences:
-    """Random actions in a world: a name of `worlds()`, or the Gymnasium id of an environment with rgb_array rendering.
+    """Random actions in a world: a name of `list_worlds()`, or the Gymnasium id of an environment with rgb_array
+    rendering.
 
     Args:
         frames: T, of each of the N sequences; T - 1 actions.
@@ -92,11 +79,14 @@ def collect(
         kind = WORLDS.options(world)
         own = {field.name for field in dataclasses.fields(kind)}
         chosen = kind(**{name: more.pop(name) for name in own & more.keys()})
-    return collecting.collect(chosen, sequences, frames, size, out=place, **more)
+    try:
+        return collecting.collect(chosen, sequences, frames, size, out=place, **more)
+    except TypeError as error:
+        raise UserError(f"{world}: {error}") from None
 
 
 def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any) -> "Trained | list[Trained]":
-    """Train a model of `models()` and keep the run in the folder `out`, with checkpoints, metrics and pictures.
+    """Train a model of `list_models()` and keep the run in the folder `out`, with checkpoints, metrics and pictures.
 
     Args:
         data: a data set's path, or one in memory, which is then written to data.npz in `out`.
@@ -106,20 +96,25 @@ def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any)
     Gives the trained run or, with several `seeds`, one for each. Raises UserError for what cannot be, and
     KeyboardInterrupt where Ctrl-C stopped the training, which is saved: `resume=True` goes on.
     """
-    folder = Path(out)
-    if isinstance(data, Sequences):
-        path = folder / "data.npz"
-        if not path.exists():
-            save_sequences(path, data)
-    else:
-        path = Path(data)
-    kind = MODELS.options(model)
+    folder, kind = Path(out), MODELS.options(model)
+    for name in ("overfit_one_batch", "find_lr", "coordinator"):
+        if options.get(name):
+            raise UserError(f"{name}: is for scripts/train.py, on a command line")
+    path = folder / "data.npz" if isinstance(data, Sequences) else Path(data)
     own = {field.name for field in dataclasses.fields(kind)}
-    chosen = kind(**{name: options.pop(name) for name in own & options.keys()})
     try:
-        settings = with_defaults(model, data=path, out=folder, model=chosen, **options)
+        start = saved_options(training_options(model), folder) if options.get("resume") else None
+        start = start or with_defaults(model)
+        chosen = dataclasses.replace(start.model, **{name: options.pop(name) for name in own & options.keys()})
+        settings = dataclasses.replace(start, data=path, out=folder, model=chosen, **options)
     except TypeError as error:
         raise UserError(f"{model}: {error}") from None
+    settings.check()
+    if isinstance(data, Sequences):
+        if path.exists() and load_sequences(path).fingerprint() != data.fingerprint():
+            raise UserError(f"{path}: holds other data than is given; give another `out`")
+        if not path.exists():
+            save_sequences(path, data)
     if train_session(model, settings) is None:
         raise KeyboardInterrupt(f"{folder}: stopped and saved")
     runs = [load(each.out) for each in settings.each_seed()]
@@ -179,11 +174,27 @@ class Trained(Dreamer):
 
         Raises UserError when the data does not fit, or when something is there already.
         """
-        there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))
-        task = Task.of(self.run, self.model, there, source, context, sequences)
-        ceiling = None if vae is None else open_ceiling(Path(vae), there, source)
+        task = self._task(data, context, sequences)
+        ceiling = None if vae is None else open_ceiling(Path(vae), task.data, task.source)
         place = self.run.folder / "evaluation" if out is None else Path(out)
         return evaluate_run(task, place, futures, seed, ceiling)
+
+    def roll_out(
+        self,
+        data: PathLike | Sequences,
+        out: PathLike,
+        *,
+        context: int | None = None,
+        sequences: int | None = None,
+        seed: int = 0,
+    ) -> Evaluation:
+        """Imagine every sequence to its end with its own actions, and write all frames and latents (imagined.npz), the
+        errors and pictures into the folder `out`; else as `evaluate`, which asks more and keeps less."""
+        return imagine_run(self._task(data, context, sequences), Path(out), seed)
+
+    def _task(self, data: PathLike | Sequences, context: int | None, sequences: int | None) -> Dreaming:
+        there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))
+        return Dreaming.of(self.run, self.model, there, source, context, sequences)
 
     def report(self, out: PathLike | None = None) -> Path:
         """Write all that the run folder says as one HTML page, report.html; its path."""

@@ -62,7 +62,8 @@ def count_within(jaxpr: Jaxpr, scopes: str = "", times: int = 1) -> Counter[tupl
 
 
 def matmul_of(dot: JaxprEqn) -> Matmul:
-    left, right = (variable.aval.shape for variable in dot.invars)
+    shapes: Any = [variable.aval for variable in dot.invars]
+    left, right = (each.shape for each in shapes)
     (contracted, _), (batched, _) = dot.params["dimension_numbers"]
     batch, k = (math.prod(left[axis] for axis in axes) for axes in (batched, contracted))
     return Matmul(batch, math.prod(left) // (batch * k), k, math.prod(right) // (batch * k))

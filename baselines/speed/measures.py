@@ -178,6 +178,7 @@ def limits(turns: int, seconds: float) -> dict[str, Any]:
         "cache": lambda count: repeat_triad(cache, cache, count).block_until_ready(),
     }
     rates = take_turns(jobs, turns, seconds)
+    cost: Any = ours.lower().compile().cost_analysis()
     return {
         "rates": scaled(rates, peak=2 * SQUARE**3, memory=3 * MEMORY, cache=3 * CACHE),
         "products": [
@@ -185,7 +186,7 @@ def limits(turns: int, seconds: float) -> dict[str, Any]:
             | {"seconds": median(matmuls.seconds[shape])}
             for (shape, where), count in counts.items()
         ],
-        "traffic_bytes": ours.lower().compile().cost_analysis()["bytes accessed"],
+        "traffic_bytes": cost["bytes accessed"],
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
     }
 

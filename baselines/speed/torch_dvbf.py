@@ -1,9 +1,9 @@
-"""The DVBF of worldmodel/dvbf.py and its training in plain PyTorch: what the speed of ours is compared with.
+"""The DVBF of worldmodel/models/dvbf/ and its training in plain PyTorch: what the speed of ours is compared with.
 
 The same model (with FusionPosterior), the same objective and the same optimiser, as one writes them in PyTorch:
 networks batched over time, a Python loop over the steps of the transition alone, and what no step changes computed
-before the loop. tests/test_torch_dvbf.py holds the two to the same losses, gradients and frames. It computes no metrics
-beside the loss, which is in its favour. PyTorch is an optional dependency (the group `bench`).
+before the loop. tests/baselines/test_torch_dvbf.py holds the two to the same losses, gradients and frames. It computes
+no metrics beside the loss, which is in its favour. PyTorch is an optional dependency (the group `bench`).
 """
 
 import itertools
@@ -21,7 +21,7 @@ from torch.nn import functional
 from worldmodel.data.scale import FrameScale
 from worldmodel.models.distributions import MIN_STD
 from worldmodel.models.dvbf.model import BALL_RADIUS, DVBF
-from worldmodel.training.options import DVBFOptions
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.training.step import CLIP
 
 
@@ -33,7 +33,7 @@ class Normal(NamedTuple):
 
 
 class TorchFiltered(NamedTuple):
-    """What a filter gives for B sequences of T frames; see dvbf.Filtered."""
+    """What a filter gives for B sequences of T frames; see variational.Inference."""
 
     latents: Tensor
     """`[B, T, Z]` samples"""
@@ -101,7 +101,7 @@ class TorchDVBF(nn.Module):
 
     def __init__(self, scale: FrameScale, options: DVBFOptions):
         super().__init__()
-        if options.inference != "fusion" or options.annealing_steps or options.precision != "float32":
+        if options.inference != "fusion" or options.annealing_share or options.precision != "float32":
             raise ValueError("the twin has the fusion posterior, no tempered likelihood, and float32")
         self.scale, self.options = scale, options
         pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
@@ -199,7 +199,7 @@ class TorchDVBF(nn.Module):
         return torch.stack(latents, dim=1)
 
     def loss(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, step: int, steps: int) -> Tensor:
-        """objectives.dvbf_loss, for given masks and noise."""
+        """objective.dvbf_loss, for given masks and noise."""
         options, help_given = self.options, early(step, steps)
         noise_scale = options.final_noise_scale ** min(max((step / steps - 0.2) / 0.5, 0.0), 1.0)
         filtered = self.filter(frames, actions, observed, noise, noise_scale)
@@ -216,7 +216,7 @@ class TorchDVBF(nn.Module):
         return loss
 
     def restart_distance(self, features: Tensor, actions: Tensor, latents: Tensor) -> Tensor:
-        """The mean of objectives.restart_distance, for features `[B, T, F]` and scaled actions."""
+        """The mean of objective.restart_distance, for features `[B, T, F]` and scaled actions."""
         prefix = self.options.initial_frames
         windows = features.unfold(1, prefix, 1).transpose(2, 3)  # [B, T - K + 1, K, F]
         between = actions.unfold(1, prefix - 1, 1).transpose(2, 3)
@@ -299,7 +299,7 @@ def named_arrays(params: nnx.State) -> dict[str, np.ndarray]:
 
 
 def early(step: int, steps: int) -> float:
-    """objectives.early."""
+    """objective.early."""
     return min(max((0.7 - step / steps) / 0.4, 0.0), 1.0)
 
 

@@ -1,0 +1,1 @@
+"""The benchmark of all models, with many seeds: `make benchmark`."""

@@ -2,11 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import SCRIPTS
 
 from baselines.study.page import number, read_results, summary, write_results_page
 from worldmodel.support.files import UserError
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = SCRIPTS.parent / "results"
 
 
 def test_the_worst_seed_is_the_largest_error_and_the_smallest_r2():

@@ -9,15 +9,17 @@ from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.data.windows import Batch
+from worldmodel.models.distributions import from_noise
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import dvbf_loss, early, open_loop_tails
+from worldmodel.models.dvbf.objective import early, open_loop_tails
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
-from worldmodel.training.options import DVBFOptions
 from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
 
 torch = pytest.importorskip("torch", reason="the twin needs the optional group: pip install -e '.[bench]'")
 
-from baselines import torch_dvbf
+from baselines.speed import torch_dvbf
 from baselines.speed.torch_dvbf import TorchTraining, twin
 
 STEPS = 100
@@ -40,9 +42,9 @@ def batch(pendulum_data: Sequences) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw(model: DVBF, seed: int, step: int) -> tuple[jax.Array, jax.Array]:
-    """The mask `[8, 14]` and the noise `[8, 15, Z]` that dvbf_loss draws from the key of that seed."""
+    """The mask `[8, 14]` and the noise `[8, 15, Z]` that the loss draws from the key of that seed."""
     mask_key, noise_key = jax.random.split(jax.random.key(seed))
-    share = early(jnp.asarray(step), STEPS) * model.options.open_loop_share
+    share = early(jnp.asarray(step / STEPS)) * model.options.open_loop_share
     noise = jax.random.normal(noise_key, (8, 15, model.options.latent_size))
     return open_loop_tails(mask_key, 8, 14, share), noise
 
@@ -68,8 +70,8 @@ def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, ste
         assert 0 < observed.mean() < 1  # some steps are not observed, so that both branches are compared
 
     def loss(params: nnx.State) -> jax.Array:
-        at = jnp.asarray(step)
-        return dvbf_loss(nnx.merge(graphdef, params), *map(jnp.asarray, batch), jax.random.key(1), at, steps=STEPS)[0]
+        progress = jnp.asarray(step / STEPS)
+        return nnx.merge(graphdef, params).loss(Batch(*map(jnp.asarray, batch)), jax.random.key(1), progress)[0]
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(params)
     other = twin(model)
@@ -83,13 +85,13 @@ def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, ste
 def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pendulum_data: Sequences):
     graphdef, params = nnx.split(model)
     optimiser = make_optimiser(warm_up_and_cosine(1e-2, STEPS))
-    update = jax.jit(make_train_step(graphdef, lambda *a: dvbf_loss(*a, steps=STEPS), optimiser))
+    update = jax.jit(make_train_step(graphdef, optimiser, STEPS))
     state = initial_state(params, optimiser, jax.random.key(2))
     other = twin(model)
     training = TorchTraining(other, pendulum_data.frames, pendulum_data.actions, STEPS, 8, 1e-2, 15)
     for step in range(3):
         observed, noise = draw(model, step, step)
-        state, metrics = update(state, *map(jnp.asarray, batch), jax.random.key(step))
+        state, metrics = update(state, Batch(*map(jnp.asarray, batch)), jax.random.key(step))
         loss = training.update(*tensors(*batch, observed, noise))
         assert float(loss) == pytest.approx(float(metrics["loss"]), rel=1e-4)
     moved = optax.tree.norm(jax.tree.map(jnp.subtract, state.params, params))
@@ -107,7 +109,11 @@ def test_imagined_frames_are_those_of_the_dvbf(model: DVBF):
     random = np.random.default_rng(4)
     latent, actions, noise = (random.standard_normal(shape, np.float32) for shape in ((8, 8), (8, 12, 1), (8, 12, 8)))
     latent *= 5  # some leave the ball
-    frames = model.emission(model.imagine(*map(jnp.asarray, (latent, actions, noise)))).mean()
+    latents = [jnp.asarray(latent)]
+    for t in range(12):
+        prior, _ = model.prior(latents[-1], actions[:, t] / model.scale.action_scale, model.options.final_noise_scale)
+        latents.append(from_noise(prior, noise[:, t]))
+    frames = model.emission(jnp.stack(latents[1:], axis=1)).mean()
     other = twin(model)
     with torch.inference_mode():
         others = other.decode(other.imagine(*tensors(latent, actions, noise)))

@@ -9,6 +9,7 @@ from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import DeviceData, draw_windows, sample_windows, to_device
 from worldmodel.support.files import UserError
 from worldmodel.training.feed import Windows, make_feed
+from worldmodel.training.options import Recipe
 from worldmodel.training.step import update_keys
 
 LENGTHS = (10, 4, 3, 2, 7, 10)
@@ -37,8 +38,9 @@ def ending() -> Sequences:
 def test_no_window_crosses_an_end_and_all_that_fit_are_drawn(ending: Sequences):
     device = to_device(ending)
     found = {}
+    sample = jax.jit(lambda key: sample_windows(device, key, 200, WINDOW))
     for seed in range(20):
-        batch = jax.jit(lambda key: sample_windows(device, key, 200, WINDOW))(jax.random.key(seed))
+        batch = jax.tree.map(np.asarray, sample(jax.random.key(seed)))
         numbers = np.asarray(batch.frames * 255).round().astype(int)[..., 0, 0]
         for index, number in enumerate(numbers):
             n, t = divmod(int(number[0]), 10)
@@ -67,7 +69,7 @@ def test_sequences_that_do_not_end_are_drawn_as_ever():
 
 def test_windows_of_sequences_that_end_are_the_same_in_memory_and_streamed(ending: Sequences):
     keys = np.asarray(jax.random.key_data(jax.random.split(jax.random.key(0), 2)))
-    windows, device = Windows(ending, keys, batch_size=5, window=WINDOW, steps=20), to_device(ending)
+    windows, device = Windows(ending, Recipe((0, 1), 20, 5, window=WINDOW), keys), to_device(ending)
     for update in range(20):
         for seed in range(2):
             expected = sample_windows(device, update_keys(keys[seed], np.int32(update))[0], 5, WINDOW)
@@ -80,5 +82,5 @@ def test_windows_that_fit_nowhere_are_refused(ending: Sequences):
     mesh = jax.make_mesh((1, 1), ("seed", "data"))
     short = ending.take(np.array([1, 2, 3]))
     for budget in (1e9, 1.0):
-        with pytest.raises(UserError, match="no sequence has 5 frames before its episode ends; the longest has 4"):
-            make_feed(short, 1, 2, 5, 10, mesh, budget)
+        with pytest.raises(UserError, match="no training sequence has 5 frames before its end"):
+            make_feed(short, Recipe((0,), 10, 2, window=5, memory_budget=budget), mesh)

@@ -1,6 +1,10 @@
 """The health check names each failure: they are planted, most by training as one should not."""
 
+import contextlib
 import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +12,16 @@ import numpy as np
 import pytest
 from conftest import train_dvbf
 from flax import nnx
-from worldmodel.imagination.rollouts import roll_out
 
 from worldmodel.data.sequences import Sequences
-from worldmodel.evaluation.health import Health, measure
+from worldmodel.evaluation.health import Health, find_problems, measure
+from worldmodel.evaluation.record import read_record
+from worldmodel.imagination.dreamer import Dreamer, roll_out
 from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.dvbf.options import PLAIN_BOUND, DVBFOptions
 from worldmodel.models.networks import MLP
-from worldmodel.training.options import PLAIN_BOUND, DVBFOptions
+from worldmodel.models.protocol import Diagnosed, Problem, imagine
+from worldmodel.support.files import write_json
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import collect_pendulum
 
@@ -24,8 +31,46 @@ def training_data() -> Sequences:
     return collect_pendulum(seed=0, sequences=300, length=15, params=PAPER, size=16)
 
 
+class PlainModel(nnx.Module):
+    """What a WorldModel must have of a DVBF, and nothing else."""
+
+    def __init__(self, model: DVBF):
+        self.inner, self.scale, self.latent_size, self.context = model, model.scale, model.latent_size, model.context
+
+    def filter(self, frames, actions, valid=None, key=None):
+        return self.inner.filter(frames, actions, valid, key)
+
+    def filter_step(self, state, action, frame, key=None):
+        return self.inner.filter_step(state, action, frame, key)
+
+    def imagine_step(self, state, action, key=None):
+        return self.inner.imagine_step(state, action, key)
+
+    def emission(self, state):
+        return self.inner.emission(state)
+
+    def vector(self, state):
+        return self.inner.vector(state)
+
+    def loss(self, batch, key, progress):
+        return self.inner.loss(batch, key, progress)
+
+
+@contextlib.contextmanager
+def caught_warnings() -> Iterator[list[str]]:
+    """What is logged meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("jax").addHandler(handler)
+    try:
+        yield said
+    finally:
+        logging.getLogger("jax").removeHandler(handler)
+
+
 def names(health: Health) -> list[str]:
-    return [problem.name for problem in health.problems()]
+    return [problem.name for problem in health.problems]
 
 
 def test_a_good_model_has_no_problem(trained: DVBF, unseen: Sequences):
@@ -38,25 +83,28 @@ def test_the_measures_are_what_they_say(trained: DVBF, unseen: Sequences):
     """The naive errors by hand, and the growth by a rollout of its own."""
     health = measure(trained, unseen)
     frames = unseen.frames[:, :15].astype(np.float64) / 255
-    assert health.repeat_last_frame_mse == pytest.approx(np.mean((frames[:, 4:5] - frames[:, 5:]) ** 2), rel=1e-3)
+    assert health.figures["repeat_last_frame_mse"] == pytest.approx(
+        np.mean((frames[:, 4:5] - frames[:, 5:]) ** 2), rel=1e-3
+    )
     mean = frames.mean(axis=(0, 1))
-    assert health.mean_frame_mse == pytest.approx(np.mean((mean - frames[:, 5:]) ** 2), rel=1e-3)
-    assert health.reconstruction_share < 0.1
-    assert health.open_loop_mse < health.shuffled_actions_mse
-    latents = roll_out(trained, unseen.first_frames(15), 14, jax.random.key(0)).latents[:64, :14]
+    assert health.figures["mean_frame_mse"] == pytest.approx(np.mean((mean - frames[:, 5:]) ** 2), rel=1e-3)
+    assert health.figures["reconstruction_share"] < 0.1
+    assert health.figures["open_loop_mse"] < health.figures["shuffled_actions_mse"]
+    latents = roll_out(Dreamer(trained), unseen.first_frames(15), 14).latents[:64, :14]
     random = np.random.default_rng(5)
     actions = random.choice(unseen.actions.reshape(-1, 1), (64, 500))
-    imagined = trained.imagine(jnp.asarray(latents[:, -1]), jnp.asarray(actions), jnp.zeros((64, 500, 8)))
+    imagined = imagine(trained, jnp.asarray(latents[:, -1]), jnp.asarray(actions))
     growth = np.sqrt(np.mean(np.asarray(imagined) ** 2) / np.mean(latents**2))
-    assert health.latent_growth == pytest.approx(growth, rel=0.1)
+    assert health.figures["latent_growth"] == pytest.approx(growth, rel=0.1)
 
 
 def test_a_model_that_starts_from_one_frame_is_still_shown_five(trained: DVBF, unseen: Sequences):
     """One frame shows no velocity: no model could foresee from it."""
     model = nnx.clone(trained)
-    model.options = dataclasses.replace(trained.options, initial_frames=1)
+    model.options, model.context = dataclasses.replace(trained.options, initial_frames=1), 1
     model.initial_network = MLP((trained.options.feature_size, 8, 16), nnx.Rngs(params=0))
-    assert measure(model, unseen).repeat_last_frame_mse == measure(trained, unseen).repeat_last_frame_mse
+    name = "repeat_last_frame_mse"
+    assert measure(model, unseen).figures[name] == measure(trained, unseen).figures[name]
 
 
 def test_a_model_that_diverged_is_not_called_healthy(trained: DVBF, unseen: Sequences):
@@ -119,6 +167,38 @@ def test_still_pictures_hold_no_dynamics(trained: DVBF, unseen: Sequences):
 
 def test_half_the_error_of_the_naive_predictors_is_dynamics_in_part(trained: DVBF, unseen: Sequences):
     health = measure(trained, unseen)
-    naive = min(health.repeat_last_frame_mse, health.mean_frame_mse)
-    partly = dataclasses.replace(health, open_loop_mse=0.7 * naive, shuffled_actions_mse=naive)
-    assert names(partly) == ["dynamics in part"]
+    naive = min(health.figures["repeat_last_frame_mse"], health.figures["mean_frame_mse"])
+    partly = health.figures | {"open_loop_mse": 0.7 * naive, "shuffled_actions_mse": naive}
+    assert [problem.name for problem in find_problems(trained, partly)] == ["dynamics in part"]
+
+
+def test_a_model_without_words_of_its_own_is_diagnosed_in_general_ones(trained: DVBF, unseen: Sequences):
+    """The same faults, of a model that is a WorldModel and no more."""
+    model = PlainModel(trained)
+    assert not isinstance(model, Diagnosed)
+    health = measure(model, unseen)
+    assert health.problems == []
+    assert "kl_step" not in health.figures
+    assert "KL" not in health.in_words()
+    blind = health.figures | {"reconstruction_share": 1.0}
+    seer = health.figures | {"open_loop_mse": 2 * health.figures["mean_frame_mse"]}
+    for figures, name, remedy in ((blind, "frames not learnt", "--find-lr"), (seer, "positions only", "--window")):
+        [problem] = find_problems(model, figures)
+        assert problem.name == name
+        assert remedy in problem.remedy
+
+
+def test_health_is_written_as_it_is_and_read_back(trained: DVBF, unseen: Sequences, tmp_path: Path):
+    health = measure(trained, unseen)
+    sick = dataclasses.replace(health, problems=[Problem("latents grow", "they do.", "Stop it.")])
+    for each in (health, sick):
+        write_json(tmp_path / "health.json", dataclasses.asdict(each))
+        assert read_record(Health, tmp_path / "health.json", "") == each
+
+
+def test_models_of_one_structure_are_measured_by_one_program(trained: DVBF, unseen: Sequences):
+    measure(trained, unseen)
+    other = nnx.merge(*nnx.split(nnx.clone(trained)))
+    with jax.log_compiles(), caught_warnings() as said:
+        measure(other, unseen)
+    assert not [line for line in said if "Compiling" in line]

@@ -18,7 +18,6 @@ from flax import nnx
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch
 from worldmodel.models.distributions import image_normal, positive
-from worldmodel.models.networks import flatten_frames
 from worldmodel.models.protocol import swap_time
 
 
@@ -71,7 +70,7 @@ class LinearGaussian(nnx.Module):
     def correct(self, prior: Belief, frame: jax.Array) -> tuple[Belief, jax.Array]:
         """The belief after a frame `[B, ...]`, and ln p(x | the past) `[B]`."""
         h, variance = self.h[...], positive(self.raw_r[...]) ** 2
-        pixels = flatten_frames(frame, self.scale.frame_shape)
+        pixels = frame.reshape(*prior.mean.shape[:-1], -1)
         innovation = pixels - prior.mean @ h.T - self.c[...][None]
         precision = jnp.linalg.inv(prior.covariance) + (h.T @ h / variance)[None]
         covariance = jnp.linalg.inv(precision)

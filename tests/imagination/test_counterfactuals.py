@@ -2,19 +2,18 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
-from worldmodel.imagination.rollouts import roll_out
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.sequences import Sequences
-from worldmodel.evaluation.measures import degrees_apart
 from worldmodel.imagination.counterfactuals import imagine_counterfactuals, plans
+from worldmodel.imagination.dreamer import Dreamer, roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.pictures.forecasts import animate_counterfactuals, draw_counterfactuals
-from worldmodel.worlds.pendulum.physics import PAPER, simulate
+from worldmodel.worlds.circle import degrees_apart
+from worldmodel.worlds.pendulum.world import PendulumWorld
+from worldmodel.worlds.simulator import Simulator, simulate
 
 
 def test_five_plans_of_the_right_size(pendulum_data: Sequences):
@@ -29,34 +28,31 @@ def test_five_plans_of_the_right_size(pendulum_data: Sequences):
 
 
 def test_futures_share_their_past_and_follow_their_own_actions(trained: DVBF, unseen: Sequences):
-    simulator = PendulumSimulator.of(unseen, "data")
-    found = imagine_counterfactuals(trained, unseen, 4, 10, simulator)
+    simulator = Simulator.of(unseen, "data")
+    found = imagine_counterfactuals(Dreamer(trained), unseen, 4, 10, simulator)
     assert found.imagined.shape == found.true.shape == (5, 40, 16, 16)
     for one in range(1, 5):
         np.testing.assert_allclose(found.imagined[one, :10], found.imagined[0, :10], atol=1e-5)
         np.testing.assert_allclose(found.true[one, :10], found.true[0, :10], atol=1e-6)
-    own = roll_out(trained, unseen.take(slice(4, 5)), 10, jax.random.key(0)).frames[0]
+    own = roll_out(Dreamer(trained), unseen.take(slice(4, 5)), 10).frames[0]
     np.testing.assert_allclose(found.imagined[0], own, atol=1e-4)
 
     start = jnp.asarray(unseen.states[4:5, 0])
-    pushed = jnp.asarray(np.concatenate([unseen.actions[4, :9, 0], np.full(30, np.abs(unseen.actions).max())]))[None]
-    truth = np.asarray(simulate(start, pushed, PAPER))[0, :, 0]
-    np.testing.assert_allclose(found.true_angles[found.names.index("constant push, plus")], truth, atol=1e-4)
-    turned = dataclasses.replace(unseen, states=unseen.states[..., ::-1], state_names=unseen.state_names[::-1])
-    again = imagine_counterfactuals(trained, turned, 4, 10, PendulumSimulator.of(turned, "data"))
-    np.testing.assert_allclose(again.true_angles, found.true_angles, atol=1e-5)
+    pushed = jnp.asarray(np.concatenate([unseen.actions[4, :9, 0], np.full(30, np.abs(unseen.actions).max())]))
+    truth = np.asarray(simulate(PendulumWorld().step, start, pushed[None, :, None]))[0, :, 0]
+    np.testing.assert_allclose(found.true_shown[found.names.index("constant push, plus"), :, 0], truth, atol=1e-4)
     # different actions, different futures; and the model knows it
-    assert degrees_apart(found.true_angles[2, -1], found.true_angles[3, -1]) > 10
-    errors = degrees_apart(found.imagined_angles, found.true_angles)
+    assert degrees_apart(found.true_shown[2, -1, 0], found.true_shown[3, -1, 0]) > 10
+    errors = degrees_apart(found.imagined_shown, found.true_shown)[..., 0]
     assert np.median(errors[:, 10:]) < 10
 
 
 def test_pictures_with_and_without_a_simulator(trained: DVBF, unseen: Sequences, tmp_path):
     blind = dataclasses.replace(unseen, states=None, state_names=(), dt=None)
-    for name, data, simulator in (("true", unseen, PendulumSimulator.of(unseen, "data")), ("blind", blind, None)):
-        found = imagine_counterfactuals(trained, data, 0, 10, simulator)
+    for name, data, simulator in (("true", unseen, Simulator.of(unseen, "data")), ("blind", blind, None)):
+        found = imagine_counterfactuals(Dreamer(trained), data, 0, 10, simulator)
         assert (found.true is None) == (simulator is None)
-        draw_counterfactuals(tmp_path / f"{name}.png", found, data.dt)
+        draw_counterfactuals(tmp_path / f"{name}.png", found, simulator and simulator.world.variables[0], data.dt)
         animate_counterfactuals(tmp_path / f"{name}.gif", found, data.dt)
         with Image.open(tmp_path / f"{name}.png") as image:
             assert image.width > 1000

@@ -8,8 +8,9 @@ from conftest import make_tiny_dvbf
 from flax import nnx
 
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import bound_terms, importance_log_weight
 from worldmodel.models.networks import MLP
+from worldmodel.models.protocol import imagine
+from worldmodel.models.variational import bound_terms, importance_log_weight
 
 LENGTH, BATCH = 6, 5
 
@@ -27,8 +28,8 @@ def linear_world() -> tuple[DVBF, np.ndarray, np.ndarray]:
     last.bias[...] = jnp.array([0.2, -0.1, 0.1, 1.0, 1.0, 1.0])
     actions = random.standard_normal((BATCH, LENGTH - 1, 2)).astype(np.float32)
     start = random.standard_normal((BATCH, 3)).astype(np.float32)
-    noise = random.standard_normal((BATCH, LENGTH - 1, 3)).astype(np.float32)
-    latents = np.concatenate([start[:, None], model.imagine(jnp.asarray(start), actions, noise)], axis=1)
+    later = imagine(model, jnp.asarray(start), jnp.asarray(actions), jax.random.key(0))
+    latents = np.concatenate([start[:, None], later], axis=1)
     clean = np.asarray(model.emission(jnp.asarray(latents)).mean())
     frames = clean + random.standard_normal(clean.shape)
     return model, frames.astype(np.float32), actions
@@ -71,9 +72,9 @@ def test_the_elbo_is_below_the_iwae_bound_and_both_are_below_the_exact_likelihoo
     @jax.jit
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         noise = jax.random.normal(key, (BATCH, LENGTH, 3))
-        filtered = model.filter(jnp.asarray(frames), jnp.asarray(actions), observed, noise)
-        terms = bound_terms(model, jnp.asarray(frames), filtered, observed)
-        weight = importance_log_weight(model, jnp.asarray(frames), filtered)
+        inferred = model.infer(jnp.asarray(frames), jnp.asarray(actions), observed, noise)
+        terms = bound_terms(model, jnp.asarray(frames), inferred, observed)
+        weight = importance_log_weight(model, jnp.asarray(frames), inferred)
         return jnp.sum(terms.reconstruction - terms.kl, axis=1), weight
 
     elbo, weight = jax.lax.map(draw, jax.random.split(jax.random.key(0), 20_000))
@@ -94,3 +95,14 @@ def test_the_elbo_is_below_the_iwae_bound_and_both_are_below_the_exact_likelihoo
     gap = np.abs(exact - (np.logaddexp.reduce(weight, axis=0) - np.log(len(weight))))
     assert np.median(gap) < 0.2
     assert (gap < 0.15 * (exact - ladder[0])).all()
+
+
+def test_a_models_bound_is_that_of_its_terms(linear_world):
+    model, frames, actions = linear_world[0], *map(jnp.asarray, linear_world[1:])
+    bound = model.bound(frames, actions, jax.random.key(4))
+    observed = jnp.ones((BATCH, LENGTH - 1), bool)
+    inferred = model.infer(frames, actions, observed, jax.random.normal(jax.random.key(4), (BATCH, LENGTH, 3)))
+    terms = bound_terms(model, frames, inferred, observed)
+    np.testing.assert_allclose(bound.reconstruction, terms.reconstruction, rtol=1e-5)
+    np.testing.assert_allclose(bound.kl, terms.kl, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(bound.log_weight, importance_log_weight(model, frames, inferred), rtol=1e-5)

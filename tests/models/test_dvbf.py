@@ -6,25 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_tiny_dvbf
+from conftest import infer, infer_all, loss_of, make_tiny_dvbf
 from flax import nnx
 
 from worldmodel.models.distributions import from_noise
 from worldmodel.models.dvbf.model import BALL_RADIUS, DVBF, FusionPosterior, ProcessNoisePosterior, into_ball
-from worldmodel.models.dvbf.objective import dvbf_loss
 from worldmodel.models.networks import MLP
+from worldmodel.models.protocol import imagine
 
 Batch = tuple[np.ndarray, np.ndarray]
 
 
 def standard_noise(model: DVBF, batch: int, length: int) -> jax.Array:
     return jax.random.normal(jax.random.key(9), (batch, length, model.options.latent_size))
-
-
-def filter_all(model: DVBF, batch: Batch, noise: jax.Array | None = None):
-    frames, actions = map(jnp.asarray, batch)
-    noise = standard_noise(model, *frames.shape[:2]) if noise is None else noise
-    return model.filter(frames, actions, jnp.ones(actions.shape[:2], bool), noise)
 
 
 def test_the_compiled_scan_equals_a_plain_loop(tiny_dvbf: DVBF, tiny_batch: Batch):
@@ -34,13 +28,7 @@ def test_the_compiled_scan_equals_a_plain_loop(tiny_dvbf: DVBF, tiny_batch: Batc
         gain[...] = jax.random.normal(jax.random.key(4), gain.shape)  # zero before training
     noise = standard_noise(model, 3, 7)
     observed = np.random.default_rng(1).random((3, 6)) < 0.5
-    graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def compiled(params, frames, actions):
-        return nnx.merge(graphdef, params).filter(frames, actions, observed, noise)
-
-    result = compiled(params, frames, actions)
+    result = infer(model, frames, actions, observed, noise)
 
     scaled = actions / model.scale.action_scale
     features = model.encode(frames)
@@ -104,14 +92,16 @@ def slow_transition(model: DVBF, z: np.ndarray, u: np.ndarray, alpha: np.ndarray
 
 def test_imagining_is_filtering_with_the_measurement_switched_off(tiny_dvbf: DVBF, tiny_batch: Batch):
     frames, actions = map(jnp.asarray, tiny_batch)
-    noise = standard_noise(tiny_dvbf, 3, 7)
-    switched_off = tiny_dvbf.filter(frames, actions, jnp.zeros((3, 6), bool), noise).latents
-    imagined = tiny_dvbf.imagine(switched_off[:, 0], actions, noise[:, 1:])
+    # the noise that imagination draws, step by step
+    drawn = [jax.random.normal(key, (3, tiny_dvbf.latent_size)) for key in jax.random.split(jax.random.key(3), 6)]
+    noise = jnp.stack([jnp.zeros_like(drawn[0]), *drawn], axis=1)
+    switched_off = infer(tiny_dvbf, frames, actions, jnp.zeros((3, 6), bool), noise).latents
+    imagined = imagine(tiny_dvbf, switched_off[:, 0], actions, jax.random.key(3))
     np.testing.assert_allclose(imagined, switched_off[:, 1:], rtol=1e-5, atol=1e-6)
 
 
 def test_the_kl_is_never_negative_and_zero_only_when_nothing_is_learnt_from_a_frame(tiny_dvbf: DVBF, tiny_batch: Batch):
-    filtered = filter_all(tiny_dvbf, tiny_batch)
+    filtered = infer_all(tiny_dvbf, tiny_batch)
     kl = np.asarray(filtered.posterior.kl_divergence(filtered.prior))
     assert kl.shape == (3, 6)
     assert (kl > 0).all()
@@ -120,11 +110,9 @@ def test_the_kl_is_never_negative_and_zero_only_when_nothing_is_learnt_from_a_fr
 
 def test_a_larger_kl_raises_the_loss(tiny_batch: Batch):
     """The sign: the same model, with its filter's corrections paid ten times, has a larger loss."""
-    frames, actions = map(jnp.asarray, tiny_batch)
     losses = []
     for weight in (1.0, 10.0):
-        model = make_tiny_dvbf("fusion", transition_kl_weight=weight)
-        loss, metrics = dvbf_loss(model, frames, actions, jax.random.key(0), jnp.zeros(()), steps=10)
+        loss, metrics = loss_of(make_tiny_dvbf("fusion", transition_kl_weight=weight), tiny_batch)
         losses.append(float(loss))
     assert losses[1] > losses[0]
     assert float(metrics["elbo"]) == pytest.approx(float(metrics["reconstruction"] - metrics["kl"]), rel=1e-5)
@@ -136,7 +124,7 @@ def test_gradients_of_the_reconstruction_reach_every_recognition_parameter(tiny_
 
     def reconstruction(params: nnx.State) -> jax.Array:
         model = nnx.merge(graphdef, params)
-        return -jnp.mean(model.emission(filter_all(model, tiny_batch).latents).log_prob(jnp.asarray(frames)))
+        return -jnp.mean(model.emission(infer_all(model, tiny_batch).latents).log_prob(jnp.asarray(frames)))
 
     gradients = jax.grad(reconstruction)(params)
     for part in ("encoder", "initial_network", "posterior", "transition", "decoder"):
@@ -149,7 +137,7 @@ def test_no_later_frame_leaks_into_a_filtered_latent(tiny_dvbf: DVBF, tiny_batch
     prefix = tiny_dvbf.options.initial_frames
 
     def latents(frames: jax.Array) -> jax.Array:
-        return filter_all(tiny_dvbf, (frames, actions)).latents.sum(axis=(0, 2))
+        return infer_all(tiny_dvbf, (frames, actions)).latents.sum(axis=(0, 2))
 
     # influence[t, s]: how much latent t depends on frame s
     influence = np.abs(np.asarray(jax.jacobian(latents)(frames))).sum(axis=(1, 3, 4))
@@ -164,7 +152,7 @@ def test_the_action_index_of_a_filter(tiny_dvbf: DVBF, tiny_batch: Batch):
     prefix = tiny_dvbf.options.initial_frames
 
     def latents(actions: jax.Array) -> jax.Array:
-        return filter_all(tiny_dvbf, (frames, actions)).latents.sum(axis=(0, 2))
+        return infer_all(tiny_dvbf, (frames, actions)).latents.sum(axis=(0, 2))
 
     influence = np.abs(np.asarray(jax.jacobian(latents)(actions))).sum(axis=(1, 3))
     for t in range(7):
@@ -178,8 +166,7 @@ def test_the_action_index_of_imagination(tiny_dvbf: DVBF, tiny_batch: Batch):
     start = standard_noise(tiny_dvbf, 3, 1)[:, 0]
 
     def frames(actions: jax.Array) -> jax.Array:
-        noise = jnp.zeros((3, 6, tiny_dvbf.options.latent_size))
-        return tiny_dvbf.emission(tiny_dvbf.imagine(start, actions, noise)).mean().sum(axis=(0, 2, 3))
+        return tiny_dvbf.emission(imagine(tiny_dvbf, start, actions)).mean().sum(axis=(0, 2, 3))
 
     # imagined frame i is frame i + 1 of the timeline, if the start is frame 0
     influence = np.abs(np.asarray(jax.jacobian(frames)(actions))).sum(axis=(1, 3))
@@ -199,14 +186,14 @@ def test_the_decoder_sees_the_visible_part_only():
 
 def test_fusion_moves_the_hidden_part_by_a_gain_times_the_innovation(tiny_batch: Batch):
     model = make_tiny_dvbf("fusion", latent_size=5, visible_size=2)
-    filtered = filter_all(model, tiny_batch)
+    filtered = infer_all(model, tiny_batch)
     moved = np.asarray(filtered.posterior.mean() - filtered.prior.mean())
     assert (moved[..., 2:] == 0).all()  # before training the gain is zero
     assert (moved[..., :2] != 0).all()
 
     gain = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
     model.posterior.gain[...] = jnp.broadcast_to(gain, model.posterior.gain.shape)  # the same in every mixture
-    filtered = filter_all(model, tiny_batch)
+    filtered = infer_all(model, tiny_batch)
     moved = np.asarray(filtered.posterior.mean() - filtered.prior.mean())
     np.testing.assert_allclose(moved[..., 2:], moved[..., :2] @ gain, rtol=1e-3, atol=1e-6)
 
@@ -217,7 +204,7 @@ def test_a_rollout_of_any_model_stays_in_the_ball(tiny_dvbf: DVBF):
     matrices = tiny_dvbf.transition.state_matrices
     matrices[...] = jnp.broadcast_to(jnp.eye(size), matrices.shape)
     start = jnp.ones((2, size))
-    latents = tiny_dvbf.imagine(start, jnp.ones((2, 500, 2)), jnp.zeros((2, 500, size)))
+    latents = imagine(tiny_dvbf, start, jnp.ones((2, 500, 2)))
     norms = np.linalg.norm(latents, axis=-1)
     assert norms.max() <= BALL_RADIUS * np.sqrt(size) * 1.0001
     assert norms.max() > BALL_RADIUS * np.sqrt(size) * 0.9  # the dynamics did push
@@ -234,7 +221,7 @@ def test_frames_of_any_rank_and_size_fit(tiny_batch: Batch):
     scale = dataclasses.replace(model.scale, frame_shape=(6, 5, 3))
     colour = DVBF(scale, model.options, nnx.Rngs(params=0))
     frames = jnp.zeros((3, 7, 6, 5, 3))
-    filtered = filter_all(colour, (frames, tiny_batch[1]))
+    filtered = infer_all(colour, (frames, tiny_batch[1]))
     emission = colour.emission(filtered.latents)
     assert emission.mean().shape == frames.shape
     assert emission.log_prob(frames).shape == (3, 7)
@@ -253,11 +240,10 @@ def test_bfloat16_rounds_what_the_networks_multiply_and_nothing_else(tiny_batch:
     np.testing.assert_allclose(layer(x), rounded(x) @ rounded(kernel), rtol=2**-7, atol=2**-8)
     assert np.abs(rounded(x) - x).max() > 1e-3
 
-    frames, actions = map(jnp.asarray, tiny_batch)
     losses = []
     for precision in ("float32", "bfloat16"):
         model = make_tiny_dvbf("fusion", precision=precision)
         assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))} == {jnp.dtype("float32")}
-        losses.append(float(dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(5), steps=100)[0]))
+        losses.append(float(loss_of(model, tiny_batch, 0.05)[0]))
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)

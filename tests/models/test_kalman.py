@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import train_dvbf
-from worldmodel.imagination.rollouts import bounds
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.imagination.dreamer import Dreamer, bounds
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.training.options import PLAIN_BOUND
+from worldmodel.models.dvbf.options import PLAIN_BOUND
 
 A = np.array([[1.0, 0.3], [-0.3, 0.9]])
 B = np.array([[0.0], [0.3]])
@@ -80,11 +80,9 @@ def trained(request: pytest.FixtureRequest) -> DVBF:
 def test_the_trained_filters_mean_is_close_to_the_kalman_mean(trained: DVBF, unseen: Sequences):
     """Half a standard deviation of the Kalman filter's own uncertainty, in a linear map of the latents."""
     means, stds, _ = kalman_filter(unseen)
-    observed = jnp.ones(unseen.actions.shape[:2], bool)
-    no_noise = jnp.zeros((len(unseen), unseen.length, trained.options.latent_size))
-    filtered = trained.filter(as_unit_frames(unseen.frames), jnp.asarray(unseen.actions), observed, no_noise)
+    filtered = trained.filter(jnp.asarray(as_unit_frames(unseen.frames)), jnp.asarray(unseen.actions))
     # The first latents have seen later frames than a filter has: the initial state is inferred from five.
-    latents = np.asarray(filtered.latents, np.float64)[:, 5:].reshape(-1, trained.options.latent_size)
+    latents = np.asarray(filtered, np.float64)[:, 5:].reshape(-1, trained.options.latent_size)
     features = np.concatenate([latents, np.ones((len(latents), 1))], axis=1)
     target = means[:, 5:].reshape(-1, 2)
     half = len(target) // 2
@@ -97,7 +95,7 @@ def test_the_trained_filters_mean_is_close_to_the_kalman_mean(trained: DVBF, uns
 def test_no_bound_of_the_trained_model_is_above_the_exact_likelihood(trained: DVBF, unseen: Sequences):
     """ELBO <= IWAE(k), rising with k, <= the likelihood of the true world, which no model exceeds on average."""
     *_, exact = kalman_filter(unseen)
-    ladder = [bounds(trained, unseen, jax.random.key(0), samples) for samples in (1, 8, 64)]
+    ladder = [bounds(Dreamer(trained), unseen, jax.random.key(0), samples) for samples in (1, 8, 64)]
     values = [ladder[0]["elbo"], *(bound["iwae"] for bound in ladder[1:])]
     assert values[0] < values[1] < values[2] < exact + 0.2
     assert values[2] > exact - 0.02 * abs(exact)  # and it is close

@@ -2,18 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_tiny_dvbf
+from conftest import infer, infer_all, loss_of, make_tiny_dvbf
 
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import (
-    bound_terms,
-    dvbf_loss,
-    early,
-    noise_scale,
-    open_loop_tails,
-    restart_distance,
-    temperature,
-)
+from worldmodel.models.dvbf.objective import early, noise_scale, open_loop_tails, restart_distance
+from worldmodel.models.variational import annealed, bound_terms, temperature
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -37,7 +30,7 @@ def test_the_terms_of_the_bound(tiny_dvbf: DVBF, tiny_batch: Batch):
     frames, actions = map(jnp.asarray, tiny_batch)
     observed = jnp.asarray(np.random.default_rng(0).random((3, 6)) < 0.5)
     noise = jax.random.normal(jax.random.key(0), (3, 7, tiny_dvbf.options.latent_size))
-    filtered = tiny_dvbf.filter(frames, actions, observed, noise)
+    filtered = infer(tiny_dvbf, frames, actions, observed, noise)
     terms = bound_terms(tiny_dvbf, frames, filtered, observed)
 
     mean = np.asarray(tiny_dvbf.emission(filtered.latents).mean(), np.float64)
@@ -54,12 +47,12 @@ def test_the_terms_of_the_bound(tiny_dvbf: DVBF, tiny_batch: Batch):
 def test_the_annealed_objective_is_the_papers(tiny_batch: Batch):
     """c ln p(x|z) - ln q(w) + c ln p(w), with ln q and ln p averaged over many samples of w."""
     frames, actions = map(jnp.asarray, tiny_batch)
-    model = make_tiny_dvbf("noise", annealing_steps=100, transition_kl_weight=1.0, open_loop_share=0.0)
+    model = make_tiny_dvbf("noise", annealing_share=0.5, transition_kl_weight=1.0, open_loop_share=0.0)
     noise = jax.random.normal(jax.random.key(0), (3, 7, model.options.latent_size))
     observed = jnp.ones((3, 6), bool)
-    filtered = model.filter(frames, actions, observed, noise)
+    filtered = infer(model, frames, actions, observed, noise)
     terms = bound_terms(model, frames, filtered, observed)
-    c = float(temperature(jnp.asarray(40), 100))
+    c = float(temperature(jnp.asarray(0.2), 0.5))
     assert c == pytest.approx(0.41)
 
     prior_mean, prior_std = filtered.prior.mean(), filtered.prior.stddev()
@@ -69,36 +62,30 @@ def test_the_annealed_objective_is_the_papers(tiny_batch: Batch):
     w = w_mean + w_std * eps
     log_q = np.sum(-0.5 * eps**2 - np.log(w_std) - 0.5 * np.log(2 * np.pi), axis=-1).mean(axis=0)
     log_p = np.sum(-0.5 * w**2 - 0.5 * np.log(2 * np.pi), axis=-1).mean(axis=0)
-    closed_form = c * np.asarray(terms.kl) - (1 - c) * np.asarray(terms.entropy)
-    np.testing.assert_allclose(closed_form[:, 1:], log_q - c * log_p, atol=0.05)
+    np.testing.assert_allclose(annealed(terms, jnp.asarray(c))[:, 1:], log_q - c * log_p, atol=0.05)
 
 
 def test_without_schedules_and_penalty_the_loss_is_the_negative_elbo(tiny_batch: Batch):
-    frames, actions = map(jnp.asarray, tiny_batch)
     plain = {"transition_kl_weight": 1.0, "consistency_weight": 0.0}
     model = make_tiny_dvbf("fusion", **plain)
-    loss, metrics = dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
+    loss, metrics = loss_of(model, tiny_batch, 0.3)
     assert float(loss) == pytest.approx(-float(metrics["elbo"]), rel=1e-5)
     consistent = make_tiny_dvbf("fusion", **(plain | {"consistency_weight": 30.0}))
-    larger, metrics = dvbf_loss(consistent, frames, actions, jax.random.key(0), jnp.asarray(3), steps=10)
+    larger, metrics = loss_of(consistent, tiny_batch, 0.3)
     assert float(larger - loss) == pytest.approx(30 * float(metrics["restart_distance"]), rel=1e-4)
 
 
 def test_the_help_of_the_beginning_ends(tiny_batch: Batch):
     """Early the KL is dear and windows end in open loop; late the same loss is the plain bound."""
-    frames, actions = map(jnp.asarray, tiny_batch)
     model = make_tiny_dvbf("fusion", transition_kl_weight=5.0, consistency_weight=0.0, open_loop_share=0.0)
-    for step, weight in ((0, 5), (50, 3), (90, 1)):
-        loss, metrics = dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(step), steps=100)
-        kl_of_steps = float(metrics["kl"]) - float(metrics["kl_initial"]) / frames.shape[1]
+    for progress, weight in ((0, 5), (0.5, 3), (0.9, 1)):
+        loss, metrics = loss_of(model, tiny_batch, progress)
+        kl_of_steps = float(metrics["kl"]) - float(metrics["kl_initial"]) / 7
         assert float(loss) == pytest.approx(-float(metrics["elbo"]) + (weight - 1) * kl_of_steps, rel=1e-4)
     blind = make_tiny_dvbf("fusion", transition_kl_weight=1.0, consistency_weight=0.0, open_loop_share=1.0)
     seeing = make_tiny_dvbf("fusion", transition_kl_weight=1.0, consistency_weight=0.0, open_loop_share=0.0)
-    for step, equal in ((0, False), (90, True)):
-        losses = [
-            float(dvbf_loss(model, frames, actions, jax.random.key(0), jnp.asarray(step), steps=100)[0])
-            for model in (blind, seeing)
-        ]
+    for progress, equal in ((0, False), (0.9, True)):
+        losses = [float(loss_of(model, tiny_batch, progress)[0]) for model in (blind, seeing)]
         assert (losses[0] == pytest.approx(losses[1], rel=1e-6)) == equal
 
 
@@ -106,22 +93,21 @@ def test_the_distance_to_a_restart_is_that_of_a_slow_loop(tiny_dvbf: DVBF, tiny_
     """Each latent against the initial state of the sequence that begins there."""
     frames, actions = map(jnp.asarray, tiny_batch)
     latents = jax.random.normal(jax.random.key(0), (3, 7, tiny_dvbf.options.latent_size))
-    filtered = tiny_dvbf.filter(frames, actions, jnp.ones((3, 6), bool), jnp.zeros_like(latents))
+    filtered = infer_all(tiny_dvbf, tiny_batch, jnp.zeros_like(latents))
     distance = restart_distance(tiny_dvbf, filtered._replace(latents=latents), actions)
     assert distance.shape == (3, 6)  # two frames are seen: the last latent has too few
     for t in range(6):
-        rest = tiny_dvbf.filter(
-            frames[:, t:], actions[:, t:], jnp.ones((3, 6 - t), bool), jnp.zeros((3, 7 - t, latents.shape[-1]))
-        )
-        expected = np.mean((np.asarray(latents[:, t]) - np.asarray(rest.initial.mean())) ** 2, axis=-1)
+        # the initial state sees two frames
+        initial = tiny_dvbf.initial(tiny_dvbf.encode(frames[:, t:]), actions[:, t:] / tiny_dvbf.scale.action_scale)
+        expected = np.mean((np.asarray(latents[:, t]) - np.asarray(initial.mean())) ** 2, axis=-1)
         np.testing.assert_allclose(distance[:, t], expected, rtol=1e-4)
 
 
 def test_schedules():
-    steps = jnp.array([0, 30, 50, 70, 100])
-    np.testing.assert_allclose(jax.vmap(lambda step: early(step, 100))(steps), [1, 1, 0.5, 0, 0], atol=1e-6)
-    scales = jax.vmap(lambda step: noise_scale(step, 100, 0.01))(jnp.array([0, 20, 45, 70, 100]))
+    helped = jax.vmap(early)(jnp.array([0, 0.3, 0.5, 0.7, 1]))
+    np.testing.assert_allclose(helped, [1, 1, 0.5, 0, 0], atol=1e-6)
+    scales = jax.vmap(lambda progress: noise_scale(progress, 0.01))(jnp.array([0, 0.2, 0.45, 0.7, 1]))
     np.testing.assert_allclose(scales, [1, 1, 0.1, 0.01, 0.01], rtol=1e-5)
-    temperatures = jax.vmap(lambda step: temperature(step, 100))(jnp.array([0, 50, 99, 1000]))
+    temperatures = jax.vmap(lambda progress: temperature(progress, 0.5))(jnp.array([0, 0.25, 0.495, 1]))
     np.testing.assert_allclose(temperatures, [0.01, 0.51, 1, 1], rtol=1e-5)
-    assert float(temperature(jnp.asarray(0), 0)) == 1
+    assert float(temperature(jnp.asarray(0.0), 0)) == 1

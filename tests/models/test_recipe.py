@@ -41,7 +41,7 @@ def test_the_papers_inference_learns_the_velocity_too_though_less_well(folder: P
 
 def train_and_imagine(folder: Path, inference: str, seed: int) -> dict[str, Any]:
     run, out = folder / f"{inference}-{seed}", folder / f"{inference}-{seed}-imagined"
-    train = ("train_dvbf.py", "--data", folder / "train.npz", "--out", run, "--seed", seed, "--inference", inference)
+    train = ("train.py", "dvbf", "--data", folder / "train.npz", "--out", run, "--seed", seed, "--inference", inference)
     result = run_script(*train)
     assert result.returncode == 0, result.stderr
     assert "Dynamics learnt" in result.stdout

@@ -7,29 +7,35 @@ import pytest
 from conftest import make_tiny_dvbf, width
 from flax import nnx
 from PIL import Image, ImageSequence
-from worldmodel.imagination.rollouts import reconstruct, roll_out
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
+from baselines.options import DKFOptions
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.latents import (
     View,
     base_weights,
-    latents_by_angle,
     linearise,
+    nearest,
     principal_components,
     principal_walk,
     step_jacobians,
     step_matrices,
     tangent_at,
 )
+from worldmodel.imagination.dreamer import Dreamer, filtered_latents, reconstruct, roll_out
 from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
+from worldmodel.models.protocol import WorldModel
+from worldmodel.pictures.colours import colourings
 from worldmodel.pictures.latents import draw_latents
 from worldmodel.pictures.learning import Watched
-from worldmodel.training.options import DVBFOptions
-from worldmodel.worlds.pendulum.physics import PAPER, pendulum_step
+from worldmodel.worlds.circle import degrees_apart
+from worldmodel.worlds.pendulum.physics import PAPER
+from worldmodel.worlds.pendulum.world import PendulumWorld
+from worldmodel.worlds.world import Variable, World, world_of
 
+WORLD = PendulumWorld()
 PICTURES = ("latent_cloud.png", "latent_paths.png", "base_matrices.png", "eigenvalues.png", "decoder_circle.png")
 
 
@@ -105,7 +111,7 @@ def test_weights_are_the_mixture_of_every_step(tiny_dvbf: DVBF):
     random = np.random.default_rng(4)
     latents = random.standard_normal((3, 7, 8)).astype(np.float32)
     actions = random.standard_normal((3, 6, 2)).astype(np.float32)
-    alpha = base_weights(tiny_dvbf, latents, actions)
+    alpha = np.asarray(base_weights(tiny_dvbf, latents, actions))
     assert alpha.shape == (3, 6, 3)
     np.testing.assert_allclose(alpha.sum(axis=-1), 1, rtol=1e-5)
     t = 4
@@ -118,23 +124,26 @@ def test_a_jacobian_is_what_small_changes_of_the_latent_do(tiny_dvbf: DVBF):
     latents = random.standard_normal((3, 8)).astype(np.float32)
     actions = random.standard_normal((3, 1, 2)).astype(np.float32)
     jacobians = step_jacobians(tiny_dvbf, latents, actions[:, 0])
-    no_noise, small = jnp.zeros((3, 1, 8)), 1e-2
+    small = 1e-2
     for column in range(8):
         change = small * np.eye(8, dtype=np.float32)[column]
-        after, before = (tiny_dvbf.imagine(z, actions, no_noise)[:, 0] for z in (latents + change, latents - change))
+        after, before = (
+            tiny_dvbf.imagine_step(jnp.asarray(z), jnp.asarray(actions[:, 0]))
+            for z in (latents + change, latents - change)
+        )
         np.testing.assert_allclose(jacobians[:, :, column], (after - before) / (2 * small), atol=1e-3)
 
 
 def test_a_step_is_its_matrix_times_the_latent_where_no_action_is(tiny_dvbf: DVBF):
     latents = np.random.default_rng(6).standard_normal((3, 8)).astype(np.float32)
-    matrices = step_matrices(tiny_dvbf, latents, np.zeros((3, 2)))
-    after = tiny_dvbf.imagine(jnp.asarray(latents), jnp.zeros((3, 1, 2)), jnp.zeros((3, 1, 8)))[:, 0]
+    matrices = step_matrices(tiny_dvbf, latents, np.zeros((3, 2), np.float32))
+    after = tiny_dvbf.imagine_step(jnp.asarray(latents), jnp.zeros((3, 2)))
     np.testing.assert_allclose(np.einsum("bxy,by->bx", matrices, latents), after, atol=1e-5)
 
 
 def test_of_a_single_base_matrix_the_jacobian_is_the_matrix():
     matrix = np.eye(4) + 0.1 * np.random.default_rng(7).standard_normal((4, 4))
-    latents, actions = np.ones((2, 4)), np.zeros((2, 2))
+    latents, actions = np.ones((2, 4), np.float32), np.zeros((2, 2), np.float32)
     for found in (step_jacobians, step_matrices):
         np.testing.assert_allclose(
             found(linear_model(matrix), latents, actions), np.broadcast_to(matrix, (2, 4, 4)), atol=1e-6
@@ -152,7 +161,7 @@ def test_eigenvalues_on_the_surface_are_those_of_the_map_in_state_coordinates():
     inverse = np.linalg.pinv(embedding)
     matrix = embedding @ step @ inverse + 0.5 * (np.eye(6) - embedding @ inverse)
     states = many_states()
-    found = linearise(linear_model(matrix), states @ embedding.T, states, PAPER)
+    found = linearise(linear_model(matrix), states @ embedding.T, states, WORLD)
     assert [each.name for each in found] == [
         f"{place}, {motion}" for place in ("hanging", "horizontal", "upright") for motion in ("at rest", "at 2 rad/s")
     ]
@@ -167,20 +176,20 @@ def test_the_tangent_after_a_step_is_the_one_where_it_leads():
     """On the circle a transition that turns every latent as far as this pendulum moves has the eigenvalues 1, 1: in
     the tangent of where it came from it would seem to shrink."""
     state = np.array([0.0, 2.0])
-    after = np.asarray(pendulum_step(jnp.asarray(state), jnp.zeros(()), PAPER))
+    after = np.asarray(WORLD.step(jnp.asarray(state), jnp.zeros(1)))
     cos, sin = np.cos(after[0]), np.sin(after[0])
     turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
     assert cos < 0.985
     states = many_states()
     latents = np.stack([np.cos(states[:, 0]), np.sin(states[:, 0]), 0.2 * states[:, 1]], axis=1)
     [upright_moving] = [
-        each for each in linearise(linear_model(turn), latents, states, PAPER) if each.name == "upright, at 2 rad/s"
+        each for each in linearise(linear_model(turn), latents, states, WORLD) if each.name == "upright, at 2 rad/s"
     ]
     np.testing.assert_allclose(upright_moving.model, [1, 1], atol=0.003)
 
 
 def test_the_physics_of_a_hanging_pendulum_is_a_damped_oscillation():
-    found = linearise(linear_model(np.eye(3)), many_states() @ np.ones((2, 3)), many_states(), PAPER)
+    found = linearise(linear_model(np.eye(3)), many_states() @ np.ones((2, 3)), many_states(), WORLD)
     [hanging] = [each for each in found if each.name == "hanging, at rest"]
     # I phi'' = -m g l phi - mu phi', with the time constant 2 I / mu and this frequency, in closed form
     decay, frequency = PAPER.friction / 2, np.sqrt(PAPER.gravity - (PAPER.friction / 2) ** 2)
@@ -191,21 +200,23 @@ def test_the_physics_of_a_hanging_pendulum_is_a_damped_oscillation():
 def test_where_no_data_is_near_nothing_is_claimed():
     states = many_states()
     states = states[np.abs(states[:, 0]) > 2]
-    found = {each.name: each for each in linearise(linear_model(np.eye(3)), states @ np.ones((2, 3)), states, PAPER)}
+    found = {each.name: each for each in linearise(linear_model(np.eye(3)), states @ np.ones((2, 3)), states, WORLD)}
     assert found["upright, at rest"].model.size == found["upright, at rest"].matrix.size == 0
     assert found["hanging, at rest"].model.size == 2
-    assert tangent_at(states[:10], states[:10], states[0]) is None
+    assert tangent_at(states[:10], states[:10], states[0], WORLD.variables) is None
 
 
 # The decoder
 
 
-def test_latents_are_averaged_by_angle():
+def test_the_nearest_frames_surround_a_place():
     angles = np.linspace(-np.pi, np.pi, 4000, endpoint=False)
     latents = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     shown = np.array([-np.pi, -1.0, 0.5])
     expected = np.stack([np.cos(shown), np.sin(shown)], axis=1)
-    np.testing.assert_allclose(latents_by_angle(latents, angles, shown), expected, atol=1e-3)
+    near = nearest(degrees_apart(angles[None], shown[:, None]))
+    assert near.shape == (3, 20)
+    np.testing.assert_allclose(latents[near].mean(axis=1), expected, atol=1e-3)
 
 
 def test_a_walk_follows_the_direction_of_largest_variance():
@@ -219,13 +230,55 @@ def test_a_walk_follows_the_direction_of_largest_variance():
 # Pictures
 
 
+def draw(folder: Path, model: WorldModel, data: Sequences, context: int) -> list[str]:
+    dreamer = Dreamer(model)
+    rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, jax.random.key(0))
+    return draw_latents(folder, dreamer, data, rollouts, filtered, context, world_of(data))
+
+
 def test_pictures_of_a_pendulum(pendulum_data: Sequences, tmp_path: Path):
-    model = model_of(pendulum_data)
-    rollouts = roll_out(model, pendulum_data, 6, jax.random.key(0))
-    simulator = PendulumSimulator.of(pendulum_data, "test data")
-    draw_latents(tmp_path, model, pendulum_data, rollouts, 6, simulator)
+    assert draw(tmp_path, model_of(pendulum_data), pendulum_data, 6) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PICTURES)
     assert all(width(tmp_path / name) > 700 for name in PICTURES)
+
+
+def test_of_a_model_that_is_not_locally_linear_what_is_left_out_is_said(pendulum_data: Sequences, tmp_path: Path):
+    """Its state is no vector but a pair."""
+    scale = FrameScale.of(pendulum_data, "test data")
+    options = DKFOptions(hidden_size=8, feature_size=6)
+    model = nnx.merge(*initialise(lambda rngs: options.build(scale, rngs), jax.random.key(0)))
+    [line] = draw(tmp_path, model, pendulum_data, 6)
+    assert line == "left out: base_matrices.png, eigenvalues.png (not a locally linear model)"
+    left = [name for name in PICTURES if name not in line]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(left)
+
+
+class Plane(PendulumWorld):
+    """The same numbers, of a world without a circle."""
+
+    variables = (Variable("height", "m"), Variable("speed", "m/s"))
+    visible = ("height",)
+
+
+@pytest.mark.parametrize(
+    ("world", "labels", "limits"),
+    [
+        (WORLD, ["true angle / degrees (0: upright)", "true angular velocity / (rad/s)"], (-180, 180)),
+        (Plane(), ["true height / m", "true speed / (m/s)"], None),
+        (None, ["true angle", "true angular velocity"], None),
+    ],
+)
+def test_colours_are_the_worlds_variables(
+    world: World | None, labels: list[str], limits: tuple | None, pendulum_data: Sequences
+):
+    found = colourings(pendulum_data, world)
+    assert [each.label for each in found] == labels
+    first = found[0]
+    cyclic = np.allclose(first.colours(0.0), first.colours(1.0), atol=0.05)
+    assert cyclic == (limits is not None)
+    if limits is not None:
+        assert first.limits == limits
+        assert np.abs(first.values).max() <= 180
 
 
 def colour_data() -> Sequences:
@@ -238,7 +291,7 @@ def colour_data() -> Sequences:
 def test_pictures_of_colour_frames_without_states(tmp_path: Path):
     data = colour_data()
     model = model_of(data)
-    draw_latents(tmp_path, model, data, roll_out(model, data, 5, jax.random.key(0)), 5, None)
+    assert draw(tmp_path, model, data, 5) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(PICTURES)
     assert all(width(tmp_path / name) > 700 for name in PICTURES)
 
@@ -257,7 +310,7 @@ def test_a_snapshot_shows_what_the_model_makes_of_held_out_sequences(pendulum_da
     seen = pendulum_data.first_frames(5)
     reconstructed = reconstruct(model, as_unit_frames(seen.frames), seen.actions)
     np.testing.assert_allclose(snapshot["frames"][:, :5], reconstructed[[first, last]], atol=1e-4)
-    imagined = roll_out(model, pendulum_data, 5, jax.random.key(1)).frames
+    imagined = roll_out(Dreamer(model), pendulum_data, 5).frames
     np.testing.assert_allclose(snapshot["frames"][:, 5:], imagined[[first, last], 5:], atol=1e-4)
 
 

@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 from conftest import SCRIPTS, run_script, untrained_dvbf
 from playwright.sync_api import Browser, Page
-from worldmodel.worlds.pendulum.truth import PendulumSimulator
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
+from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.pictures.figures import BLUE, ORANGE
 from worldmodel.play.live import latent_cloud
 from worldmodel.play.serving import Player, Stage, describe_moment, describe_world
+from worldmodel.worlds.simulator import Simulator
 
 
 @contextlib.contextmanager
@@ -125,20 +126,20 @@ def test_what_is_drawn_is_what_was_sent(visit: Visit):
 )
 def test_an_arrow_key_pushes_while_it_is_held(visit: Visit, key: str, torque: int, text: str):
     visit.page.keyboard.down(key)
-    assert visit.page.inner_text("#torque-text") == text
+    assert visit.page.inner_text("#action-text") == text
     visit.page.keyboard.up(key)
-    assert visit.page.inner_text("#torque-text") == "none"
+    assert visit.page.inner_text("#action-text") == "none"
     visit.wait_for(lambda: len(visit.sent) == 2)
     assert list(map(float, visit.sent)) == [torque, 0]
 
 
 def test_the_slider_pushes_until_the_space_key(visit: Visit):
-    visit.page.locator("#torque").fill("-1.5")
-    assert visit.page.inner_text("#torque-text") == "1.5 N m counter-clockwise"
-    assert visit.page.get_attribute("#torque", "aria-valuetext") == "1.5 N m counter-clockwise"
+    visit.page.locator("#action").fill("-1.5")
+    assert visit.page.inner_text("#action-text") == "1.5 N m counter-clockwise"
+    assert visit.page.get_attribute("#action", "aria-valuetext") == "1.5 N m counter-clockwise"
     visit.page.keyboard.press(" ")
-    assert visit.page.inner_text("#torque-text") == "none"
-    assert visit.page.input_value("#torque") == "0"
+    assert visit.page.inner_text("#action-text") == "none"
+    assert visit.page.input_value("#action") == "0"
     visit.wait_for(lambda: len(visit.sent) == 2)
     assert list(map(float, visit.sent)) == [1.5, 0]
 
@@ -234,10 +235,9 @@ def test_ctrl_c_ends_it_and_tells_the_page(browser: Browser, dvbf_run: Path):
 def test_colour_frames_are_sent_as_they_are(pendulum_data: Sequences):
     frames = np.stack([pendulum_data.frames, 255 - pendulum_data.frames, pendulum_data.frames], axis=-1)
     data = dataclasses.replace(pendulum_data, frames=frames)
-    model = untrained_dvbf(data)
-    simulator = PendulumSimulator.of(data, "data")
-    reader = simulator.reader()
-    stage = Stage(model, simulator, reader, *latent_cloud(model, data), context=5)
+    dreamer = Dreamer(untrained_dvbf(data))
+    simulator = Simulator.of(data, "data")
+    stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, data), context=5)
     world = describe_world(stage)
     assert (world["height"], world["width"], world["speed"]) == (16, 16, 2.0)
     moment = Player(stage, jax.random.key(0)).next_moment()
@@ -255,7 +255,7 @@ def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_pat
         for arguments, message in (
             (("--run", tmp_path / "nothing", "--port", 0), "nothing: not a run folder"),
             (("--run", dvbf_run, "--port", 0, "--data", stateless), "stateless.npz: the true simulator needs"),
-            (("--run", dvbf_run, "--port", 0, "--data", other), "other.npz: its states do not follow"),
+            (("--run", dvbf_run, "--port", 0, "--data", other), "other.npz: the true simulator needs"),
             (("--run", dvbf_run, "--port", 0, "--context", 4), "--context must be at least 5"),
             (("--run", dvbf_run, "--port", port), f"--port {port}: cannot be used: Address already in use;"),
             (("--run", dvbf_run, "--port", 65536), "--port must be between 0 and 65535, not 65536"),

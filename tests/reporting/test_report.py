@@ -19,28 +19,34 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from worldmodel.data.sequences import Sequences
-from worldmodel.evaluation.health import Health
+from worldmodel.evaluation.health import Health, find_problems
+from worldmodel.evaluation.measures import PIXEL_MEASURES
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.pictures.figures import save_animation
-from worldmodel.reporting.parts import DVBF_PARTS, VAE_PARTS, Part
+from worldmodel.reporting.parts import FRAME_PARTS, WORLD_PARTS, Part
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import DataCard, Run
 from worldmodel.support.files import UserError, write_json
-from worldmodel.training.options import DVBFOptions
+from worldmodel.worlds.pendulum.world import PendulumWorld
 
 HORIZON = 30
 ANGLES = ("angle_error_degrees", "share_within_30_degrees", "energy_error")
 LEARNT = Health(
-    reconstruction_share=0.01,
-    open_loop_mse=0.0002,
-    repeat_last_frame_mse=0.01,
-    mean_frame_mse=0.008,
-    shuffled_actions_mse=0.003,
-    kl_initial=27.0,
-    information=20.0,
-    kl_step=0.3,
-    initial_std=0.01,
-    latent_growth=1.0,
-    latent_radius=0.3,
+    {
+        "reconstruction_share": 0.01,
+        "open_loop_mse": 0.0002,
+        "repeat_last_frame_mse": 0.01,
+        "mean_frame_mse": 0.008,
+        "shuffled_actions_mse": 0.003,
+        "imagined_rms": 0.9,
+        "latent_growth": 1.0,
+        "kl_initial": 27.0,
+        "information": 20.0,
+        "kl_step": 0.3,
+        "initial_std": 0.01,
+    },
+    problems=[],
 )
 
 
@@ -64,14 +70,20 @@ def made_up_evaluation(states: bool) -> dict[str, Any]:
         rows["angle read off true frames"] = {"angle_error_degrees": curve(0.001)}
     valid = {"model": {"value": 26.0, "low": 13.0, "high": 30.0}, "mean frame": {"value": 0.0, "low": 0.0, "high": 1.0}}
     nominal = [0.1, 0.5, 0.9]
+    measures = [*PendulumWorld.measures, *PIXEL_MEASURES] if states else PIXEL_MEASURES
     found = {
+        "model": "dvbf",
         "data": "runs/test.npz",
+        "trained_steps": 9000,
+        "left_out": ["left out: futures.png (no reason)"],
         "sequences": 60,
         "context": 10,
         "horizon": HORIZON,
         "dt": 0.05 if states else None,
         "shown_horizons": [1, 10, HORIZON],
+        "measures": [dataclasses.asdict(measure) for measure in measures],
         "rows": rows,
+        "ceilings": ["static VAE reconstruction", "angle read off true frames"],
         "valid_prediction_frames": valid,
         "samples": {
             "futures": 50,
@@ -107,22 +119,20 @@ def make_dvbf_run(folder: Path, data: Sequences, states: bool = True) -> Path:
     Run.create(folder, "dvbf", options, DataCard.of(Path("runs/train.npz"), data))
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "step_00009000.npz").touch()
-    draw_pictures(folder, DVBF_PARTS)
+    draw_pictures(folder, WORLD_PARTS)
     write_json(folder / "evaluation" / "evaluation.json", made_up_evaluation(states))
-    write_json(folder / "health.json", dataclasses.asdict(LEARNT) | {"problems": []})
+    write_json(folder / "health.json", dataclasses.asdict(LEARNT))
     return folder
 
 
 def make_vae_run(folder: Path, data: Sequences) -> Path:
     options = {"steps": 4000, "model": {"latent_size": 3, "observation_std": None}}
-    Run.create(folder, "static_vae", options, DataCard.of(Path("runs/train.npz"), data))
-    draw_pictures(folder, VAE_PARTS)
+    Run.create(folder, "vae", options, DataCard.of(Path("runs/train.npz"), data))
+    draw_pictures(folder, FRAME_PARTS)
     found = {
-        "kl_nats": [2.246, 0.001, 1.0],
+        "kl": [2.246, 0.001, 1.0],
         "std": [0.1174, 1.0, 0.2],
         "reconstruction_share": 0.0489,
-        "unused": [1],
-        "near_zero_variance": [],
         "in_words": ["1 of 3 dimensions collapsed (unused: [1]).", "The reconstruction's error is 4.9%."],
     }
     write_json(folder / "posterior.json", found)
@@ -273,9 +283,10 @@ def test_data_without_states_has_pixels_for_a_headline(tmp_path: Path, pendulum_
     assert ["CRPS / brightness", "0.1230", "1.2300", "3.6900"] in page.rows
 
 
-def test_what_the_health_check_found_is_told_with_what_to_change(dvbf: Path):
-    sick = dataclasses.replace(LEARNT, initial_std=0.001, shuffled_actions_mse=0.0002)
-    write_json(dvbf / "health.json", dataclasses.asdict(sick) | {"problems": ["zero variance", "actions unused"]})
+def test_what_the_health_check_found_is_told_with_what_to_change(dvbf: Path, tiny_dvbf: DVBF):
+    figures = LEARNT.figures | {"initial_std": 0.001, "shuffled_actions_mse": 0.0002}
+    sick = Health(figures, find_problems(tiny_dvbf, figures))
+    write_json(dvbf / "health.json", dataclasses.asdict(sick))
     page = report(dvbf)
     assert "Health check: 2 problems found" in page.text
     assert "none found" not in page.text
@@ -283,12 +294,13 @@ def test_what_the_health_check_found_is_told_with_what_to_change(dvbf: Path):
         assert words in page.text
 
 
-def test_a_diverged_run_says_so(dvbf: Path):
-    write_json(dvbf / "health.json", dataclasses.asdict(LEARNT) | {"open_loop_mse": float("nan"), "problems": []})
+def test_a_diverged_run_says_so(dvbf: Path, tiny_dvbf: DVBF):
+    figures = LEARNT.figures | {"open_loop_mse": float("nan")}
+    write_json(dvbf / "health.json", dataclasses.asdict(Health(figures, find_problems(tiny_dvbf, figures))))
     assert "NOT A NUMBER: the training has diverged" in report(dvbf).text
 
 
-@pytest.mark.parametrize(("kind", "parts"), [("dvbf", DVBF_PARTS), ("vae", VAE_PARTS)])
+@pytest.mark.parametrize(("kind", "parts"), [("dvbf", WORLD_PARTS), ("vae", FRAME_PARTS)])
 def test_every_picture_is_in_the_page_byte_for_byte_with_its_caption(
     kind: str, parts: tuple[Part, ...], request: pytest.FixtureRequest
 ):
@@ -361,13 +373,13 @@ def test_what_is_not_there_yet_is_named_with_the_command_that_makes_it(
     commands = re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)
     evaluate, train = sorted(set(commands))
     assert evaluate == f"python scripts/evaluate.py --run '{run}' --data DATA"
-    assert [commands.count(evaluate), commands.count(train)] == [len(DVBF_PARTS) - 1, 2]
+    assert [commands.count(evaluate), commands.count(train)] == [len(WORLD_PARTS) - 1, 2]
 
     _, script, *arguments = shlex.split(train)
     assert_ok(run_script(Path(script).name, *arguments))
     page = report(run)
     assert set(re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)) == {evaluate}
-    assert [figure["images"][0]["alt"] for figure in page.figures] == [f.title for f in DVBF_PARTS[-1].figures]
+    assert [figure["images"][0]["alt"] for figure in page.figures] == [f.title for f in WORLD_PARTS[-1].figures]
 
 
 def test_a_number_that_is_not_there_is_a_dash(dvbf: Path):
@@ -390,6 +402,8 @@ def hostile_dvbf(run: Path) -> None:
     found["data"] = found["samples"]["unit"] = HOSTILE
     for table in ("rows", "valid_prediction_frames"):
         found[table] = {HOSTILE if name == "mean frame" else name: row for name, row in found[table].items()}
+    found["left_out"], found["model"] = [HOSTILE], HOSTILE
+    found["measures"][0]["title"] = found["measures"][0]["unit"] = HOSTILE
     for probe in ("r2_linear", "r2_polynomial"):
         found[probe] = {HOSTILE: 0.5, "angular_velocity": 0.5}
     path.write_text(json.dumps(found))
@@ -448,7 +462,10 @@ DAMAGED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "before the first frame": lambda found: found.update(shown_horizons=[0]),
     "no horizons": lambda found: found.update(shown_horizons=[]),
     "half a frame": lambda found: found.update(shown_horizons=[1.5]),
-    "no samples": lambda found: found.pop("samples"),
+    "no samples": lambda found: found["samples"].pop("crps"),
+    "half of the samples": lambda found: found["samples"]["coverage"].pop("0.9"),
+    "a measure that is not known": lambda found: found["measures"].pop(),
+    "no form of a number": lambda found: found["measures"][0].update(form=">999999999.2f"),
     "too large a number": lambda found: found.update(dt=10**400),
     "no interval": lambda found: found["valid_prediction_frames"].update(model=3.0),
 }
@@ -477,8 +494,8 @@ def test_a_damaged_evaluation_is_named_and_the_last_report_stays(case: str, dvbf
         ("dvbf", "evaluation/errors.png", b"no picture", r"errors\.png: no picture"),
         ("dvbf", "learning.gif", b"<svg onload='alert(1)'/>", r"learning\.gif: no picture"),
         ("dvbf", "config.json", b'{"model": "dvbf"}', r"config\.json: its data card"),
-        ("dvbf", "config.json", b'{"model": "tree"}', "holds a run of tree, not of dvbf or static_vae"),
-        ("vae", "posterior.json", b'{"kl_nats": [1.0]}', r"posterior\.json: damaged"),
+        ("dvbf", "config.json", b'{"model": "tree"}', "holds a run of tree, which is none of"),
+        ("vae", "posterior.json", b'{"kl": [1.0]}', r"posterior\.json: damaged"),
     ],
 )
 def test_other_damaged_files_are_named(

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 from conftest import make_tiny_dvbf
 from flax import nnx
 
+from baselines.options import StaticVAEOptions
 from worldmodel.data.sequences import Sequences
-from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.catalogue import MODELS
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.runs.folder import KEPT_CHECKPOINTS, DamagedError, DataCard, Run, load_tree, save_tree
 from worldmodel.support.files import UserError, atomic_folder, atomic_write, read_json, write_json
-from worldmodel.training.options import DVBFOptions
+from worldmodel.support.settings import read_options
+from worldmodel.training.options import training_options
 from worldmodel.training.step import TrainState, initial_state
 
 
@@ -23,6 +27,14 @@ def run(tmp_path: Path, pendulum_data: Sequences) -> Run:
     return Run.create(tmp_path / "run", "dvbf", {"steps": 10, "model": {"latent_size": 5}}, card)
 
 
+@pytest.fixture
+def tiny_run(tmp_path: Path, pendulum_data: Sequences) -> Run:
+    """Its config describes the model of `tiny_state`."""
+    tiny = make_tiny_dvbf("fusion")
+    card = dataclasses.replace(DataCard.of(Path("pendulum.npz"), pendulum_data), scale=tiny.scale)
+    return Run.create(tmp_path / "tiny", "dvbf", {"model": dataclasses.asdict(tiny.options)}, card)
+
+
 def tiny_state(seed: int = 0) -> TrainState:
     _, params = nnx.split(make_tiny_dvbf("fusion"))
     params = jax.tree.map(lambda x: x + seed, params)
@@ -30,9 +42,10 @@ def tiny_state(seed: int = 0) -> TrainState:
 
 
 def test_a_run_comes_back_from_its_config(run: Run, pendulum_data: Sequences):
-    again = Run.open(run.folder, "dvbf")
+    again = Run.open(run.folder)
+    assert again.model == "dvbf"
     assert again.card == DataCard.of(Path("pendulum.npz"), pendulum_data)
-    assert again.model_options(DVBFOptions) == DVBFOptions(latent_size=5)
+    assert again.model_options() == DVBFOptions(latent_size=5)
     assert set(again.config["versions"]) >= {"jax", "flax", "distrax"}
 
 
@@ -57,11 +70,38 @@ def test_a_folder_that_holds_a_run_is_not_written_over(run: Run):
     assert (run.folder / "config.json").read_bytes() == before
 
 
-def test_only_a_run_of_the_right_model_is_opened(run: Run, tmp_path: Path):
+def test_only_a_run_of_a_registered_model_is_opened(run: Run, tmp_path: Path):
     with pytest.raises(UserError, match="not a run folder"):
-        Run.open(tmp_path / "nothing", "dvbf")
-    with pytest.raises(UserError, match="holds a run of dvbf, not of static_vae"):
-        Run.open(run.folder, "static_vae")
+        Run.open(tmp_path / "nothing")
+    write_json(run.folder / "config.json", run.config | {"model": "nobody's"})
+    with pytest.raises(UserError, match=f"holds a run of nobody's, which is none of {', '.join(MODELS.names())}"):
+        Run.open(run.folder)
+
+
+def test_of_a_folder_of_seeds_the_runs_in_it_are_named(run: Run, tmp_path: Path):
+    run.folder.rename(tmp_path / "seed_3")
+    with pytest.raises(UserError, match=r"no config\.json in it; the runs of its seeds are seed_3\)"):
+        Run.open(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_opens(run: Run):
+    """Its model had another name, its options one that is gone at a value that says nothing, and fewer than now."""
+    write_json(
+        run.folder / "config.json", run.config | {"model": "static_vae", "options": {"model": {"latent_size": 3}}}
+    )
+    again = Run.open(run.folder)
+    assert again.model == "vae"
+    assert again.model_options() == StaticVAEOptions(latent_size=3)
+
+    kept = {"data": "a.npz", "out": "b", "steps": 10, "model": {"latent_size": 5, "annealing_steps": 0}}
+    write_json(run.folder / "config.json", run.config | {"model": "dvbf", "options": kept})
+    assert Run.open(run.folder).model_options() == DVBFOptions(latent_size=5)
+    options = read_options(run.folder, training_options("dvbf"))
+    assert (options.window, options.steps, options.model) == (None, 10, DVBFOptions(latent_size=5))
+    kept["model"]["annealing_steps"] = 100  # means something, and cannot be had
+    write_json(run.folder / "config.json", run.config | {"options": kept})
+    with pytest.raises(UserError, match="its options are not those of this script"):
+        Run.open(run.folder).model_options()
 
 
 def test_a_damaged_config_is_one_line(run: Run):
@@ -76,7 +116,7 @@ def test_a_damaged_config_is_one_line(run: Run):
         with pytest.raises(UserError, match=r"config\.json"):
             _ = Run(run.folder).card
         with pytest.raises(UserError, match=r"config\.json"):
-            Run(run.folder).model_options(DVBFOptions)
+            Run(run.folder).model_options()
 
 
 def test_data_that_does_not_fit_a_run_is_refused(run: Run, pendulum_data: Sequences):
@@ -88,29 +128,27 @@ def test_data_that_does_not_fit_a_run_is_refused(run: Run, pendulum_data: Sequen
         run.check_fits(pushed, Path("pushed.npz"))
 
 
-def test_a_checkpoint_comes_back_bit_for_bit(run: Run):
+def test_a_checkpoint_comes_back_bit_for_bit(tiny_run: Run):
+    run = tiny_run
     state = tiny_state(seed=3)._replace(step=jnp.asarray(40, jnp.int32))
-    run.save_checkpoint(state)
+    run.save_checkpoint(40, state)
     back = run.load_checkpoint(40, tiny_state())
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True):
         np.testing.assert_array_equal(a, b)
-    model = run.restore_model(build_tiny)
-    np.testing.assert_array_equal(jax.tree.leaves(nnx.split(model)[1])[0], jax.tree.leaves(state.params)[0])
-
-
-def build_tiny(rngs: nnx.Rngs) -> DVBF:
-    return DVBF(make_tiny_dvbf("fusion").scale, make_tiny_dvbf("fusion").options, rngs)
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(nnx.split(run.load())[1]), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_only_the_last_checkpoints_are_kept(run: Run):
     for step in range(1, 7):
-        run.save_checkpoint(tiny_state()._replace(step=jnp.asarray(step, jnp.int32)))
+        run.save_checkpoint(step, {"w": np.zeros(3)})
     assert run.checkpoint_steps() == [4, 5, 6][-KEPT_CHECKPOINTS:]
 
 
-def test_of_a_damaged_checkpoint_the_one_before_is_used(run: Run, capsys: pytest.CaptureFixture):
+def test_of_a_damaged_checkpoint_the_one_before_is_used(tiny_run: Run, capsys: pytest.CaptureFixture):
+    run = tiny_run
     for step in (10, 20):
-        run.save_checkpoint(tiny_state(seed=step)._replace(step=jnp.asarray(step, jnp.int32)))
+        run.save_checkpoint(step, tiny_state(seed=step))
     first, newest = sorted((run.folder / "checkpoints").iterdir())
     whole = newest.read_bytes()
     flipped = bytearray(whole)
@@ -119,13 +157,13 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used(run: Run, capsys: pytest
         newest.write_bytes(damage)
         with pytest.raises(DamagedError, match="damaged"):
             run.load_checkpoint(20, tiny_state())
-        model = run.restore_model(build_tiny)
+        model = run.load()
         expected = jax.tree.leaves(tiny_state(seed=10).params)[0]
         np.testing.assert_array_equal(jax.tree.leaves(nnx.split(model)[1])[0], expected)
         assert "step_00000020.npz: the checkpoint is damaged; the one before is used" in capsys.readouterr().err
     first.write_bytes(b"")
     with pytest.raises(UserError, match="has no whole checkpoint"):
-        run.restore_model(build_tiny)
+        run.load()
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path):

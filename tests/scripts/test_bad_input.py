@@ -1,55 +1,52 @@
 """Every mistake ends in one clear line and exit status 2, and touches nothing."""
 
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SCRIPTS
+from conftest import run_script
 
 BAD_INPUT = {
     "benchmark of two kinds": ("benchmark.py --models dvbf --ablations --out new", "not both"),
     "benchmark of an unknown model": ("benchmark.py --models none --out new", "none is none of dvbf"),
     "balance of one noise": ("vae_balance.py --observation-stds 0.1 --out new", "at least two"),
     "balance of no noise": ("vae_balance.py --observation-stds 0.1 0 --out new", "--observation-stds"),
-    "missing data": ("train_dvbf.py --data nothing.npz --out new", "nothing.npz: no such file"),
-    "missing data, VAE": ("train_vae.py --data nothing.npz --out new", "nothing.npz: no such file"),
-    "not an archive": ("train_dvbf.py --data text.npz --out new", "text.npz: not an .npz file"),
-    "pickles": ("train_vae.py --data pickled.npz --out new", "pickled.npz: array 'actions' holds pickled objects"),
-    "NaN": ("train_dvbf.py --data nan.npz --out new", "nan.npz: actions hold NaN"),
+    "missing data": ("train.py dvbf --data nothing.npz --out new", "nothing.npz: no such file"),
+    "missing data, VAE": ("train.py vae --data nothing.npz --out new", "nothing.npz: no such file"),
+    "not an archive": ("train.py dvbf --data text.npz --out new", "text.npz: not an .npz file"),
+    "pickles": ("train.py vae --data pickled.npz --out new", "pickled.npz: array 'actions' holds pickled objects"),
+    "NaN": ("train.py dvbf --data nan.npz --out new", "nan.npz: actions hold NaN"),
     "shorter than the window": (
-        "train_dvbf.py --data {data} --out new --window 16",
+        "train.py dvbf --data {data} --out new --window 16",
         "15 frames, but training needs 16",
     ),
-    "shorter than the prefix": ("train_dvbf.py --data {data} --out new --initial-frames 15", "training needs 16"),
-    "window below prefix": ("train_dvbf.py --data {data} --out new --window 3", "--window must be at least 6"),
-    "no steps": ("train_dvbf.py --data {data} --out new --steps 0", "--steps must be at least 1"),
-    "no rate": ("train_vae.py --data {data} --out new --learning-rate 0", "--learning-rate must be above 0"),
-    "no latents": ("train_vae.py --data {data} --out new --latent-size 0", "--latent-size must be at least 1"),
+    "shorter than the prefix": ("train.py dvbf --data {data} --out new --initial-frames 15", "training needs 16"),
+    "window below prefix": ("train.py dvbf --data {data} --out new --window 3", "--window must be at least 6"),
+    "no steps": ("train.py dvbf --data {data} --out new --steps 0", "--steps must be at least 1"),
+    "no rate": ("train.py vae --data {data} --out new --learning-rate 0", "--learning-rate must be above 0"),
+    "no latents": ("train.py vae --data {data} --out new --latent-size 0", "--latent-size must be at least 1"),
     "more visible than there is": (
-        "train_dvbf.py --data {data} --out new --visible-size 9",
+        "train.py dvbf --data {data} --out new --visible-size 9",
         "--latent-size must be at least 9",
     ),
-    "out holds a run": ("train_dvbf.py --data {data} --out {run}", "holds a run already"),
-    "out holds a run, check": ("train_vae.py --data {data} --out {run} --find-lr", "holds a run already"),
-    "no noise": ("train_dvbf.py --data {data} --out new --final-noise-scale 0", "--final-noise-scale must be above 0"),
-    "two modes": ("train_vae.py --data {data} --out new --find-lr --overfit-one-batch", "give only one of"),
-    "fewer steps than done": ("train_dvbf.py --data {data} --out {run} --resume --steps 50", "has 120 steps already"),
-    "data is another folder": ("train_dvbf.py --data . --out new", ".: is a folder without frames.npy"),
-    "no memory": ("train_dvbf.py --data {data} --out new --memory-budget 0", "--memory-budget must be above 0"),
+    "out holds a run": ("train.py dvbf --data {data} --out {run}", "holds a run already"),
+    "out holds a run, check": ("train.py vae --data {data} --out {run} --find-lr", "holds a run already"),
+    "no noise": ("train.py dvbf --data {data} --out new --final-noise-scale 0", "--final-noise-scale must be above 0"),
+    "two modes": ("train.py vae --data {data} --out new --find-lr --overfit-one-batch", "give only one of"),
+    "fewer steps than done": ("train.py dvbf --data {data} --out {run} --resume --steps 50", "has 120 steps already"),
+    "data is another folder": ("train.py dvbf --data . --out new", ".: is a folder without frames.npy"),
+    "no memory": ("train.py dvbf --data {data} --out new --memory-budget 0", "--memory-budget must be above 0"),
     "collect into a folder in a file": ("collect.py --out text.npz/new", "cannot be written"),
     "collect over a folder": ("collect.py --out .", ".: exists already"),
-    "one sequence": ("train_vae.py --data one.npz --out new", "one.npz: 1 sequence(s)"),
+    "one sequence": ("train.py vae --data one.npz --out new", "one.npz: 1 sequence(s)"),
     "imagine into a file": ("imagine.py --run {run} --data {data} --out text.npz", "not an empty folder"),
     "collect into a file": ("collect.py --out text.npz/new.npz", "cannot be written"),
     "crop to nothing": ("collect.py --out new.npz --env Pendulum-v1 --crop 0.001", "--crop must be at least"),
-    "out is a file": ("train_dvbf.py --data {data} --out text.npz", "text.npz: is a file, not a folder"),
-    "resume of nothing": ("train_dvbf.py --data {data} --out new --resume", "new: not a run folder"),
-    "resume of another model": ("train_vae.py --data {data} --out {run} --resume", "config.json"),
-    "resume with other data": ("train_dvbf.py --data small.npz --out {run} --resume", "not the data that"),
+    "out is a file": ("train.py dvbf --data {data} --out text.npz", "text.npz: is a file, not a folder"),
+    "resume of nothing": ("train.py dvbf --data {data} --out new --resume", "new: not a run folder"),
+    "resume of another model": ("train.py vae --data {data} --out {run} --resume", "config.json"),
+    "resume with other data": ("train.py dvbf --data small.npz --out {run} --resume", "not the data that"),
     "imagine without a run": ("imagine.py --run nothing --data {data} --out new", "nothing: not a run folder"),
     "imagine other frames": ("imagine.py --run {run} --data large.npz --out new", "large.npz: frames are [20, 20]"),
     "imagine other actions": ("imagine.py --run {run} --data pushed.npz --out new", "pushed.npz: actions have size 3"),
@@ -59,9 +56,14 @@ BAD_INPUT = {
     "evaluate without a run": ("evaluate.py --run nothing --data {data} --out new", "nothing: not a run folder"),
     "evaluate other frames": ("evaluate.py --run {run} --data large.npz --out new", "large.npz: frames are [20, 20]"),
     "evaluate with nothing left": ("evaluate.py --run {run} --data {data} --out new --context 15", "leave nothing"),
+    "an unknown model": ("train.py nothing --data {data} --out new", "'nothing' is no model; there are"),
+    "a window for single frames": ("train.py vae --data {data} --out new --window 5", "takes none"),
     "evaluate with few futures": ("evaluate.py --run {run} --data {data} --out new --futures 38", "at least 39"),
     "evaluate over something": ("evaluate.py --run {run} --data {data} --out {run}", "nothing is overwritten"),
-    "evaluate with a DVBF as VAE": ("evaluate.py --run {run} --data {data} --out new --vae {run}", "not of static_vae"),
+    "evaluate with a DVBF as VAE": (
+        "evaluate.py --run {run} --data {data} --out new --vae {run}",
+        "no model of single frames",
+    ),
     "collect over something": ("collect.py --out text.npz", "text.npz: exists already"),
     "collect nothing": ("collect.py --out new.npz --sequences 0", "--sequences must be at least 1"),
     "collect an unknown world": ("collect.py --out new.npz --env Nothing-v0", "Nothing-v0: cannot be made"),
@@ -103,15 +105,7 @@ def test_bad_input_is_one_line_and_touches_nothing(case: str, bad_files: Path, d
         return {str(path): path.read_bytes() for path in paths}
 
     before = state()
-    environment = os.environ | {"TQDM_DISABLE": "1"}
-    result = subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *arguments],
-        cwd=bad_files,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_script(script, *arguments, cwd=bad_files)
     assert result.returncode == 2, result.stderr
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr

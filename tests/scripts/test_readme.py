@@ -1,22 +1,17 @@
 """The README's commands and its Python, run in its order on less data and for fewer steps."""
 
-import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from conftest import SCRIPTS
+from conftest import SCRIPTS, run_script
 
 README = (SCRIPTS.parent / "README.md").read_text()
 SERVES = "play.py"  # until Ctrl-C: test_play.py runs it
-SMALLER = {
-    "collect.py": "--sequences 12",
-    "train_vae.py": "--steps 20",
-    "train_dvbf.py": "--steps 20",
-    "evaluate.py": "--sequences 6",
-}
+SMALLER = {"collect.py": "--sequences 12", "train.py": "--steps 20", "evaluate.py": "--sequences 6"}
+SMALLER_IN_PYTHON = (("sequences=500", "sequences=24"), ("sequences=100", "sequences=12"), ("steps=2000", "steps=20"))
 
 
 def blocks(language: str) -> list[str]:
@@ -36,14 +31,7 @@ def test_the_commands_of_the_readme_work(tmp_path: Path):
             arguments[arguments.index(smaller[0]) + 1] = smaller[1]
         else:
             arguments += smaller
-        result = subprocess.run(
-            [sys.executable, str(SCRIPTS / name), *arguments],
-            cwd=tmp_path,
-            env=os.environ | {"TQDM_DISABLE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = run_script(name, *arguments, cwd=tmp_path)
         assert result.returncode == 0, f"{command}\n{result.stderr}"
     assert (tmp_path / "runs" / "imagined" / "film_strip.png").exists()
     assert (tmp_path / "runs" / "dvbf" / "report.html").exists()
@@ -53,16 +41,19 @@ def test_nothing_is_left_to_be_filled_in():
     assert not re.search(r"@[A-Z]+@|TODO|XXX", README)
 
 
-def test_the_data_that_the_readme_makes_can_be_learnt_from(tmp_path: Path):
-    for code in blocks("python"):
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    for script, data in (
-        ("train_vae.py", "my_data.npz"),
-        ("train_dvbf.py", "my_data.npz"),
-        ("train_vae.py", "my_large_data"),
-    ):
-        command = [sys.executable, str(SCRIPTS / script), "--data", data, "--out", f"{script}-{data}", "--steps", "5"]
-        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_the_python_of_the_readme_works(tmp_path: Path):
+    """With fewer sequences and steps, in one process, as in a notebook; what it makes can be learnt from."""
+    code = "\n".join(blocks("python"))
+    assert "import worldmodel as wm" in code
+    for large, small in SMALLER_IN_PYTHON:
+        assert large in code
+        code = code.replace(large, small)
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "runs" / "mine" / "report.html").exists()
+    for model, data in (("vae", "my_data.npz"), ("dvbf", "my_data.npz"), ("vae", "my_large_data")):
+        out = f"{model}-{data}"
+        result = run_script("train.py", model, "--data", data, "--out", out, "--steps", 5, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
 
 

@@ -1,6 +1,7 @@
 """Training over several processes of one machine, which share nothing but files and a loopback connection."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,8 +19,8 @@ def free_port() -> int:
 
 
 def train_on_two(*arguments: object) -> list[subprocess.CompletedProcess[str]]:
-    """train_dvbf.py in two processes, one device each."""
-    command = [sys.executable, str(SCRIPTS / "train_dvbf.py"), *map(str, arguments)]
+    """A DVBF's training in two processes, one device each."""
+    command = [sys.executable, str(SCRIPTS / "train.py"), "dvbf", *map(str, arguments)]
     joined = ("--coordinator", f"127.0.0.1:{free_port()}", "--processes", "2", "--process-id")
     processes = [
         subprocess.Popen([*command, *joined, str(index)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -36,9 +37,9 @@ def curve(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_processes_train_one_run_and_one_process_goes_on_with_it(data_file: Path, tmp_path: Path):
+def test_two_processes_train_one_run_and_one_process_goes_on_with_it(dvbf_run: Path, data_file: Path, tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", one, *SMALL_DVBF))
+    shutil.copytree(dvbf_run, one)
     first, second = train_on_two("--data", data_file, "--out", two, *SMALL_DVBF)
     assert_ok(first)
     assert_ok(second)
@@ -51,12 +52,12 @@ def test_two_processes_train_one_run_and_one_process_goes_on_with_it(data_file: 
     assert (two / "learning.gif").exists()
 
     # two processes, then one, then two again
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", two, "--resume", "--steps", 150))
+    assert_ok(run_script("train.py", "dvbf", "--data", data_file, "--out", two, "--resume", "--steps", 150))
     for result in train_on_two("--data", data_file, "--out", two, "--resume", "--steps", 180):
         assert_ok(result)
     assert [line["step"] for line in curve(two)] == [0, 100, 120, 150, 180]
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", one, "--resume", "--steps", 150))
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", one, "--resume", "--steps", 180))
+    assert_ok(run_script("train.py", "dvbf", "--data", data_file, "--out", one, "--resume", "--steps", 150))
+    assert_ok(run_script("train.py", "dvbf", "--data", data_file, "--out", one, "--resume", "--steps", 180))
     parameters = []
     for run in (one, two):
         with np.load(run / "checkpoints" / "step_00000180.npz", allow_pickle=False) as archive:
@@ -86,7 +87,7 @@ def test_two_processes_stream_what_one_holds(dvbf_run: Path, data_file: Path, tm
     ],
 )
 def test_processes_that_do_not_fit_together(arguments: tuple, message: str, data_file: Path, tmp_path: Path):
-    result = run_script("train_dvbf.py", "--data", data_file, "--out", tmp_path / "run", *arguments)
+    result = run_script("train.py", "dvbf", "--data", data_file, "--out", tmp_path / "run", *arguments)
     assert result.returncode == 2
     assert message in result.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()

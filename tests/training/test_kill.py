@@ -21,9 +21,9 @@ STEPS = 20_000
 @pytest.mark.slow
 def test_a_run_killed_ten_times_equals_one_that_was_never_killed(data_file: Path, tmp_path: Path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", whole, *SMALL_DVBF, "--steps", STEPS))
+    assert_ok(run_script("train.py", "dvbf", "--data", data_file, "--out", whole, *SMALL_DVBF, "--steps", STEPS))
     chance = random.Random(0)
-    command = [sys.executable, str(SCRIPTS / "train_dvbf.py"), "--data", str(data_file), "--out", str(killed)]
+    command = [sys.executable, str(SCRIPTS / "train.py"), "dvbf", "--data", str(data_file), "--out", str(killed)]
 
     def unfinished() -> list[Path]:
         return list(killed.glob("checkpoints/.unfinished.*"))
@@ -50,7 +50,7 @@ def test_a_run_killed_ten_times_equals_one_that_was_never_killed(data_file: Path
         assert process.wait() == -signal.SIGKILL
         torn += bool(unfinished())
     assert torn > 0
-    result = run_script("train_dvbf.py", "--data", data_file, "--out", killed, "--resume")
+    result = run_script("train.py", "dvbf", "--data", data_file, "--out", killed, "--resume")
     assert_ok(result)
 
     newest = f"checkpoints/step_{STEPS:08d}.npz"
@@ -76,11 +76,11 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_the_earlier_checkp
     shutil.copytree(dvbf_run, run)
     before = {path.name: path.read_bytes() for path in (run / "checkpoints").iterdir()}
     largest = min(map(len, before.values())) // 2
-    arguments = ["train_dvbf.py", "--data", str(data_file), "--out", str(run), "--resume", "--steps", "300"]
+    arguments = ["train.py", "dvbf", "--data", str(data_file), "--out", str(run), "--resume", "--steps", "300"]
     code = (
         f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({largest}, {largest}))\n"
         f"sys.argv = {arguments!r}\n"
-        f"runpy.run_path({str(SCRIPTS / 'train_dvbf.py')!r}, run_name='__main__')"
+        f"runpy.run_path({str(SCRIPTS / 'train.py')!r}, run_name='__main__')"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stderr

@@ -14,29 +14,20 @@ from flax import nnx
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import dvbf_loss
-from worldmodel.training.options import DVBFOptions
+from worldmodel.models.dvbf.options import DVBFOptions
+from worldmodel.training.options import Recipe
 from worldmodel.training.seeds import make_mesh, train_seeds
 
 
 def test_seeds_trained_together_equal_those_trained_alone(pendulum_data: Sequences):
     scale = FrameScale.of(pendulum_data, "data")
 
-    def train(seeds: list[int]) -> list[list[np.ndarray]]:
-        models = train_seeds(
-            "dvbf",
-            lambda rngs: DVBF(scale, DVBFOptions(**TINY), rngs),
-            lambda *arguments: dvbf_loss(*arguments, steps=30),
-            pendulum_data,
-            seeds,
-            steps=30,
-            batch_size=4,
-            learning_rate=1e-3,
-            window=8,
-        )
+    def train(*seeds: int) -> list[list[np.ndarray]]:
+        recipe = Recipe(seeds, steps=30, batch_size=4, learning_rate=1e-3, window=8)
+        models = train_seeds("dvbf", lambda rngs: DVBF(scale, DVBFOptions(**TINY), rngs), pendulum_data, recipe)
         return [jax.tree.leaves(nnx.split(model)[1]) for model in models]
 
-    together, alone = train([0, 5, 9]), train([5])[0]
+    together, alone = train(0, 5, 9), train(5)[0]
     for a, b in zip(together[1], alone, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert any(np.abs(a - b).max() > 0.01 for a, b in zip(together[0], together[1], strict=True))
@@ -44,7 +35,7 @@ def test_seeds_trained_together_equal_those_trained_alone(pendulum_data: Sequenc
 
 def test_runs_of_many_seeds_are_runs_of_their_own(data_file, tmp_path):
     group, alone = tmp_path / "group", tmp_path / "alone"
-    train = ("train_dvbf.py", "--data", data_file, *SMALL_DVBF)
+    train = ("train.py", "dvbf", "--data", data_file, *SMALL_DVBF)
     assert_ok(run_script(*train, "--out", group, "--seed", 3, "--seeds", 2))
     assert_ok(run_script(*train, "--out", alone, "--seed", 4))
     assert sorted(path.name for path in group.iterdir()) == ["seed_3", "seed_4"]
@@ -66,26 +57,27 @@ def test_runs_of_many_seeds_are_runs_of_their_own(data_file, tmp_path):
     assert "seed_4: holds a run already" in refused.stderr
     assert not (group / "seed_5").exists()
     # together or alone, each goes on from where it was
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", group, "--resume", "--steps", 150))
-    assert_ok(run_script("train_dvbf.py", "--data", data_file, "--out", group / "seed_3", "--resume", "--steps", 700))
+    resume = ("train.py", "dvbf", "--data", data_file, "--resume")
+    assert_ok(run_script(*resume, "--out", group, "--steps", 150))
+    assert_ok(run_script(*resume, "--out", group / "seed_3", "--steps", 700))
     assert [curve(group / f"seed_{seed}")[-1]["step"] for seed in (3, 4)] == [700, 150]
     before = {path: path.read_bytes() for path in group.rglob("*") if path.is_file()}
-    apart = run_script("train_dvbf.py", "--data", data_file, "--out", group, "--resume", "--steps", 800)
+    apart = run_script(*resume, "--out", group, "--steps", 800)
     assert apart.returncode == 2
     assert "seed_4 is at step 150" in apart.stderr
     assert all(path.read_bytes() == was for path, was in before.items() if path.name != "config.json")
 
 
 MANY_DEVICES = """
-    import json, sys
+    import json
     import jax
     import numpy as np
     from worldmodel.worlds.pendulum.world import collect_pendulum
     from worldmodel.models.dvbf.model import DVBF
     from worldmodel.worlds.pendulum.physics import PAPER
-    from worldmodel.models.dvbf.objective import dvbf_loss
-    from worldmodel.training.options import DVBFOptions
+    from worldmodel.models.dvbf.options import DVBFOptions
     from worldmodel.data.scale import FrameScale
+    from worldmodel.training.options import Recipe
     from worldmodel.training.seeds import Trainings
 
     data = collect_pendulum(0, 64, 15, PAPER, 16)
@@ -93,13 +85,15 @@ MANY_DEVICES = """
     options = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6, mixture_hidden_size=5, initial_frames=2)
     batches = []
 
-    def loss(model, frames, actions, key, step):
-        jax.debug.inspect_array_sharding(frames, callback=batches.append)
-        return dvbf_loss(model, frames, actions, key, step, steps=30)
+    class Watched(DVBF):
+        def loss(self, batch, key, progress):
+            jax.debug.inspect_array_sharding(batch.frames, callback=batches.append)
+            return super().loss(batch, key, progress)
 
     found = {}
-    for seeds, budget in (([0], 1e9), ([0, 1, 2, 3], 1e9), ([0], 1e5), ([0, 1, 2, 3], 1e5)):
-        trainings = Trainings(lambda rngs: DVBF(scale, options, rngs), loss, data, seeds, 30, 8, 1e-3, 8, budget)
+    for seeds, budget in (((0,), 1e9), ((0, 1, 2, 3), 1e9), ((0,), 1e5), ((0, 1, 2, 3), 1e5)):
+        recipe = Recipe(seeds, steps=30, batch_size=8, learning_rate=1e-3, window=8, memory_budget=budget)
+        trainings = Trainings(lambda rngs: Watched(scale, options, rngs), data, recipe)
         curve = [[metrics["loss"] for metrics in trainings.train(10)] for _ in range(3)]
         trainings.close()
         found[f"{len(seeds)} {'whole' if budget > data.nbytes else 'streamed'}"] = {
@@ -115,7 +109,7 @@ MANY_DEVICES = """
 
 def test_many_devices_give_the_same_curve_and_share_the_work():
     def curves(devices: int) -> dict:
-        code = f"import os\nos.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count={devices}'\n"
+        code = f"import os\nos.environ['XLA_FLAGS'] += ' --xla_force_host_platform_device_count={devices}'\n"
         code += textwrap.dedent(MANY_DEVICES)
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr

@@ -7,15 +7,15 @@ import pytest
 from conftest import make_tiny_dvbf
 from flax import nnx
 
-from worldmodel.models.dvbf.objective import dvbf_loss
+from worldmodel.data.windows import Batch, DeviceData, sample_windows
+from worldmodel.models.dvbf.model import DVBF
+from worldmodel.models.networks import initialise
 from worldmodel.training.step import (
-    DeviceData,
     TrainState,
     initial_state,
     make_optimiser,
     make_train_chunk,
     make_train_step,
-    sample_windows,
     warm_up_and_cosine,
 )
 
@@ -28,15 +28,14 @@ def tiny_data() -> DeviceData:
     return DeviceData(jnp.asarray(frames), jnp.asarray(random.standard_normal((5, 8, 2)), jnp.float32))
 
 
-def four_windows(data: DeviceData, key: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+def four_windows(data: DeviceData, key: jax.Array, index: jax.Array) -> Batch:
     return sample_windows(data, key, batch_size=4, window=6)
 
 
 def tiny_chunk():
     graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
     optimiser = make_optimiser(1e-3)
-    train_step = make_train_step(graphdef, lambda *arguments: dvbf_loss(*arguments, steps=10), optimiser)
-    chunk = make_train_chunk(train_step, four_windows, ONE_DEVICE)
+    chunk = make_train_chunk(make_train_step(graphdef, optimiser, 10), four_windows, ONE_DEVICE)
     return chunk, lambda: initial_state(jax.tree.map(jnp.copy, params), optimiser, jax.random.key(7))
 
 
@@ -62,22 +61,18 @@ def test_chunks_of_any_length_give_the_same_parameters_from_one_trace():
 def test_a_chunk_equals_a_plain_loop_of_optax_updates():
     graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
     optimiser, data, key = optax.sgd(0.01), tiny_data(), jax.random.key(7)
-
-    def loss(model, frames, actions, key, step):
-        return dvbf_loss(model, frames, actions, key, step, steps=10)
-
-    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), four_windows, ONE_DEVICE)
+    chunk = make_train_chunk(make_train_step(graphdef, optimiser, 10), four_windows, ONE_DEVICE)
     state, metrics = jax.jit(chunk)(initial_state(params, optimiser, key), data, 3)
+
+    @jax.jit
+    @jax.value_and_grad
+    def objective(params: nnx.State, batch: Batch, loss_key: jax.Array, progress: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params).loss(batch, loss_key, progress)[0]
 
     losses = []
     for step in range(3):
         window_key, loss_key = jax.random.split(jax.random.fold_in(key, step))
-        frames, actions = sample_windows(data, window_key, 4, 6)
-
-        def objective(params, frames=frames, actions=actions, loss_key=loss_key, step=step):
-            return loss(nnx.merge(graphdef, params), frames, actions, loss_key, jnp.asarray(step))[0]
-
-        value, gradients = jax.value_and_grad(objective)(params)
+        value, gradients = objective(params, sample_windows(data, window_key, 4, 6), loss_key, jnp.asarray(step / 10))
         params = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradients)
         losses.append(float(value))
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(params), strict=True):
@@ -89,19 +84,21 @@ def test_a_chunk_equals_a_plain_loop_of_optax_updates():
 @pytest.mark.parametrize(("metric", "well"), [("loss", (0.3, 0.3)), ("gradient", (0.4, 0.3))])
 def test_the_first_update_that_is_no_number_is_counted(metric: str, well: tuple[float, float]):
     """Planted in update 3 (of 0 to 9) into the loss, or into its gradient alone, from which the next loss suffers."""
-    graphdef, params = nnx.split(make_tiny_dvbf("fusion"))
 
-    def loss(model, frames, actions, key, step):
-        value, metrics = dvbf_loss(model, frames, actions, key, step, steps=10)
-        planted = jnp.where(step == 3, 0.0, 1.0)
-        if metric == "loss":
-            value = value / planted
-        else:  # the square root of 0 is a number, its slope is none
-            value += jnp.sqrt(planted * value**2)
-        return value, metrics | {"loss": value}
+    class Faulty(DVBF):
+        def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+            value, metrics = super().loss(batch, key, progress)
+            planted = jnp.where(jnp.abs(progress - 0.3) < 0.01, 0.0, 1.0)
+            if metric == "loss":
+                value = value / planted
+            else:  # the square root of 0 is a number, its slope is none
+                value += jnp.sqrt(planted * value**2)
+            return value, metrics | {"loss": value}
 
+    tiny = make_tiny_dvbf("fusion")
+    graphdef, params = initialise(lambda rngs: Faulty(tiny.scale, tiny.options, rngs), jax.random.key(3))
     optimiser = make_optimiser(1e-3)
-    chunk = make_train_chunk(make_train_step(graphdef, loss, optimiser), four_windows, ONE_DEVICE)
+    chunk = make_train_chunk(make_train_step(graphdef, optimiser, 10), four_windows, ONE_DEVICE)
     _, metrics = jax.jit(chunk)(initial_state(params, optimiser, jax.random.key(7)), tiny_data(), 10)
     assert (metrics["finite_loss"], metrics["finite_gradient"]) == pytest.approx(well)
 
@@ -112,7 +109,7 @@ def test_windows_are_cut_anywhere_and_keep_frames_and_actions_together():
         jnp.asarray(np.broadcast_to(number[..., None, None], (6, 10, 2, 2)), jnp.uint8),
         jnp.asarray(number[:, :-1, None], jnp.float32),
     )
-    frames, actions = sample_windows(data, jax.random.key(0), 500, 4)
+    frames, actions, *_ = sample_windows(data, jax.random.key(0), 500, 4)
     assert frames.shape == (500, 4, 2, 2)
     assert actions.shape == (500, 3, 1)
     seen = np.round(np.asarray(frames)[..., 0, 0] * 255).astype(int)

@@ -1,0 +1,1 @@
+"""Sequences of frames and actions: the record and its checks, files and folders, windows for training, scaling."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,16 @@ class FrameScale:
         pixels must not mean more evidence. On 16 x 16 pendulum frames it gives about 0.18.
         """
         return math.sqrt(self.frame_variance / SIGNAL_TO_NOISE)
+
+    def standardise(self, frames: Any) -> Any:
+        """Frames `[..., H, W(, C)]` in [0, 1] to pixels `[..., P]` with mean 0 and variance 1 over the data."""
+        flat = frames.reshape(*frames.shape[: frames.ndim - len(self.frame_shape)], -1)
+        return (flat - self.pixel_mean) / self.pixel_std
+
+    def restore(self, pixels: Any) -> Any:
+        """Standardised pixels `[..., P]` to frames `[..., H, W(, C)]`."""
+        frames = pixels * self.pixel_std + self.pixel_mean
+        return frames.reshape(*pixels.shape[:-1], *self.frame_shape)
 
     def sharp(self, observation_std: float | None) -> float:
         """A tenth of an observation noise, or of the default: reconstruction is then dear and KL cheap."""

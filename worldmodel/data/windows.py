@@ -24,6 +24,14 @@ class Batch(NamedTuple):
     """bool `[B, T-1]`: the episode ended with this action, which only a piece's last can do"""
 
 
+def mean_of_seen(values: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """The mean of values `[B, T, ...]` of frames over those that were seen (`valid` `[B, T]`), or over all."""
+    if valid is None:
+        return jnp.mean(values)
+    of_frame = jnp.mean(values, axis=tuple(range(2, values.ndim)))
+    return jnp.sum(jnp.where(valid, of_frame, 0)) / jnp.maximum(jnp.sum(valid), 1)
+
+
 class DeviceData(NamedTuple):
     """What lies on the device: a whole data set, or the batches of some updates. Leading axes `...` are `[N]` sequences
     or `[U, B]` pieces of U updates."""

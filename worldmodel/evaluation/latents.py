@@ -111,8 +111,8 @@ def step_jacobians(model: WorldModel, states: jax.Array, actions: jax.Array) -> 
 
 @compiled
 def step_matrices(model: LocallyLinear, states: jax.Array, actions: jax.Array) -> jax.Array:
-    """As LocallyLinear.matrices."""
-    return model.matrices(states, actions)
+    """As LocallyLinear.matrices, at latents `[B, Z]` under actions `[B, A]`."""
+    return jax.vmap(model.matrices)(states, actions)
 
 
 @compiled

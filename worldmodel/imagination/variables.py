@@ -37,9 +37,10 @@ def unit(variable: Variable) -> str:
 
 
 def label(variable: Variable) -> str:
-    """Its name and the unit in which it is shown."""
+    """Its name, the unit in which it is shown, and its note."""
     shown = f"({unit(variable)})" if "/" in unit(variable) else unit(variable)
-    return f"{words(variable)} / {shown}" if shown else words(variable)
+    name = f"{words(variable)} / {shown}" if shown else words(variable)
+    return f"{name} ({variable.note})" if variable.note else name
 
 
 def shown(variable: Variable, values: np.ndarray) -> np.ndarray:

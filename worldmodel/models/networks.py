@@ -37,11 +37,6 @@ class MLP(nnx.Module):
         return self.layers[-1](x).astype(jnp.float32).reshape(*shape, -1)
 
 
-def flatten_frames(frames: jax.Array, frame_shape: Sequence[int]) -> jax.Array:
-    """`[..., H, W(, C)]` frames to `[..., pixels]`."""
-    return frames.reshape(*frames.shape[: frames.ndim - len(frame_shape)], -1)
-
-
 def split_in_two(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The two halves of the last axis: the mean and the raw standard deviation that a network gives."""
     first, second = jnp.split(x, 2, axis=-1)

@@ -10,8 +10,8 @@ says what it looks like and `vector` gives it as numbers. Frames are float32 in 
 data; models scale both themselves (`FrameScale`). A `key` is consumed; without one, a method follows means (or modes).
 
 A model is an nnx.Module (a plain pytree of parameters, without stored keys or mutable state), made by the `build` of a
-dataclass of options that an entry point of the group "worldmodel.models" names. What only some models can do is a small
-Protocol of its own, asked for with isinstance.
+dataclass of options (catalogue.py) that an entry point of the group "worldmodel.models" names. What only some models
+can do is a small Protocol of its own, asked for with isinstance.
 """
 
 import dataclasses
@@ -165,15 +165,6 @@ class LocallyLinear(Protocol):
 
     def matrices(self, state: jax.Array, action: jax.Array) -> jax.Array:
         """A `[..., Z, Z]`, which multiplies z from the left."""
-        ...
-
-
-@runtime_checkable
-class Rewarded(Protocol):
-    """A model that foresees rewards."""
-
-    def reward(self, state: State) -> jax.Array:
-        """`[...]`: the mean reward of having come into each state."""
         ...
 
 

@@ -6,18 +6,23 @@ means over sequences and time.
 """
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import distrax
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import standard_normal_like
 from worldmodel.models.protocol import Bound, Problem
 
 COLLAPSED = 0.5
 """nats; when the initial state holds less information on the frames, it has collapsed to one and the same for all"""
+LEAST = ("actions unused",)
+"""problems that are told last"""
 SMALLEST_STD = 0.003
 """of the initial posterior, whose prior has 1; healthy ones have 0.01 and more"""
 
@@ -39,12 +44,23 @@ class Inference(NamedTuple):
     """p(z_{t+1} | z_t, u_t), batch shape `[B, T-1]`"""
 
 
-class Inferring(Protocol):
-    """A model with such a filter."""
+class VariationalFilter(nnx.Module):
+    """What such a WorldModel has beside its filter: a bound and a diagnosis."""
 
+    scale: FrameScale
+    options: Any
     latent_size: int
+    remedies: ClassVar[dict[str, str]] = {}
+    """what to change in the model's options, by the name of a problem"""
 
-    def infer(self, frames: jax.Array, actions: jax.Array, observed: jax.Array, noise: jax.Array) -> Inference:
+    def infer(
+        self,
+        frames: jax.Array,
+        actions: jax.Array,
+        observed: jax.Array,
+        noise: jax.Array,
+        valid: jax.Array | None = None,
+    ) -> Inference:
         """Filter B sequences; where `observed` is False a step is imagined instead.
 
         Args:
@@ -52,12 +68,50 @@ class Inferring(Protocol):
             actions: `[B, T-1, A]`.
             observed: bool `[B, T-1]`; whether the step from t to t+1 uses frame t+1.
             noise: `[B, T, Z]` standard normal; zeros follow the means.
+            valid: bool `[B, T]`; False where a frame was not seen: nothing is told of it.
         """
-        ...
+        raise NotImplementedError
 
     def emit(self, latents: jax.Array) -> distrax.Distribution:
-        """p(x | z) for latents `[..., Z]`."""
-        ...
+        """p(x | z) for latents `[..., Z]`: the emission, where a state is its latent."""
+        return self.emission(latents)
+
+    @property
+    def observation_std(self) -> Any:
+        """sigma of a pixel, in units of full brightness."""
+        given = self.options.observation_std
+        return self.scale.default_observation_std if given is None else given
+
+    def infer_all(
+        self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None, key: jax.Array | None
+    ) -> Inference:
+        """`infer` of every frame that was seen, with samples or, without a key, along the means."""
+        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
+        return self.infer(frames, actions, observed_steps(actions, valid), noise, valid=valid)
+
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+        """As Bounded.bound."""
+        inferred = self.infer_all(frames, actions, None, key)
+        terms = bound_terms(self, frames, inferred, observed_steps(actions, None))
+        return Bound(terms.reconstruction, terms.kl, importance_log_weight(self, frames, inferred))
+
+    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+        """Of the filter along its means: "kl_initial" and "kl_step" in nats; "information", nats of the initial state
+        on the frames (how far its means differ between sequences, in units of its width); "initial_std", of the initial
+        posterior in its narrowest dimension, whose prior has 1."""
+        inferred = self.infer_all(frames, actions, None, None)
+        initial = inferred.initial
+        signal = jnp.var(initial.mean(), axis=0) / jnp.mean(initial.variance(), axis=0)
+        return {
+            "kl_initial": jnp.mean(initial.kl_divergence(standard_normal_like(initial))),
+            "information": jnp.sum(jnp.log1p(signal)) / 2,
+            "kl_step": jnp.mean(inferred.posterior.kl_divergence(inferred.prior)),
+            "initial_std": jnp.min(jnp.exp(jnp.mean(jnp.log(initial.stddev()), axis=0))),
+        }
+
+    def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
+        """As Diagnosed.explain."""
+        return explain(figures, problems, self.remedies)
 
 
 class BoundTerms(NamedTuple):
@@ -83,7 +137,11 @@ def standard_noise(key: jax.Array | None, shape: tuple[int, ...]) -> jax.Array:
 
 
 def bound_terms(
-    model: Inferring, frames: jax.Array, inferred: Inference, observed: jax.Array, valid: jax.Array | None = None
+    model: VariationalFilter,
+    frames: jax.Array,
+    inferred: Inference,
+    observed: jax.Array,
+    valid: jax.Array | None = None,
 ) -> BoundTerms:
     """The terms of the bound for frames `[B, T, H, W(, C)]` filtered with the mask `observed` `[B, T-1]`.
 
@@ -106,7 +164,7 @@ def bound_terms(
     return terms
 
 
-def importance_log_weight(model: Inferring, frames: jax.Array, inferred: Inference) -> jax.Array:
+def importance_log_weight(model: VariationalFilter, frames: jax.Array, inferred: Inference) -> jax.Array:
     """ln p(x, z | u) - ln q(z | x, u) `[B]` in nats per sequence, at the draws of a filter that observed all frames.
 
     Its mean over samples is the ELBO; the logarithm of the mean of its exponential over k samples is the IWAE bound
@@ -116,14 +174,6 @@ def importance_log_weight(model: Inferring, frames: jax.Array, inferred: Inferen
     weight = jnp.sum(model.emit(inferred.latents).log_prob(frames), axis=1)
     weight += standard_normal_like(inferred.initial).log_prob(first) - inferred.initial.log_prob(first)
     return weight + jnp.sum(inferred.prior.log_prob(later) - inferred.posterior.log_prob(later), axis=1)
-
-
-def sampled_bound(model: Inferring, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
-    """As Bounded.bound."""
-    observed = observed_steps(actions, None)
-    inferred = model.infer(frames, actions, observed, standard_noise(key, (*frames.shape[:2], model.latent_size)))
-    terms = bound_terms(model, frames, inferred, observed)
-    return Bound(terms.reconstruction, terms.kl, importance_log_weight(model, frames, inferred))
 
 
 def temperature(progress: jax.Array, annealing_share: float) -> jax.Array:
@@ -141,34 +191,18 @@ def annealed(terms: BoundTerms, c: jax.Array) -> jax.Array:
 
 
 def watched(
-    model: Inferring, frames: jax.Array, inferred: Inference, terms: BoundTerms, observed: jax.Array
+    model: VariationalFilter, batch: Batch, inferred: Inference, terms: BoundTerms, observed: jax.Array
 ) -> dict[str, jax.Array]:
     """The metrics of a training: the plain, unweighted bound and its parts in nats per frame, the error of frames."""
-    error = (model.emit(inferred.latents).mean() - frames) ** 2
+    error = (model.emit(inferred.latents).mean() - batch.frames) ** 2
     return {
         "elbo": jnp.mean(terms.reconstruction - terms.kl),
         "reconstruction": jnp.mean(terms.reconstruction),
         "kl": jnp.mean(terms.kl),
         "kl_initial": jnp.mean(terms.kl[:, 0]),
         "kl_step": jnp.sum(terms.kl[:, 1:]) / jnp.maximum(jnp.sum(observed), 1),
-        "frame_mse": jnp.mean(error),
+        "frame_mse": mean_of_seen(error, batch.valid),
         "latent_rms": jnp.sqrt(jnp.mean(inferred.latents**2)),
-    }
-
-
-def diagnosis(model: Inferring, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
-    """Of the filter along its means: "kl_initial" and "kl_step" in nats; "information", nats of the initial state on
-    the frames (how far its means differ between sequences, in units of its width); "initial_std", of the initial
-    posterior in its narrowest dimension, whose prior has 1."""
-    observed, no_noise = observed_steps(actions, None), standard_noise(None, (*frames.shape[:2], model.latent_size))
-    inferred = model.infer(frames, actions, observed, no_noise)
-    initial = inferred.initial
-    signal = jnp.var(initial.mean(), axis=0) / jnp.mean(initial.variance(), axis=0)
-    return {
-        "kl_initial": jnp.mean(initial.kl_divergence(standard_normal_like(initial))),
-        "information": jnp.sum(jnp.log1p(signal)) / 2,
-        "kl_step": jnp.mean(inferred.posterior.kl_divergence(inferred.prior)),
-        "initial_std": jnp.min(jnp.exp(jnp.mean(jnp.log(initial.stddev()), axis=0))),
     }
 
 
@@ -200,6 +234,6 @@ def explain(figures: dict[str, float], problems: list[Problem], remedies: dict[s
             " disguise, whose frames override the dynamics.",
             "The noise allowed to a pixel is too small: raise --observation-std.",
         )
-        last = [problem for problem in found if problem.name == "actions unused"]
-        found = [problem for problem in found if problem.name != "actions unused"] + [narrow, *last]
+        found.append(narrow)
+    found.sort(key=lambda problem: problem.name in LEAST)
     return [dataclasses.replace(each, remedy=remedies.get(each.name, each.remedy)) for each in found]

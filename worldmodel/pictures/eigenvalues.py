@@ -34,7 +34,7 @@ def draw_matrices(path: Path, matrices: np.ndarray) -> None:
     axis = figure.subplots()
     complex_plane(axis, np.linalg.eigvals(matrices).ravel(), np.zeros(0), np.zeros(0))
     axis.set_title(
-        f"Eigenvalues of one step, I + A_t, at {len(matrices)} latents: off the real axis\n"
+        f"Eigenvalues of one step, the matrix A_t, at {len(matrices)} latents: off the real axis\n"
         "swings, outside the unit circle grows, inside fades",
         fontsize=10,
     )
@@ -65,7 +65,7 @@ def draw_linearised(path: Path, found: Sequence[Linearised]) -> None:
     handles = [
         Line2D([], [], color=VERMILION, marker="x", **marks, label="true physics"),
         Line2D([], [], color=BLUE, marker="o", **marks, label="model, within its surface of latents"),
-        Line2D([], [], color=GREY, marker=".", linestyle="", label="I + A_t, all latent dimensions"),
+        Line2D([], [], color=GREY, marker=".", linestyle="", label="the matrix A_t, all latent dimensions"),
         Line2D([], [], color="black", linewidth=0.8, label="unit circle: neither grows nor fades"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)

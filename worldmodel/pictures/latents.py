@@ -4,14 +4,10 @@ Where data has no true states the pictures do without: colours show the time, an
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
-from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.lines import Line2D
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
@@ -20,6 +16,7 @@ from worldmodel.evaluation.measures import rank_by_error
 from worldmodel.imagination.dreamer import Dreamer, Rollouts
 from worldmodel.imagination.variables import apart, label, shown, true_variables, visible_variables, words
 from worldmodel.models.protocol import LocallyLinear
+from worldmodel.pictures.colours import colourings, frame_times, scatter, time_label
 from worldmodel.pictures.eigenvalues import draw_eigenvalues
 from worldmodel.pictures.figures import (
     BLUE,
@@ -58,56 +55,15 @@ def draw_latents(
     draw_cloud(folder / "latent_cloud.png", view, filtered, data, world)
     draw_paths(folder / "latent_paths.png", view, rollouts, filtered, at_ranks(ranking), context)
     draw_decoder(folder / "decoder_circle.png", dreamer, data, world)
-    model: Any = dreamer.model
-    if not isinstance(model, LocallyLinear):
+    if not isinstance(dreamer.model, LocallyLinear):
         return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
     median = ranking[len(ranking) // 2]
     draw_base_matrices(folder / "base_matrices.png", dreamer, data, rollouts, median, context, world)
-    draw_eigenvalues(folder / "eigenvalues.png", model, data, filtered, world)
+    draw_eigenvalues(folder / "eigenvalues.png", dreamer.model, data, filtered, world)
     return []
 
 
 # The cloud of latents
-
-
-class Colouring(NamedTuple):
-    """What the colours of latents mean."""
-
-    label: str
-    values: np.ndarray
-    """`[N, T]`"""
-    colours: Colormap
-    limits: tuple[float, float]
-    ticks: list[float] | None
-
-
-def colourings(data: Sequences, world: World | None) -> list[Colouring]:
-    """By each true variable, where the data has them, else by time."""
-    found = []
-    for variable, values in true_variables(data, world):
-        if variable.circular:
-            # Twilight comes back to where it began, as an angle does; darker, it shows on white.
-            colours: Colormap = ListedColormap(0.85 * colormaps["twilight"](np.linspace(0, 1, 256))[:, :3])
-            limits, ticks = (-180.0, 180.0), [-180.0, -90.0, 0.0, 90.0, 180.0]
-        else:
-            low, high = np.quantile(values, (0.01, 0.99))
-            largest = float(max(abs(low), abs(high))) or 1.0
-            limits = (-largest, largest) if low < 0 < high else (float(low), float(max(high, low + 1e-6)))
-            colours, ticks = colormaps["viridis"], None
-        found.append(Colouring(f"true {label(variable)}", shown(variable, values), colours, limits, ticks))
-    if not found:
-        times = np.broadcast_to(frame_times(data), data.frames.shape[:2])
-        found.append(Colouring(time_label(data), times, colormaps["viridis"], (0, float(times.max())), None))
-    return found
-
-
-def frame_times(data: Sequences) -> np.ndarray:
-    """`[T]` in seconds, or in frames where the data does not say how long one takes."""
-    return np.arange(data.length) * (data.dt or 1)
-
-
-def time_label(data: Sequences) -> str:
-    return "time / s" if data.dt else "time / frames"
 
 
 def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences, world: World | None) -> None:
@@ -134,17 +90,6 @@ def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences, wor
         fontsize=10,
     )
     save_figure(figure, path)
-
-
-def scatter(
-    axis: Axes, points: np.ndarray, plane: tuple[int, int], colouring: Colouring, values: np.ndarray, size: float
-) -> PathCollection:
-    """Points `[M, 3]` in one plane of a view, with the colours of `values` `[M]`."""
-    low, high = colouring.limits
-    x, y = plane
-    return axis.scatter(
-        points[:, x], points[:, y], c=values, s=size, cmap=colouring.colours, vmin=low, vmax=high, linewidths=0
-    )
 
 
 def label_view(axis: Axes, view: View, plane: tuple[int, int]) -> None:

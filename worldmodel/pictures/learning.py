@@ -16,8 +16,8 @@ from worldmodel.evaluation import health
 from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import BATCH, Dreamer, filtered_latents, roll_out
 from worldmodel.models.protocol import WorldModel
+from worldmodel.pictures.colours import colourings, frame_times, scatter
 from worldmodel.pictures.figures import BLUE, ORANGE, labelled_grid, save_animation
-from worldmodel.pictures.latents import colourings, frame_times, scatter
 from worldmodel.worlds.world import world_of
 
 SHOWN_SEQUENCES = 2

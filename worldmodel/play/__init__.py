@@ -1,0 +1,1 @@
+"""Truth and dream side by side in a browser, driven by a person."""

@@ -47,7 +47,7 @@ class Stage:
     cloud: np.ndarray
     """`[M, Z]` latents of the data"""
     context: int
-    """true frames that the model is shown at the start and in a fresh look"""
+    """true frames that the model is shown at the start"""
 
     @property
     def seconds_shown(self) -> float:

@@ -36,12 +36,16 @@ from worldmodel.pictures.rollouts import draw_rollouts
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar
+from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.simulator import find_simulator
 from worldmodel.worlds.world import World, world_of
 
+FEWEST_FUTURES = 39
+"""of fewer samples no interval of 95% can be told"""
+
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Dreaming:
     """A trained model and the sequences that it is asked to imagine."""
 
     run: Run
@@ -58,13 +62,17 @@ class Task:
     @staticmethod
     def of(
         run: Run, model: WorldModel, data: Sequences, source: Path, context: int | None, sequences: int | None
-    ) -> "Task":
-        """Raises UserError when the data do not fit the model or are too short."""
+    ) -> "Dreaming":
+        """Raises UserError when the data do not fit the model or are too short, or a number is out of its range."""
+        for name, value in (("--context", context), ("--sequences", sequences)):
+            if value is not None:
+                require_at_least(name, value, 1)
         require_world_model(run, model)
         run.check_fits(data, source)
-        context = min(max(model.context, CONTEXT), data.length - 1) if context is None else context
+        if context is None:
+            context = max(model.context, min(CONTEXT, data.length - 1))
         if context < model.context:
-            raise UserError(f"--context must be at least {model.context} frames, which the initial state needs")
+            raise UserError(f"--context must be at least {model.context} frames, which the model needs")
         if data.length <= context:
             raise UserError(f"sequences of {data.length} frames leave nothing to imagine after a context of {context}")
         whole = data.whole()
@@ -73,7 +81,7 @@ class Task:
             raise UserError(f"{source}: no sequence is one unbroken episode of {data.length} frames")
         left_out = [f"left out: {lost} of {len(data)} sequences, which end before the last frame or have gaps"]
         some = whole.take(slice(None, sequences))
-        return Task(run, Dreamer(model), some, source, context, world_of(data), left_out if lost else [])
+        return Dreaming(run, Dreamer(model), some, source, context, world_of(data), left_out if lost else [])
 
     def judged(self, rollouts: Rollouts, filtered: np.ndarray, ceiling: FrameModel | None = None) -> Evaluation:
         """Everything but the samples; `filtered` `[N, T, Z]` are the latents of a filter that sees all frames."""
@@ -88,6 +96,14 @@ class Task:
         }
         found = judge(self.data, self.context, predictions, self.world)
         return dataclasses.replace(found, **about, **probe_latents(filtered, self.data, self.world))
+
+
+def require_empty(folder: Path) -> None:
+    """Raise UserError when a folder holds something, or is a file."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"{folder}: exists and is not an empty folder; nothing is overwritten: delete it, or give another --out"
+        )
 
 
 def require_world_model(run: Run, model: Any) -> None:
@@ -106,8 +122,10 @@ def open_ceiling(folder: Path, data: Sequences, source: Path) -> FrameModel:
     return model
 
 
-def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
-    """Write imagined.npz, metrics.json and pictures into a folder that is not there yet, or is empty."""
+def imagine_run(task: Dreaming, out_folder: Path, seed: int) -> Evaluation:
+    """Write imagined.npz, metrics.json and pictures into a folder. Raises UserError when something is in it."""
+    require_at_least("--seed", seed, 0)
+    require_empty(out_folder)
     data, context = task.data, task.context
     rollouts = roll_out(task.dreamer, data, context)
     filtered = filtered_latents(task.dreamer, data, jax.random.key(seed))
@@ -132,10 +150,13 @@ def imagine_run(task: Task, out_folder: Path, seed: int) -> Evaluation:
 
 
 def evaluate_run(
-    task: Task, out_folder: Path, futures: int, seed: int, ceiling: FrameModel | None = None
+    task: Dreaming, out_folder: Path, futures: int, seed: int, ceiling: FrameModel | None = None
 ) -> Evaluation:
-    """Write evaluation.json and all pictures into a folder that is not there yet, or is empty; K = `futures` of every
-    sequence are sampled, and a model of single frames is the ceiling."""
+    """Write evaluation.json and all pictures into a folder; K = `futures` of every sequence are sampled, and a model of
+    single frames is the ceiling. Raises UserError when something is in the folder."""
+    require_at_least("--seed", seed, 0)
+    require_at_least("--futures", futures, FEWEST_FUTURES)
+    require_empty(out_folder)
     dreamer, data, context, world = task.dreamer, task.data, task.context, task.world
     roll_key, sample_key, fan_key = jax.random.split(jax.random.key(seed), 3)
     with progress_bar("evaluation", 3, "part") as bar:
@@ -159,7 +180,7 @@ def evaluate_run(
     return found
 
 
-def draw_what_if(folder: Path, task: Task, sequence: int) -> list[str]:
+def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
     """counterfactuals.png and .gif of one sequence; a line for what they lack."""
     simulator = find_simulator(task.data)
     found = imagine_counterfactuals(task.dreamer, task.data, sequence, task.context, simulator)
@@ -171,7 +192,7 @@ def draw_what_if(folder: Path, task: Task, sequence: int) -> list[str]:
     )
 
 
-def draw_fans(path: Path, task: Task, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
+def draw_fans(path: Path, task: Dreaming, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
     """Sampled futures of the world's first visible variable; a line where there is none. The key is consumed."""
     data, context = task.data, task.context
     if task.world is None or data.states is None:

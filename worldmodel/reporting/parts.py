@@ -1,11 +1,8 @@
 """What a report shows, part by part: its figures, how to read them, what a bad one looks like, what makes them."""
 
 import dataclasses
+from typing import Any
 
-from flax import nnx
-
-from worldmodel.data.scale import FrameScale
-from worldmodel.models.catalogue import MODELS
 from worldmodel.models.protocol import WorldModel
 
 
@@ -243,8 +240,6 @@ FRAME_PARTS = (
 )
 
 
-def parts_of(model: str) -> tuple[Part, ...]:
-    """The parts of a page about a model of the catalogue, by what kind of a model its defaults build."""
-    scale = FrameScale((64, 64), 1, pixel_mean=0.5, pixel_std=0.5, frame_variance=1.0, action_scale=1.0)
-    built = nnx.eval_shape(lambda: MODELS.options(model)().build(scale, nnx.Rngs(params=0)))
-    return WORLD_PARTS if isinstance(built, WorldModel) else FRAME_PARTS
+def parts_of(model: Any) -> tuple[Part, ...]:
+    """The parts of a page about a model, by its kind."""
+    return WORLD_PARTS if isinstance(model, WorldModel) else FRAME_PARTS

@@ -106,14 +106,17 @@ class Run:
         the model."""
         return read_options(self.folder, MODELS.options(self.model), "model")
 
+    def structure(self) -> Any:
+        """The model without its parameters, which are shapes alone: enough to see of what kind it is."""
+        options, scale = self.model_options(), self.card.scale
+        return nnx.eval_shape(lambda: options.build(scale, nnx.Rngs(params=0)))
+
     def load(self) -> Any:
         """The trained model, with the parameters of the last checkpoint that is whole.
 
         Raises UserError when there is none, or when it is of another model.
         """
-        options, scale = self.model_options(), self.card.scale
-        structure = nnx.eval_shape(lambda: options.build(scale, nnx.Rngs(params=0)))
-        graphdef, params, _ = nnx.split(structure, nnx.Param, ...)
+        graphdef, params, _ = nnx.split(self.structure(), nnx.Param, ...)
         steps = self.checkpoint_steps()
         for step in reversed(steps):
             try:

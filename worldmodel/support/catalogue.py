@@ -44,7 +44,10 @@ class Catalogue:
     def sentence(self, name: str) -> str:
         """The first sentence of the docstring of an entry's options, read off the source: nothing heavy is imported."""
         module, _, attribute = self._entry(name).value.partition(":")
-        found = importlib.util.find_spec(module)
+        try:
+            found = importlib.util.find_spec(module)
+        except ImportError:
+            found = None
         if found is None or found.origin is None:
             return ""
         for node in ast.parse(Path(found.origin).read_text()).body:
@@ -63,4 +66,6 @@ class Catalogue:
         found = tuple(entry_points(group=self.group, name=name))
         if not found:
             raise UserError(f"{name!r} is no {self.kind}; there are {', '.join(self.names())}")
+        if len({entry.value for entry in found}) > 1:
+            raise UserError(f"{self.kind} {name}: is registered more than once: {', '.join(e.value for e in found)}")
         return found[0]

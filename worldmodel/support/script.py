@@ -4,6 +4,7 @@ Nothing heavy is imported here, and scripts import JAX inside their main, so tha
 """
 
 import dataclasses
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -36,10 +37,11 @@ def run_script(
     use_compilation_cache()
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        default = None if isinstance(options, type) else options()
-        kind: Any = options if isinstance(options, type) else type(default)
-        if "--resume" in arguments:
-            default = saved_options(kind, arguments) or default
+        default = options() if inspect.isfunction(options) else None
+        kind: Any = options if default is None else type(default)
+        folder = folder_given(arguments)
+        if "--resume" in arguments and folder is not None:
+            default = saved_options(kind, folder) or default
         status = main(tyro.cli(kind, description=description, args=arguments, default=default)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -50,18 +52,24 @@ def run_script(
     sys.exit(status)
 
 
-def saved_options(kind: type[Options], arguments: list[str]) -> Options | None:
-    """The options that the run in --out was started with, or the runs in it; None where there is no run."""
+def saved_options(kind: type[Options], folder: Path) -> Options | None:
+    """The options that the run in a folder was started with, or the runs of several seeds in it; None where there is
+    no run."""
+    if (folder / "config.json").is_file():
+        return read_options(folder, kind)
+    seeds = sorted(int(path.parent.name[len(SEED_FOLDER) :]) for path in folder.glob(SEED_CONFIGS))
+    if not seeds:
+        return None
+    first: Any = read_options(folder / f"{SEED_FOLDER}{seeds[0]}", kind)
+    return dataclasses.replace(first, out=folder, seed=seeds[0], seeds=len(seeds))
+
+
+def folder_given(arguments: list[str]) -> Path | None:
+    """What a command line says of --out."""
     for position, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
         if name == "--out":
-            folder = Path(value or "".join(arguments[position + 1 : position + 2]))
-            if (folder / "config.json").is_file():
-                return read_options(folder, kind)
-            seeds = sorted(int(path.parent.name[len(SEED_FOLDER) :]) for path in folder.glob(SEED_CONFIGS))
-            if seeds:
-                first: Any = read_options(folder / f"{SEED_FOLDER}{seeds[0]}", kind)
-                return dataclasses.replace(first, out=folder, seed=seeds[0], seeds=len(seeds))
+            return Path(value or "".join(arguments[position + 1 : position + 2]))
     return None
 
 

@@ -62,7 +62,7 @@ def read_options(folder: Path, kind: type[T], part: str | None = None) -> T:
         options = read_json(path)["options"]
         return from_json(kind, options if part is None else options[part])
     except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: its options are not those of this script") from None
+        raise UserError(f"{path}: its options are not those of this model") from None
 
 
 def flag(name: str) -> str:

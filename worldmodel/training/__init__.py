@@ -1,0 +1,1 @@
+"""From options to a trained run: the step, its batches, seeds and devices, checks before and during."""

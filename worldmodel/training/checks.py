@@ -131,7 +131,7 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions) -> int:
     batch_key, key = jax.random.split(jax.random.key(options.seed))
     device = to_device(spread_within(data, options.recipe(task.window).memory_budget))
     batch = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
-    result = overfit_one_batch(task.build, batch, options.learning_rate, options.steps, key)
+    result = overfit_one_batch(task.build, batch, options.learning_rate, max(options.steps, OVERFIT_STEPS), key)
     picture = options.out / "overfit_one_batch.png"
     rebuilt = reconstruct(result.model, np.asarray(batch.frames), np.asarray(batch.actions))
     pairs = [spread_over(np.asarray(x).reshape(-1, *data.frame_shape), SHOWN) for x in (batch.frames, rebuilt)]
@@ -154,7 +154,7 @@ def run_range_test(task: Task, data: Sequences, options: TrainingOptions) -> int
     refuse_existing_run(options.out)
     device = to_device(spread_within(data, options.recipe(task.window).memory_budget))
     next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window))
-    result = range_test(task.build, next_batch, options.steps, jax.random.key(options.seed))
+    result = range_test(task.build, next_batch, max(options.steps, RANGE_TEST_STEPS), jax.random.key(options.seed))
     picture = options.out / "find_lr.png"
     draw_range_test(picture, result.rates, result.losses, result.suggestion)
     print(f"suggested --learning-rate {result.suggestion:.1e}; picture: {picture}")

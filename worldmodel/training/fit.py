@@ -1,4 +1,4 @@
-"""A training run from its first step to its last: drives training.py and keeps the run folder."""
+"""A training run from its first step to its last: drives step.py and keeps the run folder."""
 
 import dataclasses
 import math

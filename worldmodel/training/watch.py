@@ -61,9 +61,9 @@ class WatchedSequences:
 
     def finish(self, run: Run, model: WorldModel) -> tuple[list[str], str]:
         found = health.measure(model, self.validation)
-        write_json(run.folder / "health.json", dataclasses.asdict(found))
         if snapshots := run.snapshots():
             self.watched.animate(run.folder / "learning.gif", snapshots)
+        write_json(run.folder / "health.json", dataclasses.asdict(found))  # last: it says that the run is finished
         return ["learning.gif"], found.in_words()
 
 

@@ -36,6 +36,8 @@ class Variable:
     """as the data has it, such as "rad"; a circular one is in rad and is shown in degrees"""
     circular: bool = False
     """whether it comes round at 2 pi"""
+    note: str = ""
+    """what a reader of a picture must know of it, such as "0: upright" """
 
 
 @dataclasses.dataclass(frozen=True)

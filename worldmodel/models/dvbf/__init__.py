@@ -1,0 +1,1 @@
+"""The Deep Variational Bayes Filter: read model.py, then objective.py."""

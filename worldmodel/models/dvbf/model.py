@@ -43,9 +43,9 @@ from worldmodel.models.distributions import diagonal_normal, draw, from_noise, f
 from worldmodel.models.dvbf import objective
 from worldmodel.models.dvbf.advice import explain
 from worldmodel.models.dvbf.options import DVBFOptions
-from worldmodel.models.networks import MLP, flatten_frames, split_in_two
-from worldmodel.models.protocol import Bound, Problem, swap_time
-from worldmodel.models.variational import Inference, diagnosis, observed_steps, sampled_bound, standard_noise
+from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.protocol import Problem, swap_time
+from worldmodel.models.variational import Inference, VariationalFilter
 
 INITIAL_RAW_STD = -2.0
 """softplus(-2) = 0.13: the transition's standard deviations before training."""
@@ -123,7 +123,7 @@ class ProcessNoisePosterior(nnx.Module):
         return diagonal_normal(prior.mean() + prior.stddev() * mean, prior.stddev() * std)
 
 
-class DVBF(nnx.Module):
+class DVBF(VariationalFilter):
     """A Deep Variational Bayes Filter, a WorldModel. Its state is the latent z, `[..., Z]`."""
 
     def __init__(self, scale: FrameScale, options: DVBFOptions, rngs: nnx.Rngs):
@@ -140,19 +140,12 @@ class DVBF(nnx.Module):
         self.posterior = posterior(scale.action_size, options, rngs)
         self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
 
-    @property
-    def observation_std(self) -> float:
-        """sigma of a pixel, in units of full brightness."""
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
-
     # One step
 
     @jax.named_scope("encoder")
     def encode(self, frames: jax.Array) -> jax.Array:
         """What each frame says by itself: `[..., H, W(, C)]` to features `[..., F]`."""
-        pixels = flatten_frames(frames, self.scale.frame_shape)
-        return jax.nn.silu(self.encoder((pixels - self.scale.pixel_mean) / self.scale.pixel_std))
+        return jax.nn.silu(self.encoder(self.scale.standardise(frames)))
 
     @jax.named_scope("initial_state")
     def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
@@ -172,12 +165,8 @@ class DVBF(nnx.Module):
     @jax.named_scope("decoder")
     def emission(self, state: jax.Array) -> distrax.Independent:
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
-        visible = state[..., : self.options.visible_size]
-        frames = self.decoder(visible) * self.scale.pixel_std + self.scale.pixel_mean
-        frames = frames.reshape(*state.shape[:-1], *self.scale.frame_shape)
+        frames = self.scale.restore(self.decoder(state[..., : self.options.visible_size]))
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
-
-    emit = emission
 
     def vector(self, state: jax.Array) -> jax.Array:
         """The latent itself."""
@@ -202,8 +191,7 @@ class DVBF(nnx.Module):
         self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
     ) -> jax.Array:
         """As WorldModel.filter."""
-        noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
-        return self.infer(frames, actions, observed_steps(actions, valid), noise, valid=valid).latents
+        return self.infer_all(frames, actions, valid, key).latents
 
     def infer(
         self,
@@ -211,11 +199,10 @@ class DVBF(nnx.Module):
         actions: jax.Array,
         observed: jax.Array,
         noise: jax.Array,
-        noise_scale: jax.Array | float | None = None,
         valid: jax.Array | None = None,
+        noise_scale: jax.Array | float | None = None,
     ) -> Inference:
-        """As Inferring.infer (variational.py), T >= initial_frames. The initial posterior is told nothing of a frame
-        that is not `valid` `[B, T]`."""
+        """As VariationalFilter.infer, T >= initial_frames; `noise_scale` is that of a trained model by default."""
         if noise_scale is None:
             noise_scale = self.options.final_noise_scale
         actions = actions / self.scale.action_scale
@@ -244,14 +231,6 @@ class DVBF(nnx.Module):
         return objective.dvbf_loss(self, batch, key, progress)
 
     # What it can do beside
-
-    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
-        """As Bounded.bound."""
-        return sampled_bound(self, frames, actions, key)
-
-    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
-        """variational.diagnosis."""
-        return diagnosis(self, frames, actions)
 
     def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
         """advice.py."""

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.windows import Batch
+from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.variational import Inference, annealed, bound_terms, observed_steps, temperature, watched
 
 if TYPE_CHECKING:
@@ -60,6 +60,15 @@ def restart_distance(model: "DVBF", inferred: Inference, actions: jax.Array) -> 
     return jnp.mean((inferred.latents[:, : len(starts)] - restart.mean()) ** 2, axis=-1)
 
 
+def seen_together(valid: jax.Array | None, count: int) -> jax.Array | None:
+    """bool `[B, T - count + 1]`: whether so many frames were seen from each on, of `valid` `[B, T]`; None where all
+    were."""
+    if valid is None:
+        return None
+    window = np.arange(valid.shape[1] - count + 1)[:, None] + np.arange(count)
+    return jnp.all(valid[:, window], axis=-1)
+
+
 def dvbf_loss(
     model: "DVBF", batch: Batch, key: jax.Array, progress: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -77,7 +86,7 @@ def dvbf_loss(
         observed &= observed_steps(actions, batch.valid)
     noise = jax.random.normal(noise_key, (size, length, options.latent_size))
     scale = noise_scale(progress, options.final_noise_scale)
-    inferred = model.infer(frames, actions, observed, noise, scale, batch.valid)
+    inferred = model.infer(frames, actions, observed, noise, batch.valid, scale)
     terms = bound_terms(model, frames, inferred, observed, batch.valid)
 
     c = temperature(progress, options.annealing_share)
@@ -88,7 +97,8 @@ def dvbf_loss(
     loss = jnp.mean(-c * terms.reconstruction + regulariser)
     metrics = {}
     if options.consistency_weight > 0:
-        distance = jnp.mean(restart_distance(model, inferred, actions))
+        distance = restart_distance(model, inferred, actions)
+        distance = mean_of_seen(distance, seen_together(batch.valid, options.initial_frames))
         loss += options.consistency_weight * distance
         metrics["restart_distance"] = distance
-    return loss, metrics | {"loss": loss} | watched(model, frames, inferred, terms, observed)
+    return loss, metrics | {"loss": loss} | watched(model, batch, inferred, terms, observed)

@@ -1,0 +1,1 @@
+"""The pendulum: options, physics, picture, what a frame shows, and its Gymnasium environment."""

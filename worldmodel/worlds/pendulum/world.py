@@ -23,7 +23,7 @@ SPEED = 2.0
 class PendulumWorld(CompiledWorld):
     """A torque-driven pendulum, whose angle a frame shows (worlds/world.py)."""
 
-    variables = (Variable("angle", "rad", circular=True), Variable("angular_velocity", "rad/s"))
+    variables = (Variable("angle", "rad", circular=True, note="0: upright"), Variable("angular_velocity", "rad/s"))
     visible = ("angle",)
     measures = (
         Measure("angle_error_degrees", "median angle error / degrees", ".3g", unit="°", statistic="median"),
