@@ -12,7 +12,7 @@ LABELS = {
     "batch": ("windows in a batch", "ms for an update, one thread"),
     "length": ("frames in a window", "ms for an update, one thread"),
     "latent": ("dimensions of the latent", "ms for an update, one thread"),
-    "seeds": ("seeds trained at once", "ms for an update of one seed, all cores"),
+    "seeds": ("seeds trained at once, all cores", "ms for an update of one seed"),
 }
 
 
@@ -34,7 +34,7 @@ def draw_costs(path: Path, found: dict[str, Any]) -> None:
         axis.set_xlim(left=0)
         axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
         axis.grid(alpha=0.3)
-        axis.legend(loc="lower left" if name == "seeds" else "upper left", fontsize=8)
+        axis.legend(fontsize=8)
     figure.suptitle(
         "What a training step costs: median, and range over the turns; all else is the reference's", fontsize=10
     )

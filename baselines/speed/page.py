@@ -51,22 +51,17 @@ def speed_page(found: dict[str, Any]) -> str:
     rates = {name: median(rate) for name, rate in limits["rates"].items()}
     update, products, traffic = rates["update"], limits["products"], limits["traffic_bytes"]
     flops, floor = total(products, "flops"), total(products, "seconds")
-    rollouts = median(one["imagining"]["matmuls"])
+    share, rollouts = matmul_share(limits), median(one["imagining"]["matmuls"])
+    ceiling = median(one["training"]["dvbf"]) / share
     versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items())
-
-    peaks = [
-        [
-            unit,
-            number(moved * update / GIGA),
-            f"{number(rates[peak] / GIGA)} ({what})",
-            f"{moved * update / rates[peak]:.0%}",
-        ]
-        for unit, moved, peak, what in (
-            ("GFLOP/s", flops, "peak", "product of 1024 x 1024 matrices"),
-            ("GB/s, at least", traffic, "memory", "triad in memory"),
-            ("the same", traffic, "cache", "triad in the cache"),
-        )
-    ]
+    peaks = []
+    for unit, moved, peak, what in (
+        ("GFLOP/s", flops, "peak", "product of 1024 x 1024 matrices"),
+        ("GB/s, at least", traffic, "memory", "triad in memory"),
+        ("the same", traffic, "cache", "triad in the cache"),
+    ):
+        ours, most = moved * update / GIGA, rates[peak] / GIGA
+        peaks.append([unit, number(ours), f"{number(most)} ({what})", f"{ours / most:.0%}"])
 
     def against(ceiling: float, measured: dict[str, list[float]]) -> str:
         times = over_twin(ceiling, measured)
@@ -108,8 +103,8 @@ Microseconds from a uint8 frame to the state, batch 1, one thread.
 
 The {sum(product["count"] for product in products):,} matrix products of an update (forward and both backward, counted
 in what JAX traces) need {flops / GIGA:.2f} GFLOP. By themselves, each shape as fast as the machine does it, they take
-{1e3 * floor:.2f} ms of the update's {1e3 / update:.2f} ms, or **{floor * update:.0%}**. A training that did nothing
-else would make {1 / floor:.0f} updates a second{against(1 / floor, one["training"])}. Rollouts that did nothing but
+{1e3 * floor:.2f} ms of the update's {1e3 / update:.2f} ms, or **{share:.0%}**. A training that did nothing
+else would make {number(ceiling)} updates a second{against(ceiling, one["training"])}. Rollouts that did nothing but
 their matrix products would make {number(rollouts / 1e3)} thousand frames a second{against(rollouts, one["imagining"])}.
 
 {table(["one thread", "the update", "the machine", "share"], peaks)}
@@ -144,13 +139,16 @@ def goals(found: dict[str, Any]) -> str:
     """What was aimed at and what came of it; of a ratio to PyTorch that was missed, how much was possible."""
     one, (first, *_, most) = found["one_core"], found["all_cores"]["growth"]["seeds"]
     training, imagining = one["training"], one["imagining"]
-    floor, update = total(one["limits"]["products"], "seconds"), median(one["limits"]["rates"]["update"])
+    share = matmul_share(one["limits"])
     each_over_one = [alone / each for alone, each in zip(first["dvbf"], most["dvbf"], strict=True)]
-    most_training, most_imagining = over_twin(1 / floor, training), over_twin(median(imagining["matmuls"]), imagining)
+    most_training, most_imagining = (
+        over_twin(median(training["dvbf"]) / share, training),
+        over_twin(median(imagining["matmuls"]), imagining),
+    )
     to_imagine = "imagined rollouts of 64, decoded, one thread: frames/s over those of PyTorch"
     rows = [
         goal("training, one thread: steps/s over those of PyTorch", ratios(training), least=6, possible=most_training),
-        goal("the matrix products of a training step alone, over the step, %", [100 * floor * update], least=35),
+        goal("the matrix products of a training step alone, over the step, %", [100 * share], least=35),
         goal(to_imagine, ratios(imagining), least=5, possible=most_imagining),
         goal("a filter step, one thread: median, microseconds", [1e6 * one["latency"]["dvbf step"][0]], most=150),
         goal(f"{most['value']} seeds at once on all cores: time for each, over that of one", each_over_one, most=1),
@@ -204,6 +202,11 @@ def latency_table(latency: dict[str, list[float]]) -> str:
 def total(products: list[dict[str, Any]], what: str) -> float:
     """Flops, or seconds, of matrix products, as often as an update needs them."""
     return sum(product["count"] * product[what] for product in products)
+
+
+def matmul_share(limits: dict[str, Any]) -> float:
+    """The time of an update's matrix products alone over that of the update."""
+    return total(limits["products"], "seconds") * median(limits["rates"]["update"])
 
 
 def shapes_table(products: list[dict[str, Any]]) -> str:
