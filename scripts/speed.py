@@ -49,73 +49,74 @@ def main(options: Options) -> None:
         require_writable(options.out / written)
     started, quick = time.monotonic(), options.quick
     turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if quick else {"turns": 7, "seconds": 1.0}
-    short: dict[str, Any] = turns if quick else {"turns": 5, "seconds": 0.5}
+    halves = turns | {"seconds": turns["seconds"] / 2}
     axes, seeds = (QUICK_AXES, [1, 8]) if quick else (AXES, [1, 2, 4, 8])
+
+    def compared(place: dict[str, str], axes: dict[str, list[int]]) -> dict[str, Any]:
+        growth = {
+            axis: measure(measures.growth, place, axis=axis, values=values, **halves) for axis, values in axes.items()
+        }
+        both = {each.__name__: measure(each, place, **turns) for each in (measures.training, measures.imagining)}
+        return both | {"growth": growth}
+
     found: dict[str, Any] = {
         "machine": machine(),
         "versions": versions("jax", "jaxlib", "torch"),
         "load": round(os.getloadavg()[0], 1),
         "quick": quick,
+        "turns": turns["turns"],
+        "turn_seconds": turns["seconds"],
     }
-    if not measures.has_torch():
+    if not measures.has_torch:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
-    found["one_core"] = {
-        "training": measure(measures.training_and_limits, ONE_THREAD, **turns),
-        "imagining": measure(measures.imagining, ONE_THREAD, **turns),
+    found["one_core"] = compared(ONE_THREAD, axes) | {
+        "limits": measure(measures.limits, ONE_THREAD, **turns),
         "latency": measure(measures.latency, ONE_THREAD, calls=200 if quick else 2000),
-        "growth": [measure(measures.growth, ONE_THREAD, axis=axis, values=axes[axis], **short) for axis in axes],
     }
-    found["all_cores"] = {
-        "training": measure(measures.training, ALL_CORES, **turns),
-        "imagining": measure(measures.imagining, ALL_CORES, **turns),
-        "collecting": measure(measures.collecting, ALL_CORES, turns=turns["turns"]),
-        "seeds": measure(measures.many_seeds, ALL_CORES, counts=seeds, **turns),
+    found["all_cores"] = compared(ALL_CORES, {"seeds": seeds}) | {
+        "collecting": measure(measures.collecting, ALL_CORES, turns=turns["turns"])
     }
     found["first_use"] = {}
-    for what in ("imports", "dvbf", "vae", "roll_out", *(["twin"] if measures.has_torch() else [])):
+    for what in ("imports", "dvbf", "vae", "roll_out", *["twin"] * measures.has_torch):
         with tempfile.TemporaryDirectory() as cache:
             found["first_use"][what] = {
                 kind: measure(measures.first_use, ALL_CORES, cache, what=what, started=time.time())
-                for kind in (("cold", "warm") if what in ("dvbf", "vae", "roll_out") else ("warm",))
+                for kind in ("cold", "warm")
             }
     found["start"] = starts(2 if quick else 5)
     if (device := measure(measures.device, ANY_DEVICE))["platform"] == "gpu":
-        found["gpu"] = device | {
-            "training": measure(measures.training, ANY_DEVICE, **turns),
-            "imagining": measure(measures.imagining, ANY_DEVICE, **turns),
-            "seeds": measure(measures.many_seeds, ANY_DEVICE, counts=[1, 64], **turns),
-        }
+        found["gpu"] = device | compared(ANY_DEVICE, {"seeds": [1, 64]})
     found["minutes"] = round((time.monotonic() - started) / 60, 1)
     write_json(options.out / "results" / "speed.json", found)
     write_speed_page(options.out)
     print(f"{options.out / 'SPEED.md'}: written in {found['minutes']:g} minutes; picture: docs/speed.png")
 
 
-def measure(
-    function: Callable[..., Any], environment: dict[str, str], cache: str | None = None, **arguments: Any
-) -> dict[str, Any]:
+def measure(function: Callable, place: dict[str, str], cache: str | None = None, **arguments: Any) -> Any:
     """What a function of baselines/speed/measures.py gives in a fresh process, with a compilation cache in the folder
     `cache` if one is given."""
     told = [f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started")]
-    where = "one thread" if environment is ONE_THREAD else "all cores"
-    print(", ".join([where, function.__name__, *told]), end=": ", flush=True)
+    print(", ".join([f"{len(cores_of(place))} cores", function.__name__, *told]), end=": ", flush=True)
     start = time.monotonic()
-    words = run(environment, cache, "-m", function.__module__, function.__name__, json.dumps(arguments))
+    words = run(place, cache, "-m", function.__module__, function.__name__, json.dumps(arguments))
     print(f"{time.monotonic() - start:.0f} s")
     return json.loads(words.splitlines()[-1])
 
 
-def run(environment: dict[str, str], cache: str | None, *arguments: object) -> str:
-    """What Python prints, on one core where it is to have one thread. Raises UserError when it fails."""
-    cores = sorted(os.sched_getaffinity(0), reverse=True)[: 1 if environment is ONE_THREAD else None]
-    caching = {"JAX_COMPILATION_CACHE_DIR": cache} if cache else {}
+def cores_of(place: dict[str, str]) -> list[int]:
+    """The last core for one thread, else all that this process may use."""
+    return sorted(os.sched_getaffinity(0))[-1 if place is ONE_THREAD else 0 :]
+
+
+def run(place: dict[str, str], cache: str | None, *arguments: object) -> str:
+    """What Python prints. Raises UserError when it fails."""
     result = subprocess.run(
         [sys.executable, *map(str, arguments)],
-        env=os.environ | {"TQDM_DISABLE": "1"} | environment | caching,
+        env=os.environ | {"TQDM_DISABLE": "1"} | place | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {}),
         stdout=subprocess.PIPE,
         text=True,
         check=False,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        preexec_fn=lambda: os.sched_setaffinity(0, cores_of(place)),
     )
     if result.returncode != 0:
         raise UserError(f"{arguments[0]} failed with status {result.returncode}; its last words are above")

@@ -11,12 +11,12 @@ import importlib.util
 import json
 import os
 import re
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,15 +29,12 @@ from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import sample_windows, to_device
 from worldmodel.imagination.dreamer import Dreamer, last, roll_out
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import WorldModel, imagine
+from worldmodel.models.protocol import imagine
 from worldmodel.training.options import Recipe
 from worldmodel.training.seeds import Trainings
 from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import collect_pendulum
-
-if TYPE_CHECKING:
-    from baselines.speed.torch_dvbf import TorchDVBF, TorchTraining
 
 HIDDEN_SIZE = 176
 """makes the DVBF one of 197,800 parameters; all other options are the defaults"""
@@ -54,6 +51,13 @@ MEMORY, CACHE = 2**26, 2**18
 Rates = dict[str, list[float]]
 Jobs = dict[str, Callable[[int], object]]
 """each does as much as it is told, and is done when it returns"""
+has_torch = importlib.util.find_spec("torch") is not None
+
+
+@functools.cache
+def collect(length: int) -> Sequences:
+    """500 sequences of the paper's pendulum."""
+    return collect_pendulum(seed=0, sequences=500, length=length, params=PAPER, size=PIXELS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,21 +71,15 @@ class Setting:
     """dimensions, four of them visible"""
     seeds: int = 1
 
-    @property
-    def recipe(self) -> Recipe:
-        return Recipe(seeds=tuple(range(self.seeds)), batch_size=self.batch, window=self.length)
-
-    def data(self) -> Sequences:
-        return collect(self.length)
-
     def trainings(self) -> Trainings:
-        return trainings("dvbf", self.data(), self.recipe, hidden_size=HIDDEN_SIZE, latent_size=self.latent)
+        recipe = Recipe(seeds=tuple(range(self.seeds)), batch_size=self.batch, window=self.length)
+        return trainings("dvbf", collect(self.length), recipe, hidden_size=HIDDEN_SIZE, latent_size=self.latent)
 
     def dvbf(self) -> Any:
         """Untrained."""
         return self.trainings().models()[0]
 
-    def torch_dvbf(self) -> "TorchDVBF":
+    def torch_dvbf(self) -> Any:
         """The twin, on all cores that this process may use, or on the GPU when JAX is."""
         import torch
 
@@ -90,19 +88,11 @@ class Setting:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         return twin(self.dvbf()).to("cuda" if jax.default_backend() == "gpu" else "cpu")
 
-    def torch_training(self) -> "TorchTraining":
+    def torch_training(self) -> Any:
         from baselines.speed.torch_dvbf import TorchTraining
 
-        data, recipe = self.data(), self.recipe
-        return TorchTraining(
-            self.torch_dvbf(),
-            data.frames,
-            data.actions,
-            recipe.steps,
-            self.batch,
-            recipe.learning_rate,
-            self.length,
-        )
+        data, rest = collect(self.length), (Recipe.steps, self.batch, Recipe.learning_rate, self.length)
+        return TorchTraining(self.torch_dvbf(), data.frames, data.actions, *rest)
 
 
 def trainings(name: str, data: Sequences, recipe: Recipe, **options: Any) -> Trainings:
@@ -112,30 +102,7 @@ def trainings(name: str, data: Sequences, recipe: Recipe, **options: Any) -> Tra
 
 
 def vae_trainings() -> Trainings:
-    return trainings("vae", Setting().data(), Recipe(batch_size=VAE_BATCH, window=1))
-
-
-@functools.cache
-def collect(length: int) -> Sequences:
-    """500 sequences of the paper's pendulum."""
-    return collect_pendulum(seed=0, sequences=500, length=length, params=PAPER, size=PIXELS)
-
-
-def has_torch() -> bool:
-    return importlib.util.find_spec("torch") is not None
-
-
-def take_turns(jobs: Jobs, turns: int, seconds: float) -> Rates:
-    """How much of each job is done in a second, in each of so many turns; a turn is about so many seconds of each."""
-    counts = {}
-    for name, job in jobs.items():
-        job(1)  # compiles
-        counts[name] = max(1, round(3 * seconds / elapsed(job, 3)))
-    rates: Rates = {name: [] for name in jobs}
-    for _ in range(turns):
-        for name, job in jobs.items():
-            rates[name].append(counts[name] / elapsed(job, counts[name]))
-    return rates
+    return trainings("vae", collect(Setting.length), Recipe(batch_size=VAE_BATCH, window=1))
 
 
 def elapsed(job: Callable[[int], object], count: int) -> float:
@@ -155,6 +122,19 @@ def repeated(call: Callable[[], Any]) -> Callable[[int], object]:
     return job
 
 
+def take_turns(jobs: Jobs, turns: int, seconds: float) -> Rates:
+    """How much of each job is done in a second, in each of so many turns; a turn is about so many seconds of each."""
+    counts = {}
+    for name, job in jobs.items():
+        job(1)  # compiles
+        counts[name] = max(1, round(3 * seconds / elapsed(job, 3)))
+    rates: Rates = {name: [] for name in jobs}
+    for _ in range(turns):
+        for name, job in jobs.items():
+            rates[name].append(counts[name] / elapsed(job, counts[name]))
+    return rates
+
+
 def scaled(rates: Rates, **factors: float) -> Rates:
     """Rates in other units."""
     return {name: [factors.get(name, 1) * rate for rate in each] for name, each in rates.items()}
@@ -162,31 +142,24 @@ def scaled(rates: Rates, **factors: float) -> Rates:
 
 def device() -> dict[str, str]:
     """What JAX computes on."""
-    return {"platform": jax.default_backend(), "device": jax.devices()[0].device_kind}
+    return {"platform": jax.default_backend(), "name": jax.devices()[0].device_kind}
 
 
-def training_jobs() -> Jobs:
-    """Updates of the DVBF, of its twin and of the static VAE."""
+def training(turns: int, seconds: float) -> Rates:
+    """Updates per second of the DVBF, of its twin and of the static VAE."""
     jobs: Jobs = {"dvbf": Setting().trainings().train, "vae": vae_trainings().train}
-    return jobs | {"twin": Setting().torch_training().train} if has_torch() else jobs
+    return take_turns(jobs | ({"twin": Setting().torch_training().train} if has_torch else {}), turns, seconds)
 
 
-def training(turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second."""
-    return {"rates": take_turns(training_jobs(), turns, seconds)}
-
-
-def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second as `training` has them. Beside them, per second: forward passes of the DVBF's loss, passes
-    forward and back, passes of an update's matrix products alone; and the machine's peaks: flops of a large product,
-    bytes of a triad."""
-    setting = Setting()
-    recipe, ours = setting.recipe, setting.trainings()
+def limits(turns: int, seconds: float) -> dict[str, Any]:
+    """Of the DVBF per second: updates, forward passes of its loss, passes forward and back, passes of an update's
+    matrix products alone. And the machine's peaks: flops of a large product, bytes of a triad."""
+    setting, ours = Setting(), Setting().trainings()
     graphdef, params = nnx.split(ours.models()[0])
     key, progress = jax.random.key(0), jnp.zeros(())
-    batch = sample_windows(to_device(setting.data()), key, setting.batch, setting.length)
-    optimiser = make_optimiser(warm_up_and_cosine(recipe.learning_rate, recipe.steps))
-    update = make_train_step(graphdef, optimiser, recipe.steps)
+    batch = sample_windows(to_device(collect(setting.length)), key, setting.batch, setting.length)
+    optimiser = make_optimiser(warm_up_and_cosine(Recipe.learning_rate, Recipe.steps))
+    update = make_train_step(graphdef, optimiser, Recipe.steps)
     counts = matmuls_of(lambda *inputs: update(*inputs)[0], initial_state(params, optimiser, key), batch, key)
     matmuls = Matmuls(counts)
 
@@ -194,9 +167,9 @@ def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
         return nnx.merge(graphdef, params).loss(batch, key, progress)
 
     forward, both = jax.jit(loss), jax.jit(jax.grad(loss, has_aux=True))
-    square = jnp.ones((SQUARE, SQUARE))
-    memory, cache = jnp.ones(MEMORY // 4), jnp.ones(CACHE // 4)
-    limits: Jobs = {
+    square, memory, cache = jnp.ones((SQUARE, SQUARE)), jnp.ones(MEMORY // 4), jnp.ones(CACHE // 4)
+    jobs: Jobs = {
+        "update": ours.train,
         "forward": repeated(lambda: forward(params)),
         "both": repeated(lambda: both(params)),
         "matmuls": matmuls.run,
@@ -204,14 +177,13 @@ def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
         "memory": lambda count: repeat_triad(memory, memory, count).block_until_ready(),
         "cache": lambda count: repeat_triad(cache, cache, count).block_until_ready(),
     }
-    rates = take_turns(training_jobs() | limits, turns, seconds)
+    rates = take_turns(jobs, turns, seconds)
     cost: Any = ours.lower().compile().cost_analysis()
     return {
         "rates": scaled(rates, peak=2 * SQUARE**3, memory=3 * MEMORY, cache=3 * CACHE),
         "products": [
-            shape._asdict()
-            | where._asdict()
-            | {"count": count, "flops": shape.flops, "seconds": statistics.median(matmuls.seconds[shape])}
+            {**shape._asdict(), **where._asdict(), "count": count, "flops": shape.flops}
+            | {"seconds": median(matmuls.seconds[shape])}
             for (shape, where), count in counts.items()
         ],
         "traffic_bytes": cost["bytes accessed"],
@@ -219,16 +191,15 @@ def training_and_limits(turns: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def imagining(turns: int, seconds: float) -> dict[str, Any]:
+def imagining(turns: int, seconds: float) -> Rates:
     """Frames per second: of 64 rollouts along the mean, decoded ("dvbf", "twin"), of their matrix products alone
-    ("matmuls"), and of what scripts/imagine.py does with 64 sequences ("roll_out": filter the first frames, imagine,
-    decode all)."""
-    setting = Setting()
-    batch, model = setting.batch, setting.dvbf()
+    ("matmuls"), and of 64 sequences whose first frames are filtered, the others imagined and all decoded
+    ("roll_out")."""
+    batch, model = Setting.batch, Setting().dvbf()
     dreamer, context = Dreamer(model), model.context
     long = collect_pendulum(1, batch, context + IMAGINED, PAPER, PIXELS)
     random = np.random.default_rng(0)
-    latent = random.standard_normal((batch, setting.latent), np.float32)
+    latent = random.standard_normal((batch, Setting.latent), np.float32)
     actions = random.standard_normal((batch, IMAGINED, 1), np.float32)
     products = Matmuls(matmuls_of(lambda *inputs: model.emission(imagine(model, *inputs)).mean(), latent, actions))
     jobs: Jobs = {
@@ -236,48 +207,41 @@ def imagining(turns: int, seconds: float) -> dict[str, Any]:
         "matmuls": products.run,
         "roll_out": repeated(lambda: roll_out(dreamer, long, context)),
     }
-    if has_torch():
+    if has_torch:
         import torch
 
-        other, no_noise = setting.torch_dvbf(), np.zeros((batch, IMAGINED, setting.latent), np.float32)
+        other, no_noise = Setting().torch_dvbf(), np.zeros((batch, IMAGINED, Setting.latent), np.float32)
         inputs = [torch.from_numpy(array).to(next(other.parameters()).device) for array in (latent, actions, no_noise)]
         jobs["twin"] = torch.inference_mode()(
             repeated(lambda: other.decode(other.imagine(*inputs)).clamp(0, 1).cpu().numpy())
         )
-    rates, dreamt = take_turns(jobs, turns, seconds), batch * IMAGINED
-    return {"rates": scaled(rates, dvbf=dreamt, twin=dreamt, matmuls=dreamt, roll_out=batch * long.length)}
+    frames = dict.fromkeys(("dvbf", "twin", "matmuls"), batch * IMAGINED)
+    return scaled(take_turns(jobs, turns, seconds), **frames, roll_out=batch * long.length)
 
 
-def latency(calls: int) -> dict[str, Any]:
+def latency(calls: int) -> Rates:
     """Seconds of each call at batch 1, median and 99th percentile, from a uint8 frame to the state: of one filter step
-    ("step"), and of a fresh look at as many frames as the initial state needs ("look")."""
-    model: WorldModel = Setting().dvbf()
-    dreamer, data, seen = Dreamer(model), Setting().data(), model.context
+    and of a fresh look at as many frames as the initial state needs."""
+    model = Setting().dvbf()
+    dreamer, data, seen = Dreamer(model), collect(Setting.length), model.context
     frames, actions = data.frames[:1, :seen], data.actions[:1, : seen - 1]
     state = last(dreamer.filter(frames, actions))
-    jobs: dict[str, Jobs] = {
-        "dvbf": {
-            "step": repeated(lambda: dreamer.filter_step(state, actions[:, 0], frames[:, -1])),
-            "look": repeated(lambda: dreamer.filter(frames, actions)),
-        }
+    jobs: Jobs = {
+        "dvbf step": repeated(lambda: dreamer.filter_step(state, actions[:, 0], frames[:, -1])),
+        "dvbf look": repeated(lambda: dreamer.filter(frames, actions)),
     }
-    if has_torch():
-        jobs["twin"] = torch_latency_jobs(frames, actions, np.asarray(state))
-    found: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in kinds} for name, kinds in jobs.items()}
+    if has_torch:
+        jobs |= torch_latency_jobs(frames, actions, np.array(state))
+    seconds: Rates = {name: [] for name in jobs}
     for _ in range(10):  # turns
-        for name, kinds in jobs.items():
-            for kind, job in kinds.items():
-                job(1)
-                found[name][kind] += [elapsed(job, 1) for _ in range(calls // 10)]
-    return {
-        name: {kind: np.percentile(each, [50, 99]).tolist() for kind, each in kinds.items()}
-        for name, kinds in found.items()
-    }
+        for name, job in jobs.items():
+            job(1)
+            seconds[name] += [elapsed(job, 1) for _ in range(calls // 10)]
+    return {name: np.percentile(each, [50, 99]).tolist() for name, each in seconds.items()}
 
 
 def torch_latency_jobs(frames: np.ndarray, actions: np.ndarray, latent: np.ndarray) -> Jobs:
-    """The same two of the twin, for uint8 frames `[1, K, H, W]`, actions `[1, K-1, A]` and a latent `[1, Z]`; to
-    NumPy."""
+    """The same two of the twin, for uint8 frames `[1, K, H, W]`, actions `[1, K-1, A]` and a latent `[1, Z]`."""
     import torch
 
     model = Setting().torch_dvbf()
@@ -288,9 +252,8 @@ def torch_latency_jobs(frames: np.ndarray, actions: np.ndarray, latent: np.ndarr
         prepared = model.prepare(noise_scale)
 
     def step() -> np.ndarray:
-        seen, before = (torch.from_numpy(array).to(device) for array in (frames[:, -1:], latent))
-        action = torch.from_numpy(actions[:, 0]).to(device) / model.scale.action_scale
-        mixture, prior = model.predict(before, action, prepared)
+        seen, action, before = (torch.from_numpy(x).to(device) for x in (frames[:, -1:], actions[:, 0], latent))
+        mixture, prior = model.predict(before, action / model.scale.action_scale, prepared)
         measured = model.measure(model.encode(seen.float() / 255)[:, 0])
         return model.correct(prior, mixture, measured, prepared).mean.cpu().numpy()
 
@@ -298,12 +261,12 @@ def torch_latency_jobs(frames: np.ndarray, actions: np.ndarray, latent: np.ndarr
         seen, between = (torch.from_numpy(array).to(device) for array in (frames, actions))
         return model.filter(seen.float() / 255, between, observed, no_noise, noise_scale).latents[:, -1].cpu().numpy()
 
-    return {"step": torch.inference_mode()(repeated(step)), "look": torch.inference_mode()(repeated(look))}
+    return {f"twin {call.__name__}": torch.inference_mode()(repeated(call)) for call in (step, look)}
 
 
-def collecting(turns: int) -> dict[str, Any]:
-    """Frames of side 16 per second of `collect_pendulum`, in NumPy, and the seconds that a call costs however little it
-    collects (the compiler): from a short call and a long one in each turn."""
+def collecting(turns: int) -> Rates:
+    """Frames of side 16 per second of `collect_pendulum`, in NumPy, in long calls ("frames"), and the seconds of a
+    short call, whose cost is the compiler's ("once")."""
     length, few, many = 15, 100, 150_000
 
     def seconds(count: int) -> float:
@@ -311,49 +274,40 @@ def collecting(turns: int) -> dict[str, Any]:
 
     seconds(many)
     pairs = [(seconds(few), seconds(many)) for _ in range(turns)]
-    once = statistics.median(short for short, _ in pairs)
-    return {"rates": {"collect": [many * length / long for _, long in pairs]}, "seconds_of_a_call": once}
+    return {"once": [short for short, _ in pairs], "frames": [many * length / long for _, long in pairs]}
 
 
 def first_use(what: str, started: float) -> dict[str, float]:
-    """Seconds from the process's start (as time.time() gave it) until everything is imported, from there until the
-    first update (or rollout) is done, and the process's largest memory in bytes then."""
-    setting, start = Setting(), time.time()
-
-    def rollouts() -> None:
+    """Seconds from the process's start (as time.time() gave it) until everything is imported and, but for "imports",
+    from there until the first update (or rollout) is done; and the process's largest memory in bytes then."""
+    setting, imported = Setting(), time.time()
+    if what == "roll_out":
         model = setting.dvbf()
-        roll_out(Dreamer(model), setting.data().take(slice(0, 64)), model.context)
-
-    {
-        "imports": lambda: None,
-        "dvbf": lambda: setting.trainings().train(1),
-        "vae": lambda: vae_trainings().train(1),
-        "roll_out": rollouts,
-        "twin": lambda: setting.torch_training().train(1),
-    }[what]()
+        roll_out(Dreamer(model), collect(setting.length).take(slice(0, 64)), model.context)
+    elif what != "imports":
+        {"dvbf": setting.trainings, "vae": vae_trainings, "twin": setting.torch_training}[what]().train(1)
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak is not None
-    return {"imports": start - started, "seconds": time.time() - start, "peak_bytes": 1024 * int(peak[1])}
+    seconds = imported - started if what == "imports" else time.time() - imported
+    return {"seconds": seconds, "peak_bytes": 1024 * int(peak[1])}
 
 
-def many_seeds(counts: list[int], turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second of all seeds together, for every number of seeds that are trained at once."""
-    jobs: Jobs = {str(count): Setting(seeds=count).trainings().train for count in counts}
-    return {"rates": scaled(take_turns(jobs, turns, seconds), **{name: int(name) for name in jobs})}
-
-
-def growth(axis: str, values: list[int], turns: int, seconds: float) -> dict[str, Any]:
-    """Updates per second of the DVBF and its twin along one axis of the setting; all points take turns."""
+def growth(axis: str, values: list[int], turns: int, seconds: float) -> list[dict[str, Any]]:
+    """Updates per second (of all seeds together) of the DVBF, and of its twin for one seed, along one axis of the
+    setting. All points take turns."""
     jobs: Jobs = {}
     for value in values:
         setting = dataclasses.replace(Setting(), **{axis: value})
         jobs[f"dvbf {value}"] = setting.trainings().train
-        if has_torch():
+        if has_torch and setting.seeds == 1:
             jobs[f"twin {value}"] = setting.torch_training().train
     rates = take_turns(jobs, turns, seconds)
-    names = ("dvbf", "twin") if has_torch() else ("dvbf",)
-    points = [{"value": value, "rates": {name: rates[f"{name} {value}"] for name in names}} for value in values]
-    return {"axis": axis, "points": points}
+    if axis == "seeds":
+        rates = scaled(rates, **{f"dvbf {value}": value for value in values})
+    points: list[dict[str, Any]] = [{"value": value} for value in values]
+    for point in points:
+        point |= {kind: rates[name] for kind in ("dvbf", "twin") if (name := f"{kind} {point['value']}") in rates}
+    return points
 
 
 if __name__ == "__main__":
