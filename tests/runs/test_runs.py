@@ -100,7 +100,7 @@ def test_a_run_of_an_earlier_version_opens(run: Run):
     assert (options.window, options.steps, options.model) == (None, 10, DVBFOptions(latent_size=5))
     kept["model"]["annealing_steps"] = 100  # means something, and cannot be had
     write_json(run.folder / "config.json", run.config | {"options": kept})
-    with pytest.raises(UserError, match="its options are not those of this script"):
+    with pytest.raises(UserError, match="its options are not those of this model"):
         Run.open(run.folder).model_options()
 
 

@@ -1,9 +1,10 @@
 """What a report shows, part by part: its figures, how to read them, what a bad one looks like, what makes them."""
 
 import dataclasses
-from typing import Any
 
 from worldmodel.models.protocol import WorldModel
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,6 +241,10 @@ FRAME_PARTS = (
 )
 
 
-def parts_of(model: Any) -> tuple[Part, ...]:
-    """The parts of a page about a model, by its kind."""
-    return WORLD_PARTS if isinstance(model, WorldModel) else FRAME_PARTS
+def parts_of(run: Run) -> tuple[Part, ...]:
+    """The parts of a page, by the kind of the run's model; where its options are damaged, by what it has left."""
+    try:
+        of_sequences = isinstance(run.structure(), WorldModel)
+    except UserError:
+        of_sequences = not (run.folder / "posterior.json").exists()
+    return WORLD_PARTS if of_sequences else FRAME_PARTS

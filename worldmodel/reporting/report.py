@@ -131,7 +131,7 @@ def render(page: dict[str, Any]) -> str:
 def describe(folder: Path) -> dict[str, Any]:
     """All that the page of a run says, by the names that the template uses."""
     run = Run.open(folder)
-    parts, where = parts_of(run.structure()), shlex.quote(str(folder))
+    parts, where = parts_of(run), shlex.quote(str(folder))
     summary = summarise_frames(folder) if parts is FRAME_PARTS else summarise_world(folder)
     filled = []
     for part in parts:
