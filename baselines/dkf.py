@@ -26,8 +26,7 @@ from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch
 from worldmodel.models import variational
 from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
-from worldmodel.models.dvbf.model import into_ball
-from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.networks import MLP, into_ball, split_in_two
 from worldmodel.models.protocol import swap_time
 from worldmodel.models.variational import Inference, VariationalFilter, observed_steps
 

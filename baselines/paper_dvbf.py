@@ -11,8 +11,8 @@ matrices have a Gaussian posterior (Blundell et al. 2015) under an isotropic pri
 
 What the paper leaves open, or what had to give: the base matrices A begin near the identity; the network over all
 frames is a plain bidirectional recurrent one (tanh), without the paper's fast dropout; the transition is kept within a
-ball (dvbf.into_ball), in training too, so that a rollout that explodes can still be drawn and scored; Adam and short
-annealing instead of Adadelta and 1e5 updates of 500 sequences.
+ball (networks.into_ball), in training too, so that a rollout that explodes can still be drawn and scored; Adam and
+short annealing instead of Adadelta and 1e5 updates of 500 sequences.
 """
 
 from typing import ClassVar
@@ -27,8 +27,7 @@ from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch
 from worldmodel.models import variational
 from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
-from worldmodel.models.dvbf.model import into_ball, mix
-from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.networks import MLP, into_ball, mix, split_in_two
 from worldmodel.models.protocol import swap_time
 from worldmodel.models.variational import Inference, VariationalFilter, observed_steps, standard_noise
 

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ from worldmodel.imagination.compiled import compiled
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
+from worldmodel.runs.folder import Run
 from worldmodel.training.options import Recipe
 from worldmodel.training.seeds import train_seeds
 from worldmodel.worlds.pendulum.physics import PAPER
@@ -90,6 +92,20 @@ def run_script(script: str, *arguments: object, cwd: Path | None = None) -> subp
             if isinstance(end.code, str):
                 print(end.code, file=err)
     return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
+
+
+def run_interrupted(step: int, script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A training in this process that gets its Ctrl-C when the metrics of this step are written."""
+    append = Run.append_metrics
+
+    def append_and_interrupt(run: Run, metrics: dict[str, Any]) -> None:
+        append(run, metrics)
+        if metrics["step"] == step:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "append_metrics", append_and_interrupt)
+        return run_script(script, *arguments)
 
 
 def run_process(script: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -156,17 +172,17 @@ def data_file(pendulum_data: Sequences, tmp_path_factory: pytest.TempPathFactory
 
 
 def train_dvbf(data: Sequences, options: DVBFOptions, steps: int) -> DVBF:
-    """One DVBF, seed 0, on windows of at most 15 frames."""
-    scale = FrameScale.of(data, "test data")
-    [model] = train_seeds("dvbf", lambda rngs: options.build(scale, rngs), data, Recipe(steps=steps))
+    """One DVBF, seed 0, on windows of at most 15 frames; for few steps the learning rate is high."""
+    scale, recipe = FrameScale.of(data, "test data"), Recipe(steps=steps, learning_rate=6e-3)
+    [model] = train_seeds("dvbf", lambda rngs: options.build(scale, rngs), data, recipe)
     return model
 
 
 @pytest.fixture(scope="session")
 def trained() -> DVBF:
-    """The recipe, on 300 sequences of 15 frames, for a fifth of its steps."""
+    """A DVBF with default options that has learnt, on 300 sequences of 15 frames."""
     optimise(True)
-    model = train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 1500)
+    model = train_dvbf(collect_pendulum(0, 300, 15, PAPER, 16), DVBFOptions(), 900)
     optimise(False)
     return model
 
@@ -184,9 +200,7 @@ SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size",
 @pytest.fixture(scope="session")
 def dvbf_run(data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "dvbf"
-    optimise(True)
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, *SMALL_DVBF)
-    optimise(False)
     assert_ok(result)
     # a hundred steps teach little, and it must say so
     problems = json.loads((run / "health.json").read_text())["problems"]

@@ -130,10 +130,11 @@ def test_a_posterior_without_variance_is_named(trained: DVBF, unseen: Sequences)
     assert "raise --observation-std" in health.in_words()
 
 
+@pytest.mark.usefixtures("optimised")
 def test_a_filter_that_reads_positions_only_is_named(training_data: Sequences, unseen: Sequences):
     """The usual failure: nothing is hidden from the decoder, no open loop, no surcharge, no consistency."""
     options = dataclasses.replace(PLAIN_BOUND, latent_size=4, visible_size=4, observation_std=0.05)
-    health = measure(train_dvbf(training_data, options, steps=800), unseen)
+    health = measure(train_dvbf(training_data, options, steps=400), unseen)
     assert names(health)[0] == "positions only"
     assert "--open-loop-share" in health.in_words()
 
@@ -152,10 +153,11 @@ def test_a_transition_that_pushes_outwards_is_named(trained: DVBF, unseen: Seque
     assert "latents grow" in names(measure(model, unseen))
 
 
+@pytest.mark.usefixtures("optimised")
 def test_actions_that_explain_nothing_are_named(training_data: Sequences, unseen: Sequences):
     """Every sequence has the actions of another one, as two files in another order would give."""
     wrong = dataclasses.replace(training_data, actions=np.roll(training_data.actions, 1, axis=0))
-    model = train_dvbf(wrong, DVBFOptions(), steps=1500)
+    model = train_dvbf(wrong, DVBFOptions(), steps=600)
     unseen = dataclasses.replace(unseen, actions=np.roll(unseen.actions, 1, axis=0))
     assert "actions unused" in names(measure(model, unseen))
 

@@ -10,8 +10,8 @@ from conftest import infer, infer_all, loss_of, make_tiny_dvbf
 from flax import nnx
 
 from worldmodel.models.distributions import from_noise
-from worldmodel.models.dvbf.model import BALL_RADIUS, DVBF, FusionPosterior, ProcessNoisePosterior, into_ball
-from worldmodel.models.networks import MLP
+from worldmodel.models.dvbf.model import DVBF, FusionPosterior, ProcessNoisePosterior
+from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball
 from worldmodel.models.protocol import imagine
 
 Batch = tuple[np.ndarray, np.ndarray]

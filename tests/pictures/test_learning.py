@@ -42,7 +42,7 @@ def test_it_uses_the_actions_where_they_stand(trained: DVBF, unseen: Sequences):
 
 def test_it_knows_the_velocity_which_no_single_frame_shows(trained: DVBF, unseen: Sequences):
     latents = filtered_latents(Dreamer(trained), unseen, jax.random.key(0))
-    r2 = probe_r2(latents, true_variables(unseen, world_of(unseen)), degree=4)
+    r2 = probe_r2(latents, true_variables(unseen, world_of(unseen)), degree=2)
     assert min(r2.values()) > 0.9
 
 

@@ -1,6 +1,7 @@
 """The pendulum as a World: what it scores, against the definitions; and a world of another kind, through everything."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +9,12 @@ import numpy as np
 import pytest
 
 from worldmodel.data.sequences import join
-from worldmodel.worlds.collecting import Camera, compiled_blocks
+from worldmodel.support.files import UserError
+from worldmodel.worlds.collecting import Camera, collect, compiled_blocks
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
 from worldmodel.worlds.pendulum.world import PendulumWorld
 from worldmodel.worlds.simulator import follows
-from worldmodel.worlds.world import CompiledWorld, Variable
+from worldmodel.worlds.world import CompiledWorld, Variable, world_of
 
 
 def swinging(length: int) -> np.ndarray:
@@ -100,3 +102,11 @@ def test_any_world_that_draws_itself_is_collected(noise: float):
     assert green.max() == 0 if noise == 0 else green[green > 0].std() > 0.05
     assert follows(data, Puck())
     assert not follows(dataclasses.replace(data, actions=data.actions[..., ::-1]), Puck())
+
+
+def test_a_record_that_does_not_fit_the_states_is_refused(tmp_path: Path):
+    data = collect("pendulum", 3, 5, out=tmp_path / "data.npz")
+    assert isinstance(world_of(data), PendulumWorld)
+    other = dataclasses.replace(data, state_names=("angular_velocity", "angle"))
+    with pytest.raises(UserError, match="recorded world pendulum has the states .*'angle', 'angular_velocity'"):
+        world_of(other)

@@ -55,3 +55,22 @@ def initialise(build: Callable[[nnx.Rngs], Model], key: jax.Array) -> tuple[nnx.
 
     graphdef, _, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
     return graphdef, jax.jit(parameters)(key)
+
+
+BALL_RADIUS = 3.0
+"""of `into_ball`, in root mean squares of the latent's prior"""
+
+
+def mix(mixture: jax.Array, matrices: jax.Array, x: jax.Array) -> jax.Array:
+    """sum_i alpha_i x M_i for a mixture `[B, M]`, matrices `[M, X, Y]` and x `[B, X]`: `[B, Y]`."""
+    # as one matrix product, [B, M * X] @ [M * X, Y]
+    m, size, out = matrices.shape
+    weighted = (mixture[:, :, None] * x[:, None, :]).reshape(len(x), m * size)
+    return weighted @ matrices.reshape(m * size, out)
+
+
+def into_ball(latent: jax.Array) -> jax.Array:
+    """`[..., Z]` unchanged within the ball of radius 3 sqrt(Z), drawn back to its surface from outside."""
+    radius = BALL_RADIUS * latent.shape[-1] ** 0.5
+    norm = jnp.sqrt(jnp.sum(latent**2, axis=-1, keepdims=True) + 1e-12)
+    return latent * jnp.minimum(1, radius / norm)

@@ -151,9 +151,13 @@ def world_of(data: Sequences) -> World | None:
         if data.world.id not in WORLDS.names():
             return None
         try:
-            return from_json(WORLDS.options(data.world.id), data.world.arguments).build()
+            world = from_json(WORLDS.options(data.world.id), data.world.arguments).build()
         except (TypeError, ValueError, UserError) as error:
             raise UserError(f"the world {data.world.id} cannot have been made like this: {error}") from None
+        names = tuple(variable.name for variable in world.variables)
+        if data.states is not None and data.state_names != names:
+            raise UserError(f"the recorded world {data.world.id} has the states {names}, the data {data.state_names}")
+        return world
     for name in WORLDS.names() if data.states is not None else ():
         recognise = getattr(WORLDS.options(name), "recognise", None)
         found = recognise(data) if recognise is not None else None

@@ -43,14 +43,12 @@ from worldmodel.models.distributions import diagonal_normal, draw, from_noise, f
 from worldmodel.models.dvbf import objective
 from worldmodel.models.dvbf.advice import explain
 from worldmodel.models.dvbf.options import DVBFOptions
-from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball, mix, split_in_two
 from worldmodel.models.protocol import Problem, swap_time
 from worldmodel.models.variational import Inference, VariationalFilter
 
 INITIAL_RAW_STD = -2.0
 """softplus(-2) = 0.13: the transition's standard deviations before training."""
-BALL_RADIUS = 3.0
-"""in root mean squares of the latent's prior; see `into_ball`"""
 UNIT_RAW_STD = 0.5413
 """softplus(0.5413) = 1: the inferred process noise starts at its prior's standard deviation."""
 
@@ -245,18 +243,3 @@ class DVBF(VariationalFilter):
         # the transition multiplies its matrices from the right: z' = z + z A
         mixed = jnp.einsum("...m,mxy->...yx", self.mixture(state, action), self.transition.state_matrices[...])
         return jnp.eye(self.latent_size) + mixed
-
-
-def mix(mixture: jax.Array, matrices: jax.Array, x: jax.Array) -> jax.Array:
-    """sum_i alpha_i x M_i for a mixture `[B, M]`, matrices `[M, X, Y]` and x `[B, X]`: `[B, Y]`."""
-    # as one matrix product, [B, M * X] @ [M * X, Y]
-    m, size, out = matrices.shape
-    weighted = (mixture[:, :, None] * x[:, None, :]).reshape(len(x), m * size)
-    return weighted @ matrices.reshape(m * size, out)
-
-
-def into_ball(latent: jax.Array) -> jax.Array:
-    """`[..., Z]` unchanged within the ball of radius 3 sqrt(Z), drawn back to its surface from outside."""
-    radius = BALL_RADIUS * latent.shape[-1] ** 0.5
-    norm = jnp.sqrt(jnp.sum(latent**2, axis=-1, keepdims=True) + 1e-12)
-    return latent * jnp.minimum(1, radius / norm)
