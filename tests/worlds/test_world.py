@@ -11,6 +11,7 @@ import pytest
 from worldmodel.data.sequences import join
 from worldmodel.support.files import UserError
 from worldmodel.worlds.collecting import Camera, collect, compiled_blocks
+from worldmodel.worlds.pendulum.options import PendulumOptions
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
 from worldmodel.worlds.pendulum.world import PendulumWorld
 from worldmodel.worlds.simulator import follows
@@ -105,8 +106,8 @@ def test_any_world_that_draws_itself_is_collected(noise: float):
 
 
 def test_a_record_that_does_not_fit_the_states_is_refused(tmp_path: Path):
-    data = collect("pendulum", 3, 5, out=tmp_path / "data.npz")
+    data = collect(PendulumOptions(), 3, 5, 16, out=tmp_path / "data.npz")
     assert isinstance(world_of(data), PendulumWorld)
     other = dataclasses.replace(data, state_names=("angular_velocity", "angle"))
-    with pytest.raises(UserError, match="recorded world pendulum has the states .*'angle', 'angular_velocity'"):
+    with pytest.raises(UserError, match=r"recorded world pendulum has the states \('angle'"):
         world_of(other)
