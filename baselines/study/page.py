@@ -160,9 +160,10 @@ def number(value: float | None, form: str) -> str:
 
 def summary(values: list[float | None], which: str, smaller_is_better: bool = False) -> float:
     """Median, worst or best; a seed that gave no number is the worst."""
-    worst, best, failed = (max, min, math.inf) if smaller_is_better else (min, max, -math.inf)
-    known = [failed if value is None else value for value in values]
-    return {"median": statistics.median, "worst": worst, "best": best}[which](known)
+    sign = -1 if smaller_is_better else 1
+    goodness = [-math.inf if value is None else sign * value for value in values]
+    statistic: Any = {"median": statistics.median, "worst": min, "best": max}[which]
+    return sign * statistic(goodness)
 
 
 def share_that_works(data: dict[str, Any]) -> str:
