@@ -8,6 +8,7 @@ and to see the balance between reconstruction and KL before any dynamics enter.
 
 import distrax
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from baselines.options import StaticVAEOptions
@@ -15,6 +16,7 @@ from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import diagonal_normal, draw, image_normal, positive, standard_normal_like
 from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.protocol import Bound
 
 
 class StaticVAE(nnx.Module):
@@ -49,6 +51,14 @@ class StaticVAE(nnx.Module):
         """p(x | z): `[..., Z]` to a distribution over frames `[..., H, W(, C)]`."""
         frames = self.scale.restore(self.decoder(state))
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
+
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+        """As Bounded.bound."""
+        posterior = self.posterior(frames)
+        latents, prior = draw(posterior, key), standard_normal_like(posterior)
+        reconstruction = self.emission(latents).log_prob(frames)
+        log_weight = jnp.sum(reconstruction + prior.log_prob(latents) - posterior.log_prob(latents), axis=1)
+        return Bound(reconstruction, posterior.kl_divergence(prior), log_weight)
 
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The negative ELBO; frames that are not valid do not count, actions play no part."""

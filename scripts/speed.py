@@ -26,9 +26,8 @@ ONE_THREAD = ALL_CORES | {
 }
 ANY_DEVICE: dict[str, str] = {}
 """environments of a measurement"""
-QUICK_AXES = {"batch": [16, 64], "length": [8, 15], "latent": [8, 16]}
 AXES = {"batch": [16, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64]}
-"""of baselines.speed.measures.Setting, and their values"""
+"""of baselines.speed.measures.Setting, and their values; a quick try has the first two"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +49,12 @@ def main(options: Options) -> None:
     started, quick = time.monotonic(), options.quick
     turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if quick else {"turns": 7, "seconds": 1.0}
     halves = turns | {"seconds": turns["seconds"] / 2}
-    axes, seeds = (QUICK_AXES, [1, 8]) if quick else (AXES, [1, 2, 4, 8])
+    axes = {axis: values[:2] if quick else values for axis, values in AXES.items()}
 
     def compared(place: dict[str, str], axes: dict[str, list[int]]) -> dict[str, Any]:
-        growth = {
-            axis: measure(measures.growth, place, axis=axis, values=values, **halves) for axis, values in axes.items()
-        }
         both = {each.__name__: measure(each, place, **turns) for each in (measures.training, measures.imagining)}
-        return both | {"growth": growth}
+        grown = {axis: measure(measures.growth, place, axis=axis, values=axes[axis], **halves) for axis in axes}
+        return both | {"growth": grown}
 
     found: dict[str, Any] = {
         "machine": machine(),
@@ -73,8 +70,8 @@ def main(options: Options) -> None:
         "limits": measure(measures.limits, ONE_THREAD, **turns),
         "latency": measure(measures.latency, ONE_THREAD, calls=200 if quick else 2000),
     }
-    found["all_cores"] = compared(ALL_CORES, {"seeds": seeds}) | {
-        "collecting": measure(measures.collecting, ALL_CORES, turns=turns["turns"])
+    found["all_cores"] = compared(ALL_CORES, {"seeds": [1, 8] if quick else [1, 2, 4, 8]}) | {
+        "collecting": measure(measures.collecting, ALL_CORES, **turns)
     }
     found["first_use"] = {}
     for what in ("imports", "dvbf", "vae", "roll_out", *["twin"] * measures.has_torch):
@@ -95,7 +92,7 @@ def main(options: Options) -> None:
 def measure(function: Callable, place: dict[str, str], cache: str | None = None, **arguments: Any) -> Any:
     """What a function of baselines/speed/measures.py gives in a fresh process, with a compilation cache in the folder
     `cache` if one is given."""
-    told = [f"{key} {value}" for key, value in arguments.items() if key not in ("turns", "seconds", "started")]
+    told = [str(arguments[key]) for key in ("axis", "what") if key in arguments]
     print(", ".join([f"{len(cores_of(place))} cores", function.__name__, *told]), end=": ", flush=True)
     start = time.monotonic()
     words = run(place, cache, "-m", function.__module__, function.__name__, json.dumps(arguments))

@@ -71,34 +71,37 @@ class Setting:
     """dimensions, four of them visible"""
     seeds: int = 1
 
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(tuple(range(self.seeds)), batch_size=self.batch, window=self.length)
+
     def trainings(self) -> Trainings:
-        recipe = Recipe(seeds=tuple(range(self.seeds)), batch_size=self.batch, window=self.length)
-        return trainings("dvbf", collect(self.length), recipe, hidden_size=HIDDEN_SIZE, latent_size=self.latent)
+        options = {"hidden_size": HIDDEN_SIZE, "latent_size": self.latent}
+        return trainings("dvbf", collect(self.length), self.recipe, **options)
 
     def dvbf(self) -> Any:
         """Untrained."""
         return self.trainings().models()[0]
 
-    def torch_dvbf(self) -> Any:
-        """The twin, on all cores that this process may use, or on the GPU when JAX is."""
+    def twin(self) -> Any:
+        """In PyTorch, on all cores that this process may use, or on the GPU when JAX is."""
         import torch
 
-        from baselines.speed.torch_dvbf import twin
+        from baselines.speed.torch_dvbf import TorchDVBF
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-        return twin(self.dvbf()).to("cuda" if jax.default_backend() == "gpu" else "cpu")
+        return TorchDVBF(self.dvbf()).to("cuda" if jax.default_backend() == "gpu" else "cpu")
 
-    def torch_training(self) -> Any:
+    def twin_training(self) -> Any:
         from baselines.speed.torch_dvbf import TorchTraining
 
-        data, rest = collect(self.length), (Recipe.steps, self.batch, Recipe.learning_rate, self.length)
-        return TorchTraining(self.torch_dvbf(), data.frames, data.actions, *rest)
+        return TorchTraining(self.twin(), collect(self.length), self.recipe)
 
 
 def trainings(name: str, data: Sequences, recipe: Recipe, **options: Any) -> Trainings:
     """Of a model of the catalogue."""
-    model, scale = MODELS.options(name)(**options), FrameScale.of(data, "the benchmark's data")
-    return Trainings(lambda rngs: model.build(scale, rngs), data, recipe)
+    scale = FrameScale.of(data, "the benchmark's data")
+    return Trainings(functools.partial(MODELS.options(name)(**options).build, scale), data, recipe)
 
 
 def vae_trainings() -> Trainings:
@@ -148,7 +151,9 @@ def device() -> dict[str, str]:
 def training(turns: int, seconds: float) -> Rates:
     """Updates per second of the DVBF, of its twin and of the static VAE."""
     jobs: Jobs = {"dvbf": Setting().trainings().train, "vae": vae_trainings().train}
-    return take_turns(jobs | ({"twin": Setting().torch_training().train} if has_torch else {}), turns, seconds)
+    if has_torch:
+        jobs["twin"] = Setting().twin_training().train
+    return take_turns(jobs, turns, seconds)
 
 
 def limits(turns: int, seconds: float) -> dict[str, Any]:
@@ -210,11 +215,10 @@ def imagining(turns: int, seconds: float) -> Rates:
     if has_torch:
         import torch
 
-        other, no_noise = Setting().torch_dvbf(), np.zeros((batch, IMAGINED, Setting.latent), np.float32)
-        inputs = [torch.from_numpy(array).to(next(other.parameters()).device) for array in (latent, actions, no_noise)]
-        jobs["twin"] = torch.inference_mode()(
-            repeated(lambda: other.decode(other.imagine(*inputs)).clamp(0, 1).cpu().numpy())
-        )
+        other, no_noise = Setting().twin(), np.zeros((batch, IMAGINED, Setting.latent), np.float32)
+        inputs = [torch.from_numpy(array).to(other.gain.device) for array in (latent, actions, no_noise)]
+        rollouts = repeated(lambda: other.decode(other.imagine(*inputs)).clamp(0, 1).cpu().numpy())
+        jobs["twin"] = torch.inference_mode()(rollouts)
     frames = dict.fromkeys(("dvbf", "twin", "matmuls"), batch * IMAGINED)
     return scaled(take_turns(jobs, turns, seconds), **frames, roll_out=batch * long.length)
 
@@ -231,7 +235,7 @@ def latency(calls: int) -> Rates:
         "dvbf look": repeated(lambda: dreamer.filter(frames, actions)),
     }
     if has_torch:
-        jobs |= torch_latency_jobs(frames, actions, np.array(state))
+        jobs |= twin_latency_jobs(frames, actions, np.array(state))
     seconds: Rates = {name: [] for name in jobs}
     for _ in range(10):  # turns
         for name, job in jobs.items():
@@ -240,12 +244,12 @@ def latency(calls: int) -> Rates:
     return {name: np.percentile(each, [50, 99]).tolist() for name, each in seconds.items()}
 
 
-def torch_latency_jobs(frames: np.ndarray, actions: np.ndarray, latent: np.ndarray) -> Jobs:
+def twin_latency_jobs(frames: np.ndarray, actions: np.ndarray, latent: np.ndarray) -> Jobs:
     """The same two of the twin, for uint8 frames `[1, K, H, W]`, actions `[1, K-1, A]` and a latent `[1, Z]`."""
     import torch
 
-    model = Setting().torch_dvbf()
-    device, noise_scale = next(model.parameters()).device, model.options.final_noise_scale
+    model = Setting().twin()
+    device, noise_scale = model.gain.device, model.options.final_noise_scale
     observed = torch.ones((1, actions.shape[1]), dtype=torch.bool, device=device)
     no_noise = torch.zeros((1, frames.shape[1], latent.shape[1]), device=device)
     with torch.inference_mode():
@@ -264,17 +268,15 @@ def torch_latency_jobs(frames: np.ndarray, actions: np.ndarray, latent: np.ndarr
     return {f"twin {call.__name__}": torch.inference_mode()(repeated(call)) for call in (step, look)}
 
 
-def collecting(turns: int) -> Rates:
-    """Frames of side 16 per second of `collect_pendulum`, in NumPy, in long calls ("frames"), and the seconds of a
-    short call, whose cost is the compiler's ("once")."""
+def collecting(turns: int, seconds: float) -> Rates:
+    """Of `collect_pendulum`, in NumPy: frames of side 16 per second in long calls ("frames"), and short calls per
+    second ("calls"), whose cost is the compiler's."""
     length, few, many = 15, 100, 150_000
-
-    def seconds(count: int) -> float:
-        return elapsed(lambda count: collect_pendulum(0, count, length, PAPER, PIXELS), count)
-
-    seconds(many)
-    pairs = [(seconds(few), seconds(many)) for _ in range(turns)]
-    return {"once": [short for short, _ in pairs], "frames": [many * length / long for _, long in pairs]}
+    jobs = {
+        "calls": repeated(lambda: collect_pendulum(0, few, length, PAPER, PIXELS)),
+        "frames": repeated(lambda: collect_pendulum(0, many, length, PAPER, PIXELS)),
+    }
+    return scaled(take_turns(jobs, turns, seconds), frames=many * length)
 
 
 def first_use(what: str, started: float) -> dict[str, float]:
@@ -285,7 +287,7 @@ def first_use(what: str, started: float) -> dict[str, float]:
         model = setting.dvbf()
         roll_out(Dreamer(model), collect(setting.length).take(slice(0, 64)), model.context)
     elif what != "imports":
-        {"dvbf": setting.trainings, "vae": vae_trainings, "twin": setting.torch_training}[what]().train(1)
+        {"dvbf": setting.trainings, "vae": vae_trainings, "twin": setting.twin_training}[what]().train(1)
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak is not None
     seconds = imported - started if what == "imports" else time.time() - imported
@@ -295,19 +297,16 @@ def first_use(what: str, started: float) -> dict[str, float]:
 def growth(axis: str, values: list[int], turns: int, seconds: float) -> list[dict[str, Any]]:
     """Updates per second (of all seeds together) of the DVBF, and of its twin for one seed, along one axis of the
     setting. All points take turns."""
-    jobs: Jobs = {}
-    for value in values:
-        setting = dataclasses.replace(Setting(), **{axis: value})
-        jobs[f"dvbf {value}"] = setting.trainings().train
-        if has_torch and setting.seeds == 1:
-            jobs[f"twin {value}"] = setting.torch_training().train
-    rates = take_turns(jobs, turns, seconds)
-    if axis == "seeds":
-        rates = scaled(rates, **{f"dvbf {value}": value for value in values})
-    points: list[dict[str, Any]] = [{"value": value} for value in values]
-    for point in points:
-        point |= {kind: rates[name] for kind in ("dvbf", "twin") if (name := f"{kind} {point['value']}") in rates}
-    return points
+    settings = {value: dataclasses.replace(Setting(), **{axis: value}) for value in values}
+    jobs: Jobs = {f"dvbf {value}": setting.trainings().train for value, setting in settings.items()}
+    if has_torch:
+        ones = {value: setting for value, setting in settings.items() if setting.seeds == 1}
+        jobs |= {f"twin {value}": setting.twin_training().train for value, setting in ones.items()}
+    points: dict[int, dict[str, Any]] = {value: {"value": value} for value in values}
+    for name, rates in take_turns(jobs, turns, seconds).items():
+        kind, value = name.split()
+        points[int(value)][kind] = [settings[int(value)].seeds * rate for rate in rates]
+    return list(points.values())
 
 
 if __name__ == "__main__":

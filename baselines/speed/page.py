@@ -6,8 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from baselines.markdown import table
 from baselines.speed.figure import draw_costs
-from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Setting
+from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Rates, Setting
 from worldmodel.support.files import UserError, atomic_write, read_json
 
 SHOWN_SHAPES = 12
@@ -47,25 +48,12 @@ def write_speed_page(out: Path) -> None:
 
 def speed_page(found: dict[str, Any]) -> str:
     """The page, in Markdown."""
-    one, collected, limits = found["one_core"], found["all_cores"]["collecting"], found["one_core"]["limits"]
-    rates = {name: median(rate) for name, rate in limits["rates"].items()}
-    update, products, traffic = rates["update"], limits["products"], limits["traffic_bytes"]
-    flops, floor = total(products, "flops"), total(products, "seconds")
-    share, rollouts = matmul_share(limits), median(one["imagining"]["matmuls"])
-    ceiling = median(one["training"]["dvbf"]) / share
+    one, collected = found["one_core"], found["all_cores"]["collecting"]
+    limits, products = one["limits"], one["limits"]["products"]
+    floor, update = total(products, "seconds"), 1 / median(limits["rates"]["update"])
+    updates, frames = median(one["training"]["dvbf"]) * update / floor, median(one["imagining"]["matmuls"])
+    more_updates, more_frames = over_twin(updates, one["training"]), over_twin(frames, one["imagining"])
     versions = ", ".join(f"{name} {version or 'not installed'}" for name, version in found["versions"].items())
-    peaks = []
-    for unit, moved, peak, what in (
-        ("GFLOP/s", flops, "peak", "product of 1024 x 1024 matrices"),
-        ("GB/s, at least", traffic, "memory", "triad in memory"),
-        ("the same", traffic, "cache", "triad in the cache"),
-    ):
-        ours, most = moved * update / GIGA, rates[peak] / GIGA
-        peaks.append([unit, number(ours), f"{number(most)} ({what})", f"{ours / most:.0%}"])
-
-    def against(ceiling: float, measured: dict[str, list[float]]) -> str:
-        times = over_twin(ceiling, measured)
-        return f", {number(times)} times those of PyTorch" if times else ""
 
     return f"""# Speed
 
@@ -84,14 +72,14 @@ it. On several cores PyTorch's threads wait for one another: other work on the m
 
 ## Goals
 
-{goals(found)}
+{goals_table(found, floor / update, more_updates, more_frames)}
 
 ## Rates
 
 {rates_table(found)}
 
 Frames 16 x 16 are collected at {spread(collected["frames"], 1e-3)} thousand a second, in NumPy, two million in a call;
-{median(collected["once"]):.1f} s of it are what the smallest call costs, too.
+{1 / median(collected["calls"]):.1f} s of it are what the smallest call costs, too.
 
 ## One frame at a time
 
@@ -102,22 +90,21 @@ Microseconds from a uint8 frame to the state, batch 1, one thread.
 ## The machine's limits
 
 The {sum(product["count"] for product in products):,} matrix products of an update (forward and both backward, counted
-in what JAX traces) need {flops / GIGA:.2f} GFLOP. By themselves, each shape as fast as the machine does it, they take
-{1e3 * floor:.2f} ms of the update's {1e3 / update:.2f} ms, or **{share:.0%}**. A training that did nothing
-else would make {number(ceiling)} updates a second{against(ceiling, one["training"])}. Rollouts that did nothing but
-their matrix products would make {number(rollouts / 1e3)} thousand frames a second{against(rollouts, one["imagining"])}.
+in what JAX traces) need {total(products, "flops") / GIGA:.2f} GFLOP. By themselves, each shape as fast as the machine
+does it, they take {1e3 * floor:.2f} ms of the update's {1e3 * update:.2f} ms, or **{floor / update:.0%}**. With nothing
+else to do,
+it would make {number(updates)} updates a second{more_updates and f", {more_updates} times those of PyTorch"},
+and {number(frames / 1e3)} thousand frames of rollouts{more_frames and f", {more_frames} times those of PyTorch"}.
 
-{table(["one thread", "the update", "the machine", "share"], peaks)}
+{peaks_table(limits)}
 
-(The share of a large product's rate is smaller than that of the products' own time: small products are slower.)
-GB/s are XLA's own count of what the operations of the update read and write, {traffic / MEGA:.0f} MB, wherever it lies;
-of the filter's loop it counts one step. The most lies in the caches.
+(Small products are slower than the large one.) GB/s are XLA's own count of what the operations of the update read and
+write, {limits["traffic_bytes"] / MEGA:.0f} MB, most of it in the caches; of the filter's loop it counts one step.
 
 {shapes_table(products)}
 
-Where an update's time goes, in percent of it (one thread). Of the matrix products it is their time alone, by the part
-of the loss that they are in. All forward is the time of the loss alone; backward, what its gradient takes beyond that;
-drawing the batch and the optimiser are what is left of the update.
+Where an update's time goes, in percent of it (one thread): the matrix products' time alone, by the part of the loss
+that they are in; forward in all is the time of the loss alone, backward what its gradient takes beyond that.
 
 {parts_table(limits)}
 
@@ -135,21 +122,19 @@ All cores.
 """
 
 
-def goals(found: dict[str, Any]) -> str:
-    """What was aimed at and what came of it; of a ratio to PyTorch that was missed, how much was possible."""
-    one, (first, *_, most) = found["one_core"], found["all_cores"]["growth"]["seeds"]
-    training, imagining = one["training"], one["imagining"]
-    share = matmul_share(one["limits"])
-    each_over_one = [alone / each for alone, each in zip(first["dvbf"], most["dvbf"], strict=True)]
-    most_training, most_imagining = (
-        over_twin(median(training["dvbf"]) / share, training),
-        over_twin(median(imagining["matmuls"]), imagining),
+def goals_table(found: dict[str, Any], matmul_share: float, more_updates: str, more_frames: str) -> str:
+    """What was aimed at and what came of it. `more_updates` and `more_frames` are the ratios to PyTorch of a program
+    that does nothing but its matrix products."""
+    one, (alone, *_, most) = found["one_core"], found["all_cores"]["growth"]["seeds"]
+    each_over_one = divided(alone["dvbf"], most["dvbf"])
+    training, rollouts = (
+        f"{what}, one thread: {unit}/s over those of PyTorch"
+        for what, unit in (("training", "steps"), ("imagined rollouts of 64, decoded", "frames"))
     )
-    to_imagine = "imagined rollouts of 64, decoded, one thread: frames/s over those of PyTorch"
     rows = [
-        goal("training, one thread: steps/s over those of PyTorch", ratios(training), least=6, possible=most_training),
-        goal("the matrix products of a training step alone, over the step, %", [100 * share], least=35),
-        goal(to_imagine, ratios(imagining), least=5, possible=most_imagining),
+        goal(training, ratios(one["training"]), least=6, possible=more_updates),
+        goal("the matrix products of a training step alone, over the step, %", [100 * matmul_share], least=35),
+        goal(rollouts, ratios(one["imagining"]), least=5, possible=more_frames),
         goal("a filter step, one thread: median, microseconds", [1e6 * one["latency"]["dvbf step"][0]], most=150),
         goal(f"{most['value']} seeds at once on all cores: time for each, over that of one", each_over_one, most=1),
         goal("scripts/imagine.py as a whole, warm compilation cache, s", found["start"]["warm"], most=8),
@@ -157,17 +142,13 @@ def goals(found: dict[str, Any]) -> str:
     return table(["", "goal", "here", ""], rows)
 
 
-def goal(
-    what: str, values: list[float], least: float = 0, most: float = math.inf, possible: float | None = None
-) -> list[str]:
+def goal(what: str, values: list[float], least: float = 0, most: float = math.inf, possible: str = "") -> list[str]:
     """A line of the goals: whether the median of the values is at least, or at most, what was aimed at."""
     aim = f"at least {least:g}" if most == math.inf else f"at most {most:g}"
     if not values:
         return [what, aim, MISSING, MISSING]
-    if least <= median(values) <= most:
-        return [what, aim, spread(values), "met"]
-    limit = f": {number(possible)} with nothing but the matrix products" if possible else ""
-    return [what, aim, spread(values), f"**missed**{limit}"]
+    limit = possible and f": {possible} with nothing but the matrix products"
+    return [what, aim, spread(values), "met" if least <= median(values) <= most else f"**missed**{limit}"]
 
 
 def rates_table(found: dict[str, Any]) -> str:
@@ -179,8 +160,8 @@ def rates_table(found: dict[str, Any]) -> str:
     for kind, name, what, factor in ROWS:
         row = [what]
         for rates in (place[kind] for place in places.values()):
-            twin = rates if name == "dvbf" and "twin" in rates else {"dvbf": [], "twin": []}
-            row += [spread(rates[name], factor), spread(twin["twin"], factor), spread(ratios(twin))]
+            twin = rates if name == "dvbf" else {}
+            row += [spread(rates[name], factor), spread(twin.get("twin", []), factor), spread(ratios(twin))]
         rows.append(row)
     for column, place in enumerate(places.values()):
         for point in place["growth"].get("seeds", [])[1:]:
@@ -190,7 +171,7 @@ def rates_table(found: dict[str, Any]) -> str:
     return table(["", *(head for place in places for head in (place, "PyTorch", "ratio"))], rows)
 
 
-def latency_table(latency: dict[str, list[float]]) -> str:
+def latency_table(latency: Rates) -> str:
     who = [(kind, name) for kind, name in (("dvbf", "ours"), ("twin", "PyTorch")) if f"{kind} step" in latency]
     rows = [
         [what, *(f"{1e6 * seconds:.0f}" for kind, _ in who for seconds in latency[f"{kind} {call}"])]
@@ -199,14 +180,24 @@ def latency_table(latency: dict[str, list[float]]) -> str:
     return table(["", *(f"{name}, {rank}" for _, name in who for rank in ("median", "99th percentile"))], rows)
 
 
+def peaks_table(limits: dict[str, Any]) -> str:
+    """The rates of the update beside those of the machine."""
+    rates = {name: median(rate) for name, rate in limits["rates"].items()}
+    flops, traffic = total(limits["products"], "flops"), limits["traffic_bytes"]
+    rows = []
+    for unit, amount, peak, what in (
+        ("GFLOP/s", flops, "peak", "product of 1024 x 1024 matrices"),
+        ("GB/s, at least", traffic, "memory", "triad in memory"),
+        ("the same", traffic, "cache", "triad in the cache"),
+    ):
+        ours, most = amount * rates["update"] / GIGA, rates[peak] / GIGA
+        rows.append([unit, number(ours), f"{number(most)} ({what})", f"{ours / most:.0%}"])
+    return table(["one thread", "the update", "the machine", "share"], rows)
+
+
 def total(products: list[dict[str, Any]], what: str) -> float:
     """Flops, or seconds, of matrix products, as often as an update needs them."""
     return sum(product["count"] * product[what] for product in products)
-
-
-def matmul_share(limits: dict[str, Any]) -> float:
-    """The time of an update's matrix products alone over that of the update."""
-    return total(limits["products"], "seconds") * median(limits["rates"]["update"])
 
 
 def shapes_table(products: list[dict[str, Any]]) -> str:
@@ -215,12 +206,11 @@ def shapes_table(products: list[dict[str, Any]]) -> str:
     for each in products:
         batch = f"{each['batch']} of " if each["batch"] > 1 else ""
         shapes[f"{batch}[{each['m']}, {each['k']}] @ [{each['k']}, {each['n']}]"].append(each)
-    ordered = sorted(shapes, key=lambda shape: -total(shapes[shape], "seconds"))
-    if rest := ordered[SHOWN_SHAPES:]:
-        shapes[f"{len(rest)} other shapes"] = [each for shape in rest for each in shapes[shape]]
-        ordered[SHOWN_SHAPES:] = [f"{len(rest)} other shapes"]
+    shown = sorted(shapes.items(), key=lambda item: -total(item[1], "seconds"))
+    if rest := shown[SHOWN_SHAPES:]:
+        shown[SHOWN_SHAPES:] = [(f"{len(rest)} other shapes", [each for _, same in rest for each in same])]
     rows = []
-    for shape, same in ((shape, shapes[shape]) for shape in ordered):
+    for shape, same in shown:
         count, seconds = sum(each["count"] for each in same), total(same, "seconds")
         rows.append([shape, str(count), f"{1e3 * seconds:.3f}", f"{total(same, 'flops') / seconds / GIGA:.0f}"])
     return table(["product", "times", "ms in all", "GFLOP/s"], rows)
@@ -228,15 +218,12 @@ def shapes_table(products: list[dict[str, Any]]) -> str:
 
 def parts_table(limits: dict[str, Any]) -> str:
     """Shares of an update in percent: of the matrix products by part, and of all else."""
-    rates, update = limits["rates"], median(limits["rates"]["update"])
-    forward, both = (
-        median(100 * whole / part for whole, part in zip(rates["update"], rates[name], strict=True))
-        for name in ("forward", "both")
-    )
+    rates = limits["rates"]
+    forward, both = (100 * median(divided(rates["update"], rates[name])) for name in ("forward", "both"))
     parts: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for each in limits["products"]:
         name = each["part"].replace("_", " ") or "elsewhere"
-        parts[f"{name}, matrix products"][each["backward"]] += 100 * update * total([each], "seconds")
+        parts[f"{name}, matrix products"][each["backward"]] += 100 * median(rates["update"]) * total([each], "seconds")
     lines = sorted(parts.items(), key=lambda part: -sum(part[1]))
     known = [sum(shares) for shares in zip(*parts.values(), strict=True)]
     lines.append(("all else of the loss", [forward - known[0], both - forward - known[1]]))
@@ -248,27 +235,29 @@ def parts_table(limits: dict[str, Any]) -> str:
 
 def first_use_table(found: dict[str, Any]) -> str:
     rows = []
-    for what, kinds in found["first_use"].items():
-        both = kinds["cold"], kinds["warm"]
-        seconds, memory = (
-            [f"{each['seconds']:.1f}" for each in both],
-            [f"{each['peak_bytes'] / MEGA:.0f}" for each in both],
-        )
-        rows.append([FIRST_USES[what], *seconds, *memory])
-    start = [spread(found["start"][kind]) for kind in ("cold", "warm")]
+    for what, caches in found["first_use"].items():
+        each = caches["cold"], caches["warm"]
+        memory = (f"{use['peak_bytes'] / MEGA:.0f}" for use in each)
+        rows.append([FIRST_USES[what], *(f"{use['seconds']:.1f}" for use in each), *memory])
+    start = (spread(found["start"][cache]) for cache in ("cold", "warm"))
     rows.append(["scripts/imagine.py as a whole, 60 sequences of 60 frames", *start, MISSING, MISSING])
     heads = ["s, empty compilation cache", "s, warm cache", "peak memory in MB, empty cache", "warm cache"]
     return table(["", *heads], rows)
 
 
-def ratios(rates: dict[str, list[float]]) -> list[float]:
-    """Ours over the twin's, turn by turn; empty without the twin."""
-    return [ours / others for ours, others in zip(rates["dvbf"], rates.get("twin", []), strict=False)]
+def divided(some: list[float], others: list[float]) -> list[float]:
+    """Turn by turn."""
+    return [one / other for one, other in zip(some, others, strict=True)]
 
 
-def over_twin(rate: float, rates: dict[str, list[float]]) -> float | None:
-    """A rate over the median of the twin's."""
-    return rate / median(rates["twin"]) if "twin" in rates else None
+def ratios(rates: Rates) -> list[float]:
+    """Ours over the twin's; empty without the twin."""
+    return divided(rates["dvbf"], rates["twin"]) if "twin" in rates else []
+
+
+def over_twin(rate: float, rates: Rates) -> str:
+    """A rate over the median of the twin's; empty without the twin."""
+    return number(rate / median(rates["twin"])) if "twin" in rates else ""
 
 
 def spread(values: list[float], factor: float = 1) -> str:
@@ -282,7 +271,3 @@ def spread(values: list[float], factor: float = 1) -> str:
 def number(value: float) -> str:
     """Three digits, no exponent: 0.123, 12.3, 1,230."""
     return f"{float(f'{value:.3g}'):,.10g}"
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in (heads, ["---"] * len(heads), *rows))

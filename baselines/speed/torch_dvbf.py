@@ -6,23 +6,22 @@ before the loop. tests/baselines/test_torch_dvbf.py holds the two to the same lo
 no metrics beside the loss, which is in its favour. PyTorch is an optional dependency (the group `bench`).
 """
 
-import itertools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
-from flax import nnx
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import Sequences
 from worldmodel.models.distributions import MIN_STD
 from worldmodel.models.dvbf.model import BALL_RADIUS, DVBF
-from worldmodel.models.dvbf.options import DVBFOptions
-from worldmodel.training.step import CLIP
+from worldmodel.models.dvbf.objective import early, noise_scale
+from worldmodel.models.networks import MLP
+from worldmodel.training.options import Recipe
+from worldmodel.training.step import CLIP, warm_up_and_cosine
 
 
 class Normal(NamedTuple):
@@ -47,19 +46,6 @@ class TorchFiltered(NamedTuple):
     """p(z_{t+1} | z_t, u_t) `[B, T-1, Z]`"""
 
 
-class MLP(nn.Module):
-    """Fully connected layers of the given sizes, silu between them, linear at the end."""
-
-    def __init__(self, sizes: Sequence[int]):
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Linear(i, o) for i, o in itertools.pairwise(sizes)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers[:-1]:
-            x = functional.silu(layer(x))
-        return self.layers[-1](x)
-
-
 class Prepared(NamedTuple):
     """What the steps of a filter or a rollout share: made of the parameters once, before the loop."""
 
@@ -73,45 +59,23 @@ class Prepared(NamedTuple):
     """`[M * V, Z - V]`"""
 
 
-class Transition(nn.Module):
-    """The parameters of p(z' | z, u), locally linear."""
-
-    def __init__(self, latent_size: int, action_size: int, options: DVBFOptions):
-        super().__init__()
-        m = options.base_matrices
-        self.weights = MLP((latent_size + action_size, options.mixture_hidden_size, m))
-        self.state_matrices = nn.Parameter(torch.empty(m, latent_size, latent_size))
-        self.action_matrices = nn.Parameter(torch.empty(m, action_size, latent_size))
-        self.raw_noise_std = nn.Parameter(torch.empty(m, latent_size))
-
-
-class Posterior(nn.Module):
-    """The parameters of q(z' | z, u, x')."""
-
-    def __init__(self, options: DVBFOptions):
-        super().__init__()
-        m, visible, hidden = options.base_matrices, options.visible_size, options.latent_size - options.visible_size
-        self.measurement = MLP((options.feature_size, 2 * visible))
-        self.raw_widening = nn.Parameter(torch.empty(m, options.latent_size))
-        self.gain = nn.Parameter(torch.empty(m, visible, hidden))
-
-
 class TorchDVBF(nn.Module):
     """The twin of a DVBF, with its parameters. Frames in and out are float `[..., H, W]` in [0, 1]."""
 
-    def __init__(self, scale: FrameScale, options: DVBFOptions):
+    def __init__(self, model: DVBF):
         super().__init__()
-        if options.inference != "fusion" or options.annealing_share or options.precision != "float32":
+        self.scale, self.options, self.observation_std = model.scale, model.options, model.observation_std
+        if self.options.inference != "fusion" or self.options.annealing_share or self.options.precision != "float32":
             raise ValueError("the twin has the fusion posterior, no tempered likelihood, and float32")
-        self.scale, self.options = scale, options
-        pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
-        latent, prefix = options.latent_size, options.initial_frames
-        self.encoder = MLP((pixels, hidden, features))
-        prefix_size = prefix * features + (prefix - 1) * scale.action_size
-        self.initial_network = MLP((prefix_size, hidden, 2 * latent))
-        self.transition = Transition(latent, scale.action_size, options)
-        self.posterior = Posterior(options)
-        self.decoder = MLP((options.visible_size, hidden, hidden, pixels))
+        self.encoder, self.initial_network, self.decoder = map(
+            network, (model.encoder, model.initial_network, model.decoder)
+        )
+        transition, posterior = model.transition, model.posterior
+        self.weights, self.measurement = network(transition.weights), network(posterior.measurement)
+        self.state_matrices, self.action_matrices, self.raw_noise_std = map(
+            parameter, (transition.state_matrices, transition.action_matrices, transition.raw_noise_std)
+        )
+        self.raw_widening, self.gain = parameter(posterior.raw_widening), parameter(posterior.gain)
 
     def encode(self, frames: Tensor) -> Tensor:
         """`[B, T, H, W]` to features `[B, T, F]`."""
@@ -129,27 +93,21 @@ class TorchDVBF(nn.Module):
         pixels = self.decoder(latents[..., : self.options.visible_size])
         return (pixels * self.scale.pixel_std + self.scale.pixel_mean).unflatten(-1, self.scale.frame_shape)
 
-    @property
-    def observation_std(self) -> float:
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
-
     def prepare(self, noise_scale: float) -> Prepared:
-        matrices = torch.cat([self.transition.state_matrices, self.transition.action_matrices], dim=1)
-        stds = noise_scale * positive(self.transition.raw_noise_std)
-        gain = self.posterior.gain.flatten(0, 1)
-        return Prepared(matrices.flatten(0, 1), stds, positive(self.posterior.raw_widening), gain)
+        matrices = torch.cat([self.state_matrices, self.action_matrices], dim=1).flatten(0, 1)
+        stds = noise_scale * positive(self.raw_noise_std)
+        return Prepared(matrices, stds, positive(self.raw_widening), self.gain.flatten(0, 1))
 
     def predict(self, latent: Tensor, action: Tensor, prepared: Prepared) -> tuple[Tensor, Normal]:
         """The mixture `[B, M]` and p(z' | z, u) for latents `[B, Z]` and scaled actions `[B, A]`."""
         stacked = torch.cat([latent, action], dim=1)
-        mixture = torch.softmax(self.transition.weights(stacked), dim=1)
+        mixture = torch.softmax(self.weights(stacked), dim=1)
         mean = into_ball(latent + mix(mixture, stacked, prepared.matrices))
         return mixture, Normal(mean, mixture @ prepared.stds)
 
     def measure(self, features: Tensor) -> Normal:
         """What features `[..., F]` say of the visible latents, `[..., V]`."""
-        mean, raw_std = self.posterior.measurement(features).chunk(2, dim=-1)
+        mean, raw_std = self.measurement(features).chunk(2, dim=-1)
         return Normal(mean, positive(raw_std))
 
     def correct(self, prior: Normal, mixture: Tensor, measured: Normal, prepared: Prepared) -> Normal:
@@ -198,16 +156,17 @@ class TorchDVBF(nn.Module):
             latents.append(latent)
         return torch.stack(latents, dim=1)
 
-    def loss(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, step: int, steps: int) -> Tensor:
-        """objective.dvbf_loss, for given masks and noise."""
-        options, help_given = self.options, early(step, steps)
-        noise_scale = options.final_noise_scale ** min(max((step / steps - 0.2) / 0.5, 0.0), 1.0)
+    def loss(
+        self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, early: float, noise_scale: float
+    ) -> Tensor:
+        """objective.dvbf_loss, for given masks and noise and what its schedules give at this step."""
+        options = self.options
         filtered = self.filter(frames, actions, observed, noise, noise_scale)
         std, pixels = self.observation_std, self.scale.pixels
         error = (self.decode(filtered.latents) - frames).square().flatten(2).sum(dim=2)
         reconstruction = -0.5 * error / std**2 - pixels * (math.log(std) + 0.5 * math.log(2 * math.pi))
         step_kl = torch.where(observed, kl(filtered.posterior, filtered.prior), 0.0)
-        weight = 1 + (options.transition_kl_weight - 1) * help_given
+        weight = 1 + (options.transition_kl_weight - 1) * early
         bound = reconstruction.sum() - kl_from_unit(filtered.initial).sum() - weight * step_kl.sum()
         loss = -bound / reconstruction.numel()
         if options.consistency_weight > 0:
@@ -225,26 +184,19 @@ class TorchDVBF(nn.Module):
 
 
 class TorchTraining:
-    """Updates of a TorchDVBF: random windows of the data, Adam with clipped gradients, the same schedules."""
+    """Updates of a TorchDVBF, on its device: random windows of the data, Adam with clipped gradients, our schedules."""
 
-    def __init__(
-        self,
-        model: TorchDVBF,
-        frames: np.ndarray,
-        actions: np.ndarray,
-        steps: int,
-        batch_size: int,
-        learning_rate: float,
-        window: int,
-        seed: int = 0,
-    ):
-        """Frames uint8 `[N, T, H, W]`, actions float32 `[N, T-1, A]`; on the device of the model."""
-        device = next(model.parameters()).device
-        self.model, self.steps, self.batch_size, self.window = model, steps, batch_size, window
-        self.frames, self.actions = torch.from_numpy(frames).to(device), torch.from_numpy(actions).to(device)
+    def __init__(self, model: TorchDVBF, data: Sequences, recipe: Recipe):
+        device = model.gain.device
+        self.model, self.recipe, self.step = model, recipe, 0
+        self.frames, self.actions = (torch.from_numpy(array).to(device) for array in (data.frames, data.actions))
         self.optimiser = torch.optim.Adam(model.parameters(), fused=True)
-        self.learning_rate, self.step = learning_rate, 0
-        self.random = torch.Generator(device).manual_seed(seed)
+        self.random = torch.Generator(device).manual_seed(0)
+        steps = jnp.arange(recipe.steps)
+        progress = steps / recipe.steps
+        self.rates = warm_up_and_cosine(recipe.learning_rate, recipe.steps)(steps).tolist()
+        self.early = early(progress).tolist()
+        self.noise_scales = noise_scale(progress, model.options.final_noise_scale).tolist()
 
     def train(self, updates: int) -> float:
         """So many updates; the mean loss."""
@@ -254,12 +206,12 @@ class TorchTraining:
     def sample(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Windows of frames and actions, a mask of open-loop tails, and noise."""
         sequences, length = self.frames.shape[:2]
-        batch, window, on = self.batch_size, self.window, {"device": self.frames.device, "generator": self.random}
+        batch, window = self.recipe.batch_size, self.recipe.window
+        on = {"device": self.frames.device, "generator": self.random}
         which = torch.randint(sequences, (batch, 1), **on)
         along = torch.arange(window, device=self.frames.device)
         time = torch.randint(length - window + 1, (batch, 1), **on) + along
-        share = self.model.options.open_loop_share * early(self.step, self.steps)
-        open_loop = torch.rand((batch, 1), **on) < share
+        open_loop = torch.rand((batch, 1), **on) < self.model.options.open_loop_share * self.early[self.step]
         observed = ~open_loop | (along[:-1] < torch.randint(window - 1, (batch, 1), **on))
         noise = torch.randn((batch, window, self.model.options.latent_size), **on)
         return self.frames[which, time].float() / 255, self.actions[which, time[:, :-1]], observed, noise
@@ -267,8 +219,9 @@ class TorchTraining:
     def update(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor) -> Tensor:
         """One update; the loss before it."""
         for group in self.optimiser.param_groups:
-            group["lr"] = warm_up_and_cosine(self.step, self.steps, self.learning_rate)
-        loss = self.model.loss(frames, actions, observed, noise, self.step, self.steps)
+            group["lr"] = self.rates[self.step]
+        scheduled = self.early[self.step], self.noise_scales[self.step]
+        loss = self.model.loss(frames, actions, observed, noise, *scheduled)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -277,39 +230,18 @@ class TorchTraining:
         return loss.detach()
 
 
-def twin(model: DVBF) -> TorchDVBF:
-    """A TorchDVBF with the parameters of a DVBF."""
-    other = TorchDVBF(model.scale, model.options)
-    arrays = named_arrays(nnx.state(model, nnx.Param))
-    other.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-    return other
+def network(mlp: MLP) -> nn.Sequential:
+    """With the same layers: silu between them, linear at the end."""
+    layers: list[nn.Module] = []
+    for layer in mlp.layers:
+        linear = nn.Linear(*layer.kernel.shape)
+        linear.weight, linear.bias = parameter(layer.kernel[...].T), parameter(layer.bias)
+        layers += [linear, nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
 
 
-def named_arrays(params: nnx.State) -> dict[str, np.ndarray]:
-    """The parameters of a DVBF, or their gradients, by the names and in the layout that they have in its twin."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(params))
-    named = {jax.tree_util.keystr(path, simple=True, separator="."): np.array(leaf) for path, leaf in leaves}
-    arrays = {}
-    for name, array in named.items():
-        if name.endswith(".kernel"):
-            arrays[name.removesuffix(".kernel") + ".weight"] = array.T.copy()
-        else:
-            arrays[name] = array
-    return arrays
-
-
-def early(step: int, steps: int) -> float:
-    """objective.early."""
-    return min(max((0.7 - step / steps) / 0.4, 0.0), 1.0)
-
-
-def warm_up_and_cosine(step: int, steps: int, learning_rate: float) -> float:
-    """training.warm_up_and_cosine."""
-    warm_up = min(200, max(1, steps // 10))
-    if step < warm_up:
-        return learning_rate * step / warm_up
-    done = min(1.0, (step - warm_up) / (max(steps, warm_up + 1) - warm_up))
-    return learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+def parameter(array: Any) -> nn.Parameter:
+    return nn.Parameter(torch.from_numpy(np.array(array[...])))
 
 
 def mix(mixture: Tensor, x: Tensor, matrices: Tensor) -> Tensor:

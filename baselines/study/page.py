@@ -1,17 +1,20 @@
 """RESULTS.md from results/*.json: every table with the paper's figures, the floors and the ceilings beside ours."""
 
 import math
-from collections.abc import Callable
+import statistics
 from pathlib import Path
 from typing import Any
 
+from baselines.markdown import table
 from baselines.study.lineup import ABLATIONS, MODELS
-from baselines.study.scores import CONTEXTS, HORIZONS
+from baselines.study.scores import CONTEXTS, IWAE_SAMPLES
 from worldmodel.support.files import UserError, atomic_write, read_json
 from worldmodel.support.settings import from_json
 
 Results = dict[str, dict[str, Any]]
 """file name without its ending -> what it holds"""
+Rollouts = dict[str, list[dict[str, Any]]]
+"""name -> what the rollouts of every seed came to; a predictor that learns nothing counts as one seed"""
 
 HEAD = """
 # Results
@@ -54,6 +57,8 @@ kink in the dynamics. A seed *works* here by what it does at 10 and 30 frames. M
 frames (share within 30):
 """
 
+UNCLIPPED = "The same, of the sequences whose speed has not been clipped by then (their share):"
+
 ABLATION = """
 ## What the parts of the recipe do
 
@@ -61,23 +66,32 @@ ABLATION = """
 frames alone, and of how many seeds.
 """
 
-NEEDED = ("options", "world", "noise", "steps", "rollouts", "velocity_std", "training_sequences", "machine", "runs")
+PAPER_PROBES = [
+    ["*paper: DVBF-LL*", "*1 run*", "", "*0.961*", "*0.982*", "*0.916*", "", "", "", ""],
+    ["*paper: DKF*", "*1 run*", "", "*0.929*", "*0.979*", "*0.035*", "", "", "", ""],
+]
+PAPER_BOUNDS = [
+    ["*paper: DVBF-LL*", "*798.6*", "*not said which*", "*802.1*", "*3.5*", "", "", "", "", ""],
+    ["*paper: DKF*", "*784.7*", "*not said which*", "*788.6*", "*3.9*", "", "", "", "", ""],
+]
+
+NEEDED = {"options", "world", "noise", "steps", "rollouts", "velocity_std", "training_sequences", "machine", "runs"}
 
 
 def read_results(out: Path) -> Results:
     """All of `out`/results that belongs to models of the lineup, in its order. Raises UserError for a file of another
     version of the benchmark."""
-    order = [*MODELS, *ABLATIONS]
+    entries = MODELS | ABLATIONS
     results = {}
     for path in sorted((out / "results").glob("*.json")):
         data = read_json(path)
         if isinstance(data, dict) and "model" in data:
-            if data["model"] not in order or any(key not in data for key in NEEDED):
+            if data["model"] not in entries or not data.keys() >= NEEDED:
                 raise UserError(f"{path}: written by another version of the benchmark; delete it")
-            options = (MODELS | ABLATIONS)[data["model"]].options
-            if not _equal(options, data["options"]):
+            if not _equal(entries[data["model"]].options, data["options"]):
                 raise UserError(f"{path}: its model had other options than it has now; delete it")
             results[path.stem] = data
+    order = list(entries)
     return dict(sorted(results.items(), key=lambda item: (order.index(item[1]["model"]), item[0])))
 
 
@@ -93,49 +107,50 @@ def write_results_page(out: Path) -> None:
     """Write `out`/RESULTS.md from all of `out`/results."""
     results = read_results(out)
 
-    def chosen(keep: Callable[[dict[str, Any]], bool]) -> Results:
-        return {name: data for name, data in results.items() if keep(data)}
+    def of_world(world: str, lineup: dict[str, Any]) -> Results:
+        return {name: data for name, data in results.items() if data["world"] == world and data["model"] in lineup}
 
-    def floors(world: str) -> dict[str, Any]:
+    def floors(world: str) -> Rollouts:
         path = out / "results" / f"floors-and-ceilings{world}.json"
-        return read_json(path)["rows"] if path.exists() else {}
+        return {name: [row] for name, row in read_json(path)["rows"].items()} if path.exists() else {}
 
-    paper = chosen(lambda data: data["model"] in MODELS and data["world"] == "paper")
-    frictionless = chosen(lambda data: data["model"] in MODELS and data["world"] == "frictionless")
-    ablations = chosen(lambda data: data["model"] in ABLATIONS and data["world"] == "paper" and not data["noise"])
-    head = {"train": "unknown", "test": "unknown", "steps": "", "rollouts": ""}
-    for name in ("steps", "rollouts"):
-        head[name] = " or ".join(sorted({f"{data[name]:,}" for data in results.values()}))
-    for data in paper.values():
-        head |= data["velocity_std"]
-        break
-    lines = [HEAD.strip().format(**head), ""]
-    shown = [data["model"] for data in (paper | frictionless).values()]
-    lines += [f"- `{name}`: {MODELS[name].about}" for name in dict.fromkeys(shown)]
-    lines += ["", *LEGEND.strip().splitlines(), ""]
-    lines += ["## Latents: R^2 on 500 test sequences", "", *probe_table(paper), *PAPER_PROBES, ""]
+    paper, frictionless = of_world("paper", MODELS), of_world("frictionless", MODELS)
+    ablations = {name: data for name, data in of_world("paper", ABLATIONS).items() if not data["noise"]}
+    counts = {
+        key: " or ".join(sorted({f"{data[key]:,}" for data in results.values()})) for key in ("steps", "rollouts")
+    }
+    spread = next((data["velocity_std"] for data in paper.values()), {"train": "unknown", "test": "unknown"})
+    shown = dict.fromkeys(data["model"] for data in (paper | frictionless).values())
+    parts = [
+        HEAD.format(**counts, **spread),
+        "\n".join(f"- `{name}`: {MODELS[name].about}" for name in shown),
+        LEGEND,
+        "## Latents: R^2 on 500 test sequences",
+        probe_table(paper, PAPER_PROBES),
+    ]
     for context in CONTEXTS:
-        lines += [f"## Imagination after {context} frames: median angle error in degrees (share within 30)", ""]
-        lines += [*rollout_table(paper, floors("") if context == 15 else {}, context), ""]
-    lines += ["## Imagination after 15 frames: pixel MSE x 1000", "", *mse_table(paper, floors("")), ""]
-    lines += ["## Bounds on the test set, in nats (medians), and times", "", *bounds_table(paper), ""]
+        rolled = rollouts(paper, context) | (floors("") if context == 15 else {})
+        parts.append(f"## Imagination after {context} frames: median angle error in degrees (share within 30)")
+        parts.append(horizon_table(rolled, "angle_error_degrees", share="within_30_degrees"))
+    parts += [
+        "## Imagination after 15 frames: pixel MSE x 1000",
+        horizon_table(rollouts(paper, 15) | floors(""), "frame_mse", factor=1000),
+        "## Bounds on the test set, in nats (medians), and times",
+        bounds_table(paper),
+    ]
     if frictionless:
-        rows = floors("-frictionless")
-        lines += [FRICTIONLESS.strip(), "", *rollout_table(frictionless, rows, 15), ""]
-        lines += ["The same, of the sequences whose speed has not been clipped by then:", ""]
-        lines += [*unclipped_table(frictionless, rows), "", *probe_table(frictionless), ""]
+        rolled = rollouts(frictionless, 15) | floors("-frictionless")
+        unclipped = {
+            name: [seed["unclipped"] for seed in seeds] for name, seeds in rolled.items() if "unclipped" in seeds[0]
+        }
+        parts += [FRICTIONLESS, horizon_table(rolled, "angle_error_degrees", share="within_30_degrees")]
+        parts += [UNCLIPPED, horizon_table(unclipped, "angle_error_degrees", share="share")]
+        parts.append(probe_table(frictionless))
     if ablations:
-        lines += [ABLATION.strip(), "", *ablation_table(paper, ablations), ""]
+        whole = {name: data for name, data in paper.items() if name == "dvbf"}
+        parts += [ABLATION, ablation_table(whole | ablations)]
     with atomic_write(out / "RESULTS.md") as file:
-        file.write("\n".join(lines).encode())
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def header(*cells: str) -> list[str]:
-    return [row(*cells), "|" + "---|" * len(cells)]
+        file.write(("\n\n".join(part.strip() for part in parts) + "\n").encode())
 
 
 def number(value: float | None, form: str) -> str:
@@ -146,148 +161,89 @@ def number(value: float | None, form: str) -> str:
 def summary(values: list[float | None], which: str, smaller_is_better: bool = False) -> float:
     """Median, worst or best; a seed that gave no number is the worst."""
     sign = -1 if smaller_is_better else 1
-    ordered = sorted(-math.inf if value is None or math.isnan(value) else sign * value for value in values)
-    middle = len(ordered) // 2
-    if which == "median":
-        return sign * (ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
-    return sign * (ordered[0] if which == "worst" else ordered[-1])
+    goodness = [-math.inf if value is None else sign * value for value in values]
+    statistic: Any = {"median": statistics.median, "worst": min, "best": max}[which]
+    return sign * statistic(goodness)
 
 
 def share_that_works(data: dict[str, Any]) -> str:
     return f"{sum(run['works'] for run in data['runs'])}/{len(data['runs'])}"
 
 
-def probe_table(results: Results) -> list[str]:
-    lines = header(
-        *("model", "seeds that work", "", "sin", "cos", "velocity"),
-        *("polynomial: sin", "cos", "velocity", "degree"),
-    )
+def probe_table(results: Results, paper: list[list[str]] | None = None) -> str:
+    """Three rows for each model, and those of the paper."""
+    rows = []
     for name, data in results.items():
         runs = data["runs"]
         for which in ("median", "worst", "best"):
             cells = [
-                number(summary([list(run[kind].values())[i] for run in runs], which), form)
+                number(summary(list(seeds), which), form)
                 for kind, form in (("r2_linear", ".3f"), ("r2_polynomial", ".4f"))
-                for i in range(3)
+                for seeds in zip(*(run[kind].values() for run in runs), strict=True)
             ]
-            first = (name, share_that_works(data)) if which == "median" else ("", "")
-            lines.append(row(*first, which, *cells, str(runs[0]["polynomial_degree"])))
-    return lines
+            first = [name, share_that_works(data)] if which == "median" else ["", ""]
+            rows.append([*first, which, *cells, str(runs[0]["polynomial_degree"])])
+    linear = ["model", "seeds that work", "", "sin", "cos", "velocity"]
+    return table([*linear, "polynomial: sin", "cos", "velocity", "degree"], rows + (paper or []))
 
 
-PAPER_PROBES = [
-    "| *paper: DVBF-LL* | *1 run* |  | *0.961* | *0.982* | *0.916* |  |  |  |  |",
-    "| *paper: DKF* | *1 run* |  | *0.929* | *0.979* | *0.035* |  |  |  |  |",
-]
+def rollouts(results: Results, context: int) -> Rollouts:
+    """Of the models that imagine, after so many observed frames."""
+    key = f"context_{context}"
+    return {name: [run[key] for run in data["runs"]] for name, data in results.items() if key in data["runs"][0]}
 
 
-def horizons_of(results: Results) -> list[str]:
-    rolled = [run["context_15"] for data in results.values() for run in data["runs"] if "context_15" in run]
-    return [str(h) for h in HORIZONS if rolled and str(h) in rolled[0]["angle_error_degrees"]]
+def horizon_table(rolled: Rollouts, error: str, factor: float = 1, share: str = "") -> str:
+    """An error, times the factor, of the median and the worst seed at every horizon; a share in brackets behind it."""
+    rolled = {name: seeds for name, seeds in rolled.items() if error in seeds[0]}
+    horizons = dict.fromkeys(horizon for seeds in rolled.values() for horizon in seeds[0][error])
+
+    def cell(seeds: list[dict[str, Any]], which: str, horizon: str) -> str:
+        value = summary([seed[error][horizon] for seed in seeds], which, smaller_is_better=True)
+        behind = f" ({summary([seed[share][horizon] for seed in seeds], which):.0%})" if share else ""
+        return number(factor * value, ".2f") + behind
+
+    rows = []
+    for name, seeds in rolled.items():
+        median, worst = ([cell(seeds, which, horizon) for horizon in horizons] for which in ("median", "worst"))
+        rows += [[name, "median", *median], ["", "worst", *worst]] if len(seeds) > 1 else [[name, "", *median]]
+    return table(["", "", *horizons], rows)
 
 
-def seed_rows(results: Results, context: int, cell: Callable[[list[dict[str, Any]], str, str], str]) -> list[str]:
-    """Two rows for each model that imagines: its median and its worst seed at every horizon, as `cell` (rollouts of all
-    seeds, horizon, which) writes them."""
-    key, lines = f"context_{context}", []
-    for name, data in results.items():
-        if key in data["runs"][0]:
-            rolled = [run[key] for run in data["runs"]]
-            for which in ("median", "worst"):
-                cells = [cell(rolled, h, which) for h in horizons_of(results)]
-                lines.append(row(name if which == "median" else "", which, *cells))
-    return lines
-
-
-def rollout_table(results: Results, floors: dict[str, Any], context: int) -> list[str]:
-    def cell(rolled: list[dict[str, Any]], h: str, which: str) -> str:
-        error = summary([seed["angle_error_degrees"][h] for seed in rolled], which, smaller_is_better=True)
-        return f"{number(error, '.2f')} ({summary([seed['within_30_degrees'][h] for seed in rolled], which):.0%})"
-
-    horizons = horizons_of(results)
-    lines = [*header("", "", *horizons), *seed_rows(results, context, cell)]
-    for name, floor in floors.items():
-        if "angle_error_degrees" in floor:
-            errors, shares = floor["angle_error_degrees"], floor["within_30_degrees"]
-            lines.append(row(name, "", *(f"{errors[h]:.2f} ({shares[h]:.0%})" for h in horizons)))
-    return lines
-
-
-def unclipped_table(results: Results, floors: dict[str, Any]) -> list[str]:
-    def cell(rolled: list[dict[str, Any]], h: str, which: str) -> str:
-        errors = [seed["unclipped"]["angle_error_degrees"][h] for seed in rolled]
-        return number(summary(errors, which, smaller_is_better=True), ".2f")
-
-    horizons = horizons_of(results)
-    share = next(iter(results.values()))["runs"][0]["context_15"]["unclipped"]["share"]
-    lines = [*header("", "", *horizons), row("share of the sequences", "", *(f"{share[h]:.0%}" for h in horizons))]
-    lines += seed_rows(results, 15, cell)
-    for name, floor in floors.items():
-        if "unclipped" in floor:
-            errors = floor["unclipped"]["angle_error_degrees"]
-            lines.append(row(name, "", *(number(errors[h], ".2f") for h in horizons)))
-    return lines
-
-
-def mse_table(results: Results, floors: dict[str, Any]) -> list[str]:
-    def cell(rolled: list[dict[str, Any]], h: str, which: str) -> str:
-        error = summary([seed["frame_mse"][h] for seed in rolled], which, smaller_is_better=True)
-        return number(1000 * error, ".2f")
-
-    horizons = horizons_of(results)
-    lines = [*header("", "", *horizons), *seed_rows(results, 15, cell)]
-    for name, floor in floors.items():
-        if "frame_mse" in floor:
-            lines.append(row(name, "", *(f"{1000 * floor['frame_mse'][h]:.2f}" for h in horizons)))
-    return lines
-
-
-def valid_frames(runs: list[dict[str, Any]], context: int) -> str:
-    """The median over seeds of the valid prediction time, where it was measured; a static model has none."""
-    rolled = [run.get(f"context_{context}", {}) for run in runs]
-    if "valid_prediction_frames" not in rolled[0]:
-        return ""
-    return number(summary([of_run["valid_prediction_frames"] for of_run in rolled], "median"), ".0f")
-
-
-def bounds_table(results: Results) -> list[str]:
-    lines = header(
-        *("", "ELBO per sequence", "per frame", "reconstruction", "KL", "IWAE, 16 samples"),
-        *("valid frames after 15", "after 5", "training, all seeds together", "machine"),
-    )
+def bounds_table(results: Results) -> str:
+    rows = []
     for name, data in results.items():
         runs = data["runs"]
-        elbo, reconstruction, kl, iwae = (
-            summary([run["nats_per_sequence"][part] for run in runs], "median")
+        per_sequence = [
+            number(summary([run["nats_per_sequence"][part] for run in runs], "median"), ".1f")
             for part in ("elbo", "reconstruction", "kl", "iwae")
-        )
-        valid = (valid_frames(runs, context) for context in CONTEXTS)
-        nats = (number(value, ".1f") for value in (elbo, elbo / 15, reconstruction, kl, iwae))
-        lines.append(row(name, *nats, *valid, f"{len(runs)} seeds in {data['training_seconds']} s", data["machine"]))
-    lines.append(row("*paper: DVBF-LL*", "*798.6*", "*not said which*", "*802.1*", "*3.5*", "", "", "", "", ""))
-    lines.append(row("*paper: DKF*", "*784.7*", "*not said which*", "*788.6*", "*3.9*", "", "", "", "", ""))
-    return lines
+        ]
+        per_frame = number(summary([run["nats_per_frame"]["elbo"] for run in runs], "median"), ".1f")
+        valid = []  # not measured of a static model, nor by earlier versions
+        for context in CONTEXTS:
+            frames = [run.get(f"context_{context}", {}).get("valid_prediction_frames") for run in runs]
+            valid.append("" if None in frames else number(summary(frames, "median"), ".0f"))
+        time = f"{len(runs)} seeds in {data['training_seconds']} s"
+        rows.append([name, per_sequence[0], per_frame, *per_sequence[1:], *valid, time, data["machine"]])
+    heads = ["", "ELBO per sequence", "per frame", "reconstruction", "KL", f"IWAE, {IWAE_SAMPLES} samples"]
+    heads += ["valid frames after 15", "after 5", "training, all seeds together", "machine"]
+    return table(heads, rows + PAPER_BOUNDS)
 
 
-def ablation_table(paper: Results, ablations: Results) -> list[str]:
-    horizons = ("10", "30", "100", "500")
-    lines = header(
-        *("", "seeds that work", "R^2 polynomial, velocity: median", "worst"),
-        *(f"degrees @{h}: median (worst)" for h in horizons),
-        "health check",
-    )
-    whole = {name: data for name, data in paper.items() if name == "dvbf"}
-    for name, data in (whole | ablations).items():
+def ablation_table(results: Results) -> str:
+    horizons, rows = ("10", "30", "100", "500"), []
+    for name, data in results.items():
         runs = data["runs"]
         velocity = [list(run["r2_polynomial"].values())[2] for run in runs]
-        cells = []
-        for h in horizons:
-            errors = [run["context_15"]["angle_error_degrees"][h] for run in runs]
-            median, worst = (summary(errors, which, smaller_is_better=True) for which in ("median", "worst"))
-            cells.append(f"{number(median, '.1f')} ({number(worst, '.1f')})")
+        cells = [number(summary(velocity, which), ".3f") for which in ("median", "worst")]
+        for horizon in horizons:
+            errors = [run["context_15"]["angle_error_degrees"][horizon] for run in runs]
+            median, worst = (number(summary(errors, which, True), ".1f") for which in ("median", "worst"))
+            cells.append(f"{median} ({worst})")
         named = [problem for run in runs for problem in run["problems"]]
         words = ", ".join(f"{problem} ({named.count(problem)})" for problem in dict.fromkeys(named)) or "healthy"
-        what = f"`{name}`: {data['about']}" if name in ablations else f"`{name}`"
-        probes = (number(summary(velocity, which), ".3f") for which in ("median", "worst"))
-        lines.append(row(what, share_that_works(data), *probes, *cells, words))
-    return lines
+        what = f"`{name}`" + (f": {data['about']}" if data["model"] in ABLATIONS else "")
+        rows.append([what, share_that_works(data), *cells, words])
+    degrees = (f"degrees @{horizon}: median (worst)" for horizon in horizons)
+    heads = ["", "seeds that work", "R^2 polynomial, velocity: median", "worst", *degrees, "health check"]
+    return table(heads, rows)

@@ -1,24 +1,29 @@
 """Every figure that the benchmark reports of one trained model, and of the predictors that learn nothing."""
 
 import dataclasses
+import time
+from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from baselines.physics_oracle import predict_angles, quadratic_fit, shooting
+from baselines.study.lineup import Entry
+from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.health import measure
 from worldmodel.evaluation.judge import probe_latents
 from worldmodel.evaluation.measures import squared_error, valid_frames
 from worldmodel.imagination.dreamer import Dreamer, bounds, filtered_latents, roll_out
-from worldmodel.models.distributions import from_noise, standard_normal_like
 from worldmodel.models.protocol import FrameModel, WorldModel
+from worldmodel.support.machine import machine
+from worldmodel.training.options import Recipe
+from worldmodel.training.seeds import train_seeds
 from worldmodel.worlds.circle import degrees_apart
-from worldmodel.worlds.pendulum.physics import PendulumParams
+from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, PendulumParams
 from worldmodel.worlds.pendulum.reading import AngleReader
-from worldmodel.worlds.pendulum.world import PendulumWorld
+from worldmodel.worlds.pendulum.world import PendulumWorld, collect_pendulum
 
 HORIZONS = (1, 10, 30, 60, 100, 500)
 CONTEXTS = (15, 5)
@@ -27,9 +32,10 @@ IWAE_SAMPLES = 16
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """What all models are scored on."""
+    """What all models are trained and scored on."""
 
     params: PendulumParams
+    training: Sequences
     validation: Sequences
     """for the health check"""
     test: Sequences
@@ -39,58 +45,126 @@ class Trials:
     clean: Sequences
     """the long sequences without pixel noise: what imagined frames are compared with"""
 
+    @staticmethod
+    def collect(world: str, sequences: int, rollouts: int, noise: float) -> "Trials":
+        """So many training and long sequences of the "paper" or the "frictionless" world, with noise of that standard
+        deviation on every pixel."""
+        paper = world == "paper"
+        params = PAPER if paper else dataclasses.replace(GYMNASIUM, initial_speed=GYMNASIUM.max_speed)
+        sizes = ((sequences, 15 if paper else 50), (500, 15), (500, 15), (rollouts, 515 if paper else 115))
+        training, validation, test, long = (
+            collect_pendulum(seed, *size, params, 16, noise) for seed, size in enumerate(sizes)
+        )
+        clean = collect_pendulum(3, *sizes[3], params, 16) if noise else long
+        return Trials(params, training, validation, test, long, clean)
+
     @property
     def horizons(self) -> list[int]:
         """The horizons that the long sequences have room for after every context."""
         return [h for h in HORIZONS if h <= self.long.length - max(CONTEXTS)]
 
-    def unclipped(self, context: int, horizon: int) -> np.ndarray:
-        """bool `[N]`: the sequences whose speed has not been clipped by then."""
-        velocity = self.long.state("angular_velocity")
-        assert velocity is not None
-        return np.all(np.abs(velocity[:, : context + horizon]) < 0.9999 * self.params.max_speed, axis=1)
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """The clean frames `[N, T, H, W]` in [0, 1]."""
+        return as_unit_frames(self.clean.frames)
 
+    @cached_property
+    def angles(self) -> np.ndarray:
+        """rad, `[N, T]`"""
+        return state(self.clean, "angle")
 
-def by_horizon(trials: Trials, errors: np.ndarray, context: int) -> dict[str, Any]:
-    """What angle errors `[N, S]` in degrees come to at each horizon: of all sequences, and of those not clipped yet."""
-    horizons = trials.horizons
-    result: dict[str, Any] = {
-        "angle_error_degrees": {h: float(np.median(errors[:, h - 1])) for h in horizons},
-        "within_30_degrees": {h: float(np.mean(errors[:, h - 1] < 30)) for h in horizons},
-    }
-    if np.isfinite(trials.params.max_speed):
-        kept = {h: trials.unclipped(context, h) for h in horizons}
-        result["unclipped"] = {
-            "share": {h: float(np.mean(kept[h])) for h in horizons},
-            "angle_error_degrees": {h: float(np.median(errors[kept[h], h - 1])) for h in horizons},
+    @cached_property
+    def reader(self) -> AngleReader:
+        """With templates of the clean frames."""
+        return AngleReader.of(self.truth, self.angles)
+
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        """The angles `[N, S]` that frames `[N, S, H, W]` show."""
+        return self.reader(frames.reshape(*frames.shape[:2], -1))
+
+    @cached_property
+    def unclipped(self) -> np.ndarray:
+        """bool `[N, T]`: the sequences whose speed has not been clipped up to each frame."""
+        fastest = np.maximum.accumulate(np.abs(state(self.clean, "angular_velocity")), axis=1)
+        return fastest < 0.9999 * self.params.max_speed
+
+    def by_horizon(self, angles: np.ndarray, context: int) -> dict[str, Any]:
+        """What the errors of predicted angles `[N, S]` come to at each horizon: of all sequences, and of those not
+        clipped yet."""
+        errors = {h: degrees_apart(angles[:, h - 1], self.angles[:, context + h - 1]) for h in self.horizons}
+        result: dict[str, Any] = {
+            "angle_error_degrees": {h: float(np.median(error)) for h, error in errors.items()},
+            "within_30_degrees": {h: float(np.mean(error < 30)) for h, error in errors.items()},
         }
-    return result
+        if np.isfinite(self.params.max_speed):
+            kept = {h: self.unclipped[:, context + h - 1] for h in errors}
+            result["unclipped"] = {
+                "share": {h: float(np.mean(kept[h])) for h in errors},
+                "angle_error_degrees": {h: float(np.median(error[kept[h]])) for h, error in errors.items()},
+            }
+        return result
+
+    def frame_mse(self, frames: np.ndarray, context: int) -> dict[int, float]:
+        """The pixel error of predicted frames at each horizon; `[N, S, H, W]`, or what broadcasts to it."""
+        errors = squared_error(self.truth[:, context:], frames).mean(axis=0)
+        return {h: float(errors[h - 1]) for h in self.horizons}
 
 
-def score(model: WorldModel, seed: int, trials: Trials, read: AngleReader) -> dict[str, Any]:
-    """Every figure of one seed of a sequential model; horizons are keyed by their number of imagined frames.
+def state(data: Sequences, name: str) -> np.ndarray:
+    """`[N, T]` of the true state."""
+    found = data.state(name)
+    assert found is not None
+    return found
 
-    `read` has templates of the clean long frames.
-    """
-    sample_key, bound_key, _ = jax.random.split(jax.random.key(1000 + seed), 3)
-    test = trials.test
-    dreamer, health = Dreamer(model), measure(model, trials.validation)
+
+def study(name: str, entry: Entry, trials: Trials, seeds: int, steps: int) -> dict[str, Any]:
+    """Train and score all seeds of one model."""
+    scale = FrameScale.of(trials.training, "the benchmark's data")
+    recipe = Recipe(tuple(range(seeds)), steps, window=trials.training.length)
+    started = time.monotonic()
+    models = train_seeds(name, lambda rngs: entry.options.build(scale, rngs), trials.training, recipe)
+    seconds = round(time.monotonic() - started)
+    spread = {"train": trials.training, "test": trials.test}
+    return {
+        "model": name,
+        "about": entry.about,
+        "options": dataclasses.asdict(entry.options),
+        "steps": steps,
+        "training_sequences": len(trials.training),
+        "training_seconds": seconds,
+        "rollouts": len(trials.long),
+        "machine": machine(),
+        "velocity_std": {part: round(float(state(data, "angular_velocity").std()), 3) for part, data in spread.items()},
+        "runs": [score(model, seed, trials) for seed, model in enumerate(models)],
+    }
+
+
+def score(model: WorldModel | FrameModel, seed: int, trials: Trials) -> dict[str, Any]:
+    """Every figure of one seed; horizons are keyed by their number of imagined frames. Of a model of single frames
+    there are only probes and bounds, and it never works: it cannot imagine."""
+    sample_key, bound_key = jax.random.split(jax.random.key(1000 + seed))
+    test, dreamer = trials.test, Dreamer(model)
+    if isinstance(model, WorldModel):
+        latents = filtered_latents(dreamer, test, sample_key)
+    else:
+        latents = dreamer.vector(dreamer.encode(test.frames, sample_key))
+    nats = bounds(dreamer, test, bound_key, IWAE_SAMPLES)
     result = {
         "seed": seed,
-        **probe_latents(filtered_latents(dreamer, test, sample_key), test, PendulumWorld(trials.params)),
-        **nats(bounds(dreamer, test, bound_key, IWAE_SAMPLES), test.length),
-        "health": health.figures,
-        "problems": [problem.name for problem in health.problems],
+        **probe_latents(latents, test, PendulumWorld(trials.params)),
+        "nats_per_sequence": nats,
+        "nats_per_frame": {part: value / test.length for part, value in nats.items()},
+        "works": False,
     }
-    truth, angles = as_unit_frames(trials.clean.frames), trials.clean.state("angle")
-    assert angles is not None
+    if not isinstance(model, WorldModel):
+        return result
+    health = measure(model, trials.validation)
+    result |= {"health": health.figures, "problems": [problem.name for problem in health.problems]}
     for context in CONTEXTS:
         imagined = roll_out(dreamer, trials.long, context).frames[:, context:]
-        ahead = truth[:, context:]
-        shown = read(imagined.reshape(*imagined.shape[:2], -1))
-        result[f"context_{context}"] = by_horizon(trials, degrees_apart(shown, angles[:, context:]), context) | {
-            "frame_mse": {h: float(squared_error(ahead, imagined)[:, h - 1].mean()) for h in trials.horizons},
-            "valid_prediction_frames": float(np.median(valid_frames(ahead, imagined))),
+        result[f"context_{context}"] = trials.by_horizon(trials.read(imagined), context) | {
+            "frame_mse": trials.frame_mse(imagined, context),
+            "valid_prediction_frames": float(np.median(valid_frames(trials.truth[:, context:], imagined))),
         }
     return result | {"works": works(result, friction=trials.params.friction > 0)}
 
@@ -105,70 +179,27 @@ def works(run: dict[str, Any], friction: bool) -> bool:
     return close and min(run["r2_polynomial"].values()) >= 0.98
 
 
-def nats(per_sequence: dict[str, float], length: int) -> dict[str, Any]:
-    """Bounds and their parts, per sequence of `length` frames and per frame."""
-    per_frame = {name: value / length for name, value in per_sequence.items()}
-    return {"nats_per_sequence": per_sequence, "nats_per_frame": per_frame}
-
-
-def score_static(model: FrameModel, seed: int, trials: Trials) -> dict[str, Any]:
-    """What can be said of a model of single frames: probes and bounds. It never works: it cannot imagine."""
-    frames = jnp.asarray(as_unit_frames(trials.test.frames))
-    posterior = model.posterior(frames)
-
-    @jax.jit
-    def draw(key: jax.Array) -> jax.Array:
-        """Reconstruction and importance weight `[2, N]` of whole sequences."""
-        latents = from_noise(posterior, jax.random.normal(key, posterior.mean().shape))
-        reconstruction = model.emission(latents).log_prob(frames)
-        prior = standard_normal_like(posterior).log_prob(latents)
-        weight = reconstruction + prior - posterior.log_prob(latents)
-        return jnp.sum(jnp.stack([reconstruction, weight]), axis=-1)
-
-    keys = jax.random.split(jax.random.key(1000 + seed), IWAE_SAMPLES + 1)
-    reconstruction, weight = np.asarray(jax.lax.map(draw, keys[1:]), np.float64).swapaxes(0, 1)
-    kl = float(jnp.mean(jnp.sum(posterior.kl_divergence(standard_normal_like(posterior)), axis=1)))
-    per_sequence = {
-        "elbo": float(np.mean(reconstruction)) - kl,
-        "reconstruction": float(np.mean(reconstruction)),
-        "kl": kl,
-        "iwae": float(np.mean(np.logaddexp.reduce(weight, axis=0) - np.log(IWAE_SAMPLES))),
-    }
-    latents = np.asarray(from_noise(posterior, jax.random.normal(keys[0], posterior.mean().shape)))
-    bound = nats(per_sequence, trials.test.length)
-    return {"seed": seed, **probe_latents(latents, trials.test, PendulumWorld(trials.params)), **bound, "works": False}
-
-
 def floors_and_ceilings(trials: Trials) -> dict[str, Any]:
-    """Angle errors and frame errors of predictors that learn nothing, after 15 frames of half of the sequences."""
-    context, long = 15, trials.long
-    frames, angles = as_unit_frames(long.frames), long.state("angle")
-    assert angles is not None
-    assert long.states is not None
-    # What an oracle sees of half of the sequences is read with templates of the other half.
-    half = len(long) // 2
-    flat = frames.reshape(*frames.shape[:2], -1)
-    seen = AngleReader.of(frames[:half], angles[:half])(flat[half:, :context])
-    torques, ahead = long.actions[half:, :, 0], angles[half:, context:]
+    """Angle errors and frame errors of predictors that learn nothing, after 15 frames of half of the sequences, which
+    have no pixel noise. What an oracle sees is read with templates of the other half."""
+    context, half = 15, len(trials.long) // 2
+    others, judged = (
+        dataclasses.replace(trials, long=trials.long.take(which), clean=trials.clean.take(which))
+        for which in (slice(0, half), slice(half, None))
+    )
+    params, frames, states = trials.params, judged.truth, judged.clean.states
+    assert states is not None
+    seen, torques = others.read(frames[:, :context]), judged.long.actions[:, :, 0]
     later = torques[:, context - 1 :]
-    parabola = quadratic_fit(seen, trials.params.dt)
-    shot = shooting(seen, torques[:, : context - 1], trials.params)
+    shot, parabola = shooting(seen, torques[:, : context - 1], params), quadratic_fit(seen, params.dt)
     predictions = {
-        "true state, true physics": predict_angles(long.states[half:, context - 1], later, trials.params),
-        "oracle: shooting on 5 frames": predict_angles(shot, later, trials.params),
-        "oracle: quadratic fit of 5 frames": predict_angles(parabola, later, trials.params),
-        "repeat last frame": np.broadcast_to(seen[:, -1:], ahead.shape),
-        "always hanging down": np.full(ahead.shape, np.pi),
+        "true state, true physics": predict_angles(states[:, context - 1], later, params),
+        "oracle: shooting on 5 frames": predict_angles(shot, later, params),
+        "oracle: quadratic fit of 5 frames": predict_angles(parabola, later, params),
+        "repeat last frame": np.broadcast_to(seen[:, -1:], later.shape),
+        "always hanging down": np.full(later.shape, np.pi),
     }
-    judged = dataclasses.replace(trials, long=long.take(slice(half, None)))
-    rows: dict[str, Any] = {
-        name: by_horizon(judged, degrees_apart(predicted, ahead), context) for name, predicted in predictions.items()
-    }
-    shown = frames[half:, context:]
-    for name, picture in (
-        ("repeat last frame", frames[half:, context - 1 : context]),
-        ("mean frame", np.broadcast_to(frames.mean(axis=(0, 1)), shown.shape)),
-    ):
-        errors = squared_error(shown, picture).mean(axis=0)
-        rows.setdefault(name, {})["frame_mse"] = {h: float(errors[h - 1]) for h in trials.horizons}
+    rows = {name: judged.by_horizon(angles, context) for name, angles in predictions.items()}
+    rows["repeat last frame"]["frame_mse"] = judged.frame_mse(frames[:, context - 1 : context], context)
+    rows["mean frame"] = {"frame_mse": judged.frame_mse(trials.truth.mean(axis=(0, 1)), context)}
     return rows

@@ -12,15 +12,15 @@ from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.data.windows import Batch
 from worldmodel.models.distributions import from_noise
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.dvbf.objective import early, open_loop_tails
+from worldmodel.models.dvbf.objective import early, noise_scale, open_loop_tails
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
+from worldmodel.training.options import Recipe
 from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
 
 torch = pytest.importorskip("torch", reason="the twin needs the optional group: pip install -e '.[bench]'")
 
-from baselines.speed import torch_dvbf
-from baselines.speed.torch_dvbf import TorchTraining, twin
+from baselines.speed.torch_dvbf import TorchDVBF, TorchTraining
 
 STEPS = 100
 
@@ -53,12 +53,12 @@ def tensors(*arrays: jax.Array | np.ndarray) -> list:
     return [torch.from_numpy(np.array(array)) for array in arrays]
 
 
-def assert_same(params: nnx.State, other: dict, rtol: float, atol: float) -> None:
-    """Every array of JAX's parameters (or gradients) beside PyTorch's of the same name."""
-    leaves = torch_dvbf.named_arrays(params)
-    assert leaves.keys() == other.keys()
-    for name, array in leaves.items():
-        np.testing.assert_allclose(other[name], array, rtol=rtol, atol=atol, err_msg=name)
+def assert_same(model: DVBF, other: dict, rtol: float, atol: float) -> None:
+    """Every parameter of a DVBF (or its gradient, in a DVBF's place) beside PyTorch's of the same name."""
+    arrays = dict(TorchDVBF(model).named_parameters())
+    assert arrays.keys() == other.keys()
+    for name, array in arrays.items():
+        np.testing.assert_allclose(other[name], array.detach().numpy(), rtol=rtol, atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize("step", [0, 50, 99])
@@ -74,12 +74,19 @@ def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, ste
         return nnx.merge(graphdef, params).loss(Batch(*map(jnp.asarray, batch)), jax.random.key(1), progress)[0]
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(params)
-    other = twin(model)
-    others = other.loss(*tensors(*batch, observed, noise), step, STEPS)
+    other = TorchDVBF(model)
+    progress = jnp.asarray(step / STEPS)
+    scheduled = float(early(progress)), float(noise_scale(progress, model.options.final_noise_scale))
+    others = other.loss(*tensors(*batch, observed, noise), *scheduled)
     others.backward()
     assert others.item() == pytest.approx(float(value), rel=1e-5)
     largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradients))
-    assert_same(gradients, {name: p.grad.numpy() for name, p in other.named_parameters()}, 1e-3, 1e-5 * largest)
+    assert_same(
+        nnx.merge(graphdef, gradients),
+        {name: p.grad.numpy() for name, p in other.named_parameters()},
+        1e-3,
+        1e-5 * largest,
+    )
 
 
 def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pendulum_data: Sequences):
@@ -87,8 +94,8 @@ def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pen
     optimiser = make_optimiser(warm_up_and_cosine(1e-2, STEPS))
     update = jax.jit(make_train_step(graphdef, optimiser, STEPS))
     state = initial_state(params, optimiser, jax.random.key(2))
-    other = twin(model)
-    training = TorchTraining(other, pendulum_data.frames, pendulum_data.actions, STEPS, 8, 1e-2, 15)
+    other = TorchDVBF(model)
+    training = TorchTraining(other, pendulum_data, Recipe((0,), STEPS, 8, 1e-2, 15))
     for step in range(3):
         observed, noise = draw(model, step, step)
         state, metrics = update(state, Batch(*map(jnp.asarray, batch)), jax.random.key(step))
@@ -96,13 +103,23 @@ def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pen
         assert float(loss) == pytest.approx(float(metrics["loss"]), rel=1e-4)
     moved = optax.tree.norm(jax.tree.map(jnp.subtract, state.params, params))
     assert moved > 0.05
-    assert_same(state.params, {name: p.detach().numpy() for name, p in other.named_parameters()}, 1e-3, 1e-4)
+    assert_same(
+        nnx.merge(graphdef, state.params),
+        {name: p.detach().numpy() for name, p in other.named_parameters()},
+        1e-3,
+        1e-4,
+    )
 
 
-def test_the_schedule_is_that_of_the_training():
+def test_the_schedules_are_those_of_the_training(model: DVBF, pendulum_data: Sequences):
+    training = TorchTraining(TorchDVBF(model), pendulum_data, Recipe((0,), STEPS, 8, 2e-3, 15))
     schedule = warm_up_and_cosine(2e-3, STEPS)
-    for step in (0, 3, 10, 11, 50, 99, 100, 120):
-        assert torch_dvbf.warm_up_and_cosine(step, STEPS, 2e-3) == pytest.approx(float(schedule(step)), abs=1e-9)
+    for step in (0, 3, 10, 11, 50, 99):
+        progress = jnp.asarray(step / STEPS)
+        assert training.rates[step] == pytest.approx(float(schedule(step)), abs=1e-9)
+        assert training.early[step] == pytest.approx(float(early(progress)), abs=1e-6)
+        expected = float(noise_scale(progress, model.options.final_noise_scale))
+        assert training.noise_scales[step] == pytest.approx(expected, abs=1e-6)
 
 
 def test_imagined_frames_are_those_of_the_dvbf(model: DVBF):
@@ -114,7 +131,7 @@ def test_imagined_frames_are_those_of_the_dvbf(model: DVBF):
         prior, _ = model.prior(latents[-1], actions[:, t] / model.scale.action_scale, model.options.final_noise_scale)
         latents.append(from_noise(prior, noise[:, t]))
     frames = model.emission(jnp.stack(latents[1:], axis=1)).mean()
-    other = twin(model)
+    other = TorchDVBF(model)
     with torch.inference_mode():
         others = other.decode(other.imagine(*tensors(latent, actions, noise)))
     np.testing.assert_allclose(others, frames, atol=1e-4)
@@ -122,7 +139,7 @@ def test_imagined_frames_are_those_of_the_dvbf(model: DVBF):
 
 
 def test_training_lowers_the_loss(model: DVBF, pendulum_data: Sequences):
-    training = TorchTraining(twin(model), pendulum_data.frames, pendulum_data.actions, STEPS, 8, 2e-3, 10)
+    training = TorchTraining(TorchDVBF(model), pendulum_data, Recipe((0,), STEPS, 8, 2e-3, 10))
     first = training.train(10)
     training.train(60)
     assert training.train(10) < first - 10

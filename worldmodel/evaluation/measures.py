@@ -55,20 +55,22 @@ def affordable_degree(sequences: int, length: int, latent_size: int, largest: in
     return max(degrees, default=1)
 
 
-def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> float:
-    """R^2 of a least-squares fit from `features` `[M, F]` to `target` `[M]`, on sequences it was not fitted on.
+def r_squared(features: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """R^2 `[D]` of least-squares fits from `features` `[M, F]` to `targets` `[M, D]`, on sequences they were not fitted
+    on; nan for a target that does not vary.
 
     `groups` `[M]` numbers the sequence of each row: the fit on the even ones is scored on the odd ones and the
     other way round.
     """
     even = groups % 2 == 0
-    if not np.isfinite(features).all() or target.std() < 1e-8 or even.all() or not even.any():
-        return float("nan")
-    residual = np.empty_like(target, dtype=np.float64)
+    if not np.isfinite(features).all() or even.all() or not even.any():
+        return np.full(targets.shape[1], np.nan)
+    residual = np.empty(targets.shape)
     for fit in (even, ~even):
-        weights, *_ = np.linalg.lstsq(features[fit], target[fit], rcond=1e-10)
-        residual[~fit] = target[~fit] - features[~fit] @ weights
-    return float(1 - np.sum(residual**2) / np.sum((target - target.mean()) ** 2))
+        weights, *_ = np.linalg.lstsq(features[fit], targets[fit], rcond=1e-10)
+        residual[~fit] = targets[~fit] - features[~fit] @ weights
+    spread = np.where(targets.std(axis=0) < 1e-8, np.nan, np.sum((targets - targets.mean(axis=0)) ** 2, axis=0))
+    return 1 - np.sum(residual**2, axis=0) / spread
 
 
 def probe_targets(variables: list[tuple[Variable, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -88,7 +90,9 @@ def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], 
     flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
     features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
     groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
-    return {name: r_squared(features, target.ravel(), groups) for name, target in probe_targets(variables).items()}
+    targets = probe_targets(variables)
+    columns = np.stack([target.ravel() for target in targets.values()], axis=1)
+    return dict(zip(targets, r_squared(features, columns, groups).tolist(), strict=True))
 
 
 def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
