@@ -227,6 +227,7 @@ def report(run: Path) -> Page:
 
 def test_the_numbers_of_the_evaluation_are_in_the_page_rounded_and_with_their_intervals(dvbf: Path):
     page = report(dvbf)
+    assert "R² of probes" in page.text
     angles = page.group("Median angle error / degrees")
     assert angles["model"] == ["0.26 0.13 to 0.52", "2.6 1.3 to 5.2", "7.8 3.9 to 15.6"]
     assert angles["repeat last frame"] == ["5.2 2.6 to 10.4", "52 26 to 104", "156 78 to 312"]
@@ -278,7 +279,7 @@ def test_data_without_states_has_pixels_for_a_headline(tmp_path: Path, pendulum_
     page = report(run)
     assert re.search(r"30 frames\s*3\.70\s*repeat last frame 74\.07", page.text)
     assert "angle error" not in page.text
-    assert "Probes" not in page.text
+    assert "R² of probes" not in page.text
     assert ["predictor", "frames"] in page.rows
     assert ["CRPS / brightness", "0.1230", "1.2300", "3.6900"] in page.rows
 

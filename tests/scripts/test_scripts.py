@@ -124,7 +124,7 @@ def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_
     assert_ok(result)
     found = json.loads((out / "evaluation.json").read_text())
     assert (found["sequences"], found["context"], found["horizon"]) == (10, 6, 9)
-    rivals = {"repeat last frame", "mean frame", "zero actions", "shuffled actions", "static VAE reconstruction"}
+    rivals = {"repeat last frame", "mean frame", "zero actions", "shuffled actions", "still-frame model reconstruction"}
     assert {"model"} | rivals <= set(found["rows"])
     assert len(found["rows"]["model"]["energy_error"]["value"]) == 9
     assert found["samples"]["futures"] == 40

@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from worldmodel.models.protocol import Panel
 from worldmodel.support.files import atomic_write
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -217,23 +218,22 @@ def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.n
     save_figure(figure, path)
 
 
-def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[tuple[str, str, dict[str, str]]]) -> None:
-    """Metrics over steps. A panel is (title, y label, {metric name: legend})."""
+def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[Panel]) -> None:
+    """Metrics over steps."""
     figure = new_figure(4.2 * len(panels), 3.2)
-    for axis, (title, label, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        colours = (BLUE, ORANGE, GREEN, VERMILION)
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         smallest = []
-        for colour, (name, legend) in zip(colours, lines.items(), strict=False):
+        for colour, (name, legend) in zip((BLUE, ORANGE, GREEN, VERMILION), panel.lines.items(), strict=False):
             points = [(line["step"], line[name]) for line in metrics if name in line]
             if points:
                 x, y = np.array(points).T
                 axis.plot(x, y, color=colour, label=legend, marker="." if len(points) < 30 else "")
                 smallest.append(y[len(y) // 20 :].min())
-        axis.set(title=title, xlabel="optimiser step", ylabel=label)
+        axis.set(title=panel.title, xlabel="optimiser step", ylabel=panel.label)
         add_legend(axis)
-        if "MSE" in label:
+        if "MSE" in panel.label:
             axis.set_yscale("log")
-        if smallest and title.startswith("ELBO"):
+        if smallest and panel.title.startswith("ELBO"):
             # The first steps are so far down that they would hide the rest.
             axis.set_ylim(bottom=min(smallest))
     save_figure(figure, path)

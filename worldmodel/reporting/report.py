@@ -19,22 +19,10 @@ from PIL import Image
 from worldmodel.evaluation.health import Health
 from worldmodel.evaluation.posterior import Posterior
 from worldmodel.evaluation.record import Evaluation, read_evaluation, read_record
+from worldmodel.evaluation.tables import Table, capitalised, evaluation_tables, facts_table, number, plural, when
 from worldmodel.models.catalogue import MODELS
 from worldmodel.pictures import figures
 from worldmodel.reporting.parts import FRAME_PARTS, Figure, Part, parts_of
-from worldmodel.reporting.tables import (
-    Table,
-    capitalised,
-    error_table,
-    facts_table,
-    number,
-    plural,
-    posterior_table,
-    probe_table,
-    sample_table,
-    valid_table,
-    when,
-)
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
 
@@ -158,14 +146,12 @@ def summarise_world(folder: Path) -> Summary:
     summary = Summary()
     found = optional(read_evaluation, folder / "evaluation" / "evaluation.json")
     if found is not None:
-        samples = [] if found.samples is None else [sample_table(found, found.samples)]
-        tables = {"errors": [error_table(found), valid_table(found)], "samples": samples}
         summary = Summary(
             about=f"Shown {plural(found.context, 'frame')} of each of {plural(found.sequences, 'sequence')}"
             f" ({Path(found.data).name}), it imagined the next {found.horizon:,} from the actions alone.",
             headline=f"{capitalised(found.measures[0].title)}, by imagined frames",
             tiles=tiles(found),
-            tables=tables | ({"latents": [probe_table(found)]} if found.r2_linear else {}),
+            tables=evaluation_tables(found),
             left_out=found.left_out,
         )
     health = optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json")
@@ -193,7 +179,7 @@ def summarise_frames(folder: Path) -> Summary:
             Tile("dimensions in use", str(len(found.kl) - len(found.unused)), f"of {len(found.kl)}"),
             Tile("information", number(sum(found.kl), ".1f"), "nats per frame (KL)"),
         ],
-        tables={"posterior": [posterior_table(found)]},
+        tables={"posterior": [found.in_numbers()]},
         health=found.in_words[0],
         remarks=found.in_words,
         left_out=["A model of single frames: it has no dynamics, so nothing is imagined."],
