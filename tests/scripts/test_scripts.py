@@ -131,7 +131,7 @@ def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_
     assert f"{1000 * found['rows']['model']['mse']['value'][8]:.2f}" in result.stdout
     assert sum(frame_times(out / "rollouts.gif")) == sum(frame_times(out / "counterfactuals.gif")) == 1500
     pictures = ("errors", "futures", "reliability", "film_strip", "counterfactuals", "latent_cloud", "latent_paths")
-    for name in (*pictures, "base_matrices", "eigenvalues", "decoder_circle"):
+    for name in (*pictures, "base_matrices", "eigenvalues", "decoder"):
         assert width(out / f"{name}.png") > 600
 
     assert_ok(run_script("report.py", "--run", run))

@@ -17,11 +17,13 @@ from worldmodel.pictures.figures import (
     PURPLE,
     SKY,
     VERMILION,
+    Strip,
     add_legend,
     at_time,
+    imagined_times,
     new_figure,
     save_figure,
-    show,
+    show_strips,
 )
 from worldmodel.pictures.rollouts import animate_rollouts
 from worldmodel.worlds.world import Variable
@@ -55,10 +57,10 @@ def draw_errors(path: Path, found: Evaluation) -> None:
             colour, style = STYLES.get(name, FLOOR_STYLE)
             curve = row[measure.name]
             value, low, high = (measure.factor * np.array(part) for part in (curve.value, curve.low, curve.high))
-            time = np.arange(1, len(value) + 1) * (dt or 1)
+            time, time_label = imagined_times(len(value), dt)
             [drawn[name]] = axis.plot(time, value, linestyle=style, color=colour, linewidth=1.5)
             axis.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.set(ylabel=measure.title, xlabel="imagined time / s" if dt else "imagined frames")
+        axis.set(ylabel=measure.title, xlabel=time_label)
         if not measure.larger_is_better:
             axis.set_yscale("log")
         axis.grid(alpha=0.3)
@@ -131,12 +133,12 @@ def draw_reliability(path: Path, samples: Samples, dt: float | None) -> None:
         ylim=(0, 1.02),
     )
     for colour, (level, values) in zip((BLUE, ORANGE), samples.coverage.items(), strict=True):
-        time = np.arange(1, len(values) + 1) * (dt or 1)
+        time, time_label = imagined_times(len(values), dt)
         right.plot(time, values, color=colour, label=f"{float(level):.0%} interval")
         right.axhline(float(level), color=colour, linestyle="--", linewidth=1)
     right.set(
         title="over the horizon (dashed: what it should be)",
-        xlabel="imagined time / s" if dt else "imagined frames",
+        xlabel=time_label,
         ylabel="share of truths inside",
         ylim=(0, 1.02),
     )
@@ -173,14 +175,12 @@ def draw_counterfactuals(path: Path, found: Counterfactuals, variable: Variable 
     kinds = [("imagined", found.imagined, ORANGE)]
     if found.true is not None:
         kinds.insert(0, ("true", found.true, "black"))
-    axes = strips.subplots(count * len(kinds), len(columns), squeeze=False)
-    for row, line in enumerate(axes):
-        kind, frames, colour = kinds[row % len(kinds)]
-        for axis, t in zip(line, columns, strict=True):
-            show(axis, frames[row // len(kinds), t], BLUE if t < found.context else colour)
-        line[0].set_ylabel(kind, fontsize=8)
-    for axis, t in zip(axes[0], columns, strict=True):
-        axis.set_title(at_time(t, dt), fontsize=8)
+    rows = [
+        Strip(kind, list(frames[index, columns]), [BLUE if t < found.context else colour for t in columns])
+        for index in range(count)
+        for kind, frames, colour in kinds
+    ]
+    show_strips(strips, rows, [at_time(t, dt) for t in columns])
     figure.suptitle(
         "What if? One observed prefix, other actions from there on (blue: the last observed frame)", fontsize=11
     )

@@ -18,16 +18,7 @@ from worldmodel.imagination.variables import apart, label, shown, true_variables
 from worldmodel.models.protocol import LocallyLinear
 from worldmodel.pictures.colours import colourings, frame_times, scatter, time_label
 from worldmodel.pictures.eigenvalues import draw_eigenvalues
-from worldmodel.pictures.figures import (
-    BLUE,
-    ORANGE,
-    VERMILION,
-    as_error,
-    error_colour_bar,
-    new_figure,
-    save_figure,
-    show,
-)
+from worldmodel.pictures.figures import BLUE, ORANGE, VERMILION, Strip, draw_beside_truth, new_figure, save_figure
 from worldmodel.pictures.rollouts import RANKS, at_ranks
 from worldmodel.worlds.world import World
 
@@ -54,7 +45,7 @@ def draw_latents(
     ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
     draw_cloud(folder / "latent_cloud.png", view, filtered, data, world)
     draw_paths(folder / "latent_paths.png", view, rollouts, filtered, at_ranks(ranking), context)
-    draw_decoder(folder / "decoder_circle.png", dreamer, data, world)
+    draw_decoder(folder / "decoder.png", dreamer, data, world)
     if not isinstance(dreamer.model, LocallyLinear):
         return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
     median = ranking[len(ranking) // 2]
@@ -210,7 +201,7 @@ def unbroken(degrees: np.ndarray) -> np.ndarray:
 
 
 def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | None) -> None:
-    """Decoded frames around the circle of a world with one circular visible variable, beneath them true ones; elsewhere
+    """Decoded frames around the circle of a world with one circular visible variable, beneath true ones; elsewhere
     along the first principal component of the latents. What is decoded is the mean of the filter's states near by."""
     some = data.take(spread_over(np.arange(len(data)), FILTERED_AGAIN))
     filtered = dreamer.filter(some.frames, some.actions)
@@ -222,7 +213,7 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
         near = nearest(apart(variable, values.reshape(1, -1), around[:, None]))
         names = [f"{degrees:.0f}°" for degrees in np.rad2deg(around)]
         title = (
-            f"The decoder around the circle: the mean latent of the frames near each {words(variable)}, decoded, and a"
+            f"The decoder around the circle:\nthe mean latent of the frames near each {words(variable)}, decoded, and a"
             f" true frame of that {words(variable)}"
         )
     else:
@@ -230,7 +221,7 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
         near = nearest(np.sum((latents - walk[:, None]) ** 2, axis=-1))
         names = [f"{share:+.1f}" for share in np.linspace(-1, 1, AROUND)]
         title = (
-            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile: the mean"
+            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile:\nthe mean"
             " latent of the frames nearest to each place, decoded, and the true frame that is nearest"
         )
 
@@ -239,15 +230,4 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
 
     decoded = dreamer.decode(jax.tree.map(mean, filtered))
     truth = as_unit_frames(some.frames.reshape(-1, *data.frame_shape)[near[:, 0]])
-    figure = new_figure(0.95 * AROUND + 1.3, 3.7)
-    axes = figure.subplots(3, AROUND)
-    for column, name in enumerate(names):
-        pictures = (decoded[column], truth[column], as_error(decoded[column], truth[column]))
-        for axis, picture in zip(axes[:, column], pictures, strict=True):
-            show(axis, picture)
-        axes[0, column].set_title(name, fontsize=9)
-    for axis, name in zip(axes[:, 0], ("decoder", "truth", "error"), strict=True):
-        axis.set_ylabel(name)
-    error_colour_bar(figure, list(axes[2]))
-    figure.suptitle(title, fontsize=10)
-    save_figure(figure, path)
+    draw_beside_truth(path, truth, Strip("decoder", list(decoded)), names, title)

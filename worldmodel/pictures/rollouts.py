@@ -8,16 +8,14 @@ import numpy as np
 from worldmodel.pictures.figures import (
     BLUE,
     ORANGE,
+    Strip,
     as_error,
     as_rgb,
     at_time,
-    error_colour_bar,
+    draw_beside_truth,
     labelled_grid,
-    new_figure,
     real_time,
     save_animation,
-    save_figure,
-    show,
 )
 
 RANKS = (0.1, 0.4, 0.6, 0.9)
@@ -49,20 +47,9 @@ def draw_film_strip(
 ) -> None:
     """Rows truth / model / error of one sequence `[T, H, W(, C)]`, over time; imagination begins at `context`."""
     shown = np.unique(np.linspace(0, len(truth) - 1, min(columns, len(truth))).round().astype(int))
-    figure = new_figure(0.85 * len(shown) + 1.3, 3.5)
-    axes = figure.subplots(3, len(shown), squeeze=False)
-    for column, t in enumerate(shown):
-        for row, picture in enumerate((truth[t], model[t], as_error(model[t], truth[t]))):
-            show(axes[row, column], picture, ORANGE if t >= context else BLUE)
-        axes[0, column].set_title(at_time(t, dt), fontsize=8)
-    for row, name in enumerate(("truth", "model", "error")):
-        axes[row, 0].set_ylabel(name, fontsize=10)
-    figure.suptitle(
-        f"{title}\nblue border: frame was observed, orange border: imagined from the actions alone",
-        fontsize=9,
-    )
-    error_colour_bar(figure, list(axes[2]))
-    save_figure(figure, path)
+    strip = Strip("model", list(model[shown]), [ORANGE if t >= context else BLUE for t in shown])
+    title += "\nblue border: frame was observed, orange border: imagined from the actions alone"
+    draw_beside_truth(path, truth[shown], strip, [at_time(t, dt) for t in shown], title)
 
 
 def animate_rollouts(
