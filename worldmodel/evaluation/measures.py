@@ -32,11 +32,6 @@ RESAMPLED_TOGETHER = 10_000_000
 """numbers in memory at a time"""
 
 
-def linear_features(latents: np.ndarray) -> np.ndarray:
-    """`[M, Z]` to `[M, Z + 1]`: the latents and a constant."""
-    return np.concatenate([np.ones((len(latents), 1)), latents], axis=1)
-
-
 def polynomial_features(latents: np.ndarray, degree: int = 4) -> np.ndarray:
     """All monomials of the standardised latents up to `degree`: `[M, Z]` to `[M, features]`."""
     spread = latents.std(axis=0)
@@ -86,7 +81,7 @@ def probe_targets(variables: list[tuple[Variable, np.ndarray]]) -> dict[str, np.
 def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
     """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables."""
     flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
-    features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
+    features = polynomial_features(flat, degree)
     groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
     return {name: r_squared(features, target.ravel(), groups) for name, target in probe_targets(variables).items()}
 

@@ -75,7 +75,7 @@ def number_row(name: str, values: list[float], form: str) -> Row:
 
 def summary(found: Evaluation) -> str:
     """An evaluation for a terminal: all its tables, and what could not be evaluated."""
-    about = f"{found.sequences} sequences, {found.context} frames observed, {found.horizon} imagined"
+    about = f"{found.sequences} sequences, {found.context} frames observed, {found.horizon} imagined; a column for so many of them"
     tables = [table.in_text() for part in evaluation_tables(found).values() for table in part]
     return "\n".join([about, *tables, *found.left_out])
 

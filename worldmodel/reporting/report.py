@@ -25,6 +25,7 @@ from worldmodel.pictures import figures
 from worldmodel.reporting.parts import FRAME_PARTS, Figure, Part, parts_of
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
+from worldmodel.support.settings import flag
 
 T = TypeVar("T")
 
@@ -230,14 +231,10 @@ def configuration(run: Run) -> list[Table]:
     }
     return [
         facts_table("The data", "fact", facts),
-        facts_table("The model", "option", _flags(model)),
-        facts_table("The training", "option", _flags(options)),
+        facts_table("The model", "option", {flag(name): value for name, value in model.items()}),
+        facts_table("The training", "option", {flag(name): value for name, value in options.items()}),
         facts_table("Versions", "package", versions),
     ]
-
-
-def _flags(options: dict[str, Any]) -> dict[str, Any]:
-    return {"--" + name.replace("_", "-"): value for name, value in options.items()}
 
 
 def embed(folder: Path, figure: Figure) -> Picture | None:
