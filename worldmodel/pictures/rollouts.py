@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from worldmodel.data.sequences import spread_over
 from worldmodel.pictures.figures import (
     BLUE,
     ORANGE,
@@ -18,6 +19,8 @@ from worldmodel.pictures.figures import (
     save_animation,
 )
 
+COLUMNS = 16
+"""frames of a film strip, at most"""
 RANKS = (0.1, 0.4, 0.6, 0.9)
 """of the sequences that pictures show, among all by their error: good and bad ones"""
 
@@ -34,22 +37,17 @@ def draw_rollouts(
 
     The sequences shown are spread over the ranking by error `[N]`, not the best ones only.
     """
-    median = ranking[len(ranking) // 2]
-    title = f"sequence {median}, the one with the median error of {len(truth)}"
-    draw_film_strip(folder / "film_strip.png", truth[median], model[median], context, dt, title)
-    names = [f"better than {1 - rank:.0%}" for rank in RANKS]
-    shown = at_ranks(ranking)
+    median, times = ranking[len(ranking) // 2], spread_over(np.arange(truth.shape[1]), COLUMNS)
+    draw_beside_truth(
+        folder / "film_strip.png",
+        truth[median, times],
+        Strip("model", list(model[median, times]), [ORANGE if t >= context else BLUE for t in times]),
+        [at_time(t, dt) for t in times],
+        f"sequence {median}, the one with the median error of {len(truth)}\n"
+        "blue border: frame was observed, orange border: imagined from the actions alone",
+    )
+    names, shown = [f"better than {1 - rank:.0%}" for rank in RANKS], at_ranks(ranking)
     animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
-
-
-def draw_film_strip(
-    path: Path, truth: np.ndarray, model: np.ndarray, context: int, dt: float | None, title: str, columns: int = 16
-) -> None:
-    """Rows truth / model / error of one sequence `[T, H, W(, C)]`, over time; imagination begins at `context`."""
-    shown = np.unique(np.linspace(0, len(truth) - 1, min(columns, len(truth))).round().astype(int))
-    strip = Strip("model", list(model[shown]), [ORANGE if t >= context else BLUE for t in shown])
-    title += "\nblue border: frame was observed, orange border: imagined from the actions alone"
-    draw_beside_truth(path, truth[shown], strip, [at_time(t, dt) for t in shown], title)
 
 
 def animate_rollouts(
