@@ -66,24 +66,19 @@ def r_squared(features: np.ndarray, target: np.ndarray, groups: np.ndarray) -> f
     return float(1 - np.sum(residual**2) / np.sum((target - target.mean()) ** 2))
 
 
-def probe_targets(variables: list[tuple[Variable, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What a probe must find: the sine and cosine of a circular variable, and every other as it is; each `[N, T]`."""
+def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
+    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables: to
+    the sine and cosine of a circular one, and to every other as it is."""
+    features = polynomial_features(latents.reshape(-1, latents.shape[-1]).astype(np.float64), degree)
+    groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
     targets: dict[str, np.ndarray] = {}
     for variable, values in variables:
-        values = values.astype(np.float64)
+        values = values.astype(np.float64).ravel()
         if variable.circular:
             targets |= {f"sin {variable.name}": np.sin(values), f"cos {variable.name}": np.cos(values)}
         else:
             targets[variable.name] = values
-    return targets
-
-
-def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
-    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables."""
-    flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
-    features = polynomial_features(flat, degree)
-    groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
-    return {name: r_squared(features, target.ravel(), groups) for name, target in probe_targets(variables).items()}
+    return {name: r_squared(features, target, groups) for name, target in targets.items()}
 
 
 def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:

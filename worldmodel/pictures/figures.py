@@ -72,14 +72,6 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
 
 
-def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
-    """What the colours of `as_error` mean, beside the axes that show them."""
-    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
-    colours = figure.colorbar(scale, ax=axes, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
-    colours.ax.set_title("|error|", fontsize=7)
-    colours.ax.tick_params(labelsize=7)
-
-
 class Strip(NamedTuple):
     """A row of frames."""
 
@@ -110,7 +102,11 @@ def draw_beside_truth(path: Path, truth: np.ndarray, made: Strip, titles: Sequen
     errors = [as_error(frame, true) for frame, true in zip(made.frames, truth, strict=True)]
     figure = new_figure(0.85 * len(truth) + 1.3, 3.5)
     strips = [Strip("truth", list(truth), made.borders), made, Strip("error", errors, made.borders)]
-    error_colour_bar(figure, list(show_strips(figure, strips, titles)[2]))
+    errors_shown = list(show_strips(figure, strips, titles)[2])
+    scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
+    bar = figure.colorbar(scale, ax=errors_shown, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
+    bar.ax.set_title("|error|", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=9)
     save_figure(figure, path)
 

@@ -27,7 +27,7 @@ from worldmodel.models.protocol import LocallyLinear
 from worldmodel.pictures.colours import colourings, frame_times, scatter, time_label
 from worldmodel.pictures.eigenvalues import draw_eigenvalues
 from worldmodel.pictures.figures import BLUE, ORANGE, VERMILION, Strip, draw_beside_truth, new_figure, save_figure
-from worldmodel.pictures.rollouts import RANKS, at_ranks
+from worldmodel.pictures.forecasts import RANKS, at_ranks
 from worldmodel.worlds.world import World
 
 LARGEST_CLOUD = 4000

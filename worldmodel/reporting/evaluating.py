@@ -23,9 +23,9 @@ from worldmodel.pictures.forecasts import (
     draw_errors,
     draw_futures,
     draw_reliability,
+    draw_rollouts,
 )
 from worldmodel.pictures.latents import draw_latents
-from worldmodel.pictures.rollouts import draw_rollouts
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar

@@ -22,7 +22,7 @@ from worldmodel.evaluation.record import Evaluation, read_evaluation, read_recor
 from worldmodel.evaluation.tables import Table, capitalised, evaluation_tables, facts_table, number, plural, when
 from worldmodel.models.catalogue import MODELS
 from worldmodel.pictures import figures
-from worldmodel.reporting.parts import Figure, Part, parts_of
+from worldmodel.reporting.parts import Figure, parts_of
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
 from worldmodel.support.settings import flag
@@ -50,17 +50,6 @@ class Picture:
     @property
     def wide(self) -> bool:
         return self.width > WIDE
-
-
-@dataclasses.dataclass(frozen=True)
-class Filled:
-    """A part with what the run has of it."""
-
-    part: Part
-    tables: list[Table]
-    pictures: list[Picture]
-    command: str
-    """makes it, where nothing is there"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +99,12 @@ def describe(folder: Path) -> dict[str, Any]:
     tiles = [] if evaluation is None else horizon_tiles(evaluation)
     if posterior is not None:
         tables, tiles = tables | {"posterior": [posterior.in_numbers()]}, frame_tiles(posterior)
-    filled = []
+    filled: list[dict[str, Any]] = []
     for part in parts_of(run):
         pictures = [picture for picture in (embed(folder, figure) for figure in part.figures) if picture]
         command = part.command.format(run=where, model=run.model)
-        filled.append(Filled(part, tables.get(part.anchor, []), pictures, command))
+        made = {"tables": tables.get(part.anchor, []), "pictures": pictures, "command": command}
+        filled.append({"anchor": part.anchor, "title": part.title} | made)
     return {
         "name": folder.resolve().name,
         "kind": run.model,
@@ -127,7 +117,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "tiles": tiles,
         "first": filled[0],
         "parts": filled[1:],
-        "training_command": filled[-1].command,
+        "training_command": filled[-1]["command"],
         "configuration": configuration(run),
         "command": f"python scripts/report.py --run {where}",
         "colours": figures,
