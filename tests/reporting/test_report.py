@@ -322,6 +322,12 @@ def test_every_picture_is_in_the_page_byte_for_byte_with_its_caption(
             assert int(image["width"]) == round(picture.width * inches)
 
 
+def test_a_picture_that_an_earlier_version_gave_another_name_is_in_the_page(dvbf: Path):
+    figures = len(report(dvbf).figures)
+    (dvbf / "evaluation" / "decoder.png").rename(dvbf / "evaluation" / "decoder_circle.png")
+    assert len(report(dvbf).figures) == figures
+
+
 @pytest.mark.parametrize("kind", ["dvbf", "vae"])
 def test_the_page_needs_nothing_else_and_is_in_order(kind: str, request: pytest.FixtureRequest):
     page = report(request.getfixturevalue(kind))

@@ -21,6 +21,8 @@ class Figure:
     """one sentence: how to read it"""
     bad: str
     """one sentence: what a bad one looks like"""
+    once: str = ""
+    """the file's name in runs of earlier versions"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +144,7 @@ WORLD_PARTS = (
             "What the decoder draws along the variable or the direction that the title names, beneath true frames: the"
             " two should agree, sharply, all the way.",
             "Blurred or double frames in places: there the latents of different positions lie on one another.",
+            once="evaluation/decoder_circle.png",
         ),
     ),
     trained(

@@ -176,9 +176,10 @@ def configuration(run: Run) -> list[Table]:
 
 def embed(folder: Path, figure: Figure) -> Picture | None:
     """The figure with all its bytes, or None where it is not there. Raises UserError when it is no PNG or GIF."""
-    path = folder / figure.file
-    if not path.is_file():
+    there = [path for name in (figure.file, figure.once) if (path := folder / name).is_file()]
+    if not there:
         return None
+    path = there[0]
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=("PNG", "GIF")) as image:
