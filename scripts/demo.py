@@ -65,11 +65,11 @@ def train_stage(name: str, run: Path, written_last: str, *command: str | Path) -
 
 
 def print_summary(out: Path, seconds: float) -> None:
-    from worldmodel.evaluation.judge import summary_table
     from worldmodel.evaluation.record import read_evaluation
+    from worldmodel.evaluation.tables import summary
 
     print(f"\n== done in {seconds:.0f} s\n")
-    print(summary_table(read_evaluation(out / "dvbf" / "evaluation" / "evaluation.json")))
+    print(summary(read_evaluation(out / "dvbf" / "evaluation" / "evaluation.json")))
     print()
     for picture, what in (
         ("dvbf/report.html", "everything below and more on one page, with how to read it: open it in a browser"),

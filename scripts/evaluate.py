@@ -33,11 +33,11 @@ class Options:
 
 def main(options: Options) -> None:
     import worldmodel as wm
-    from worldmodel.evaluation.judge import summary_table
+    from worldmodel.evaluation.tables import summary
 
     choices = {name: getattr(options, name) for name in ("context", "sequences", "futures", "vae", "seed", "out")}
     found = wm.load(options.run).evaluate(options.data, **choices)
-    print(summary_table(found))
+    print(summary(found))
     print(f"{options.out or options.run / 'evaluation'}: evaluation.json and pictures")
     if options.out is None:
         print(f"python scripts/report.py --run {options.run} makes a page of them")

@@ -24,10 +24,10 @@ class Options:
 
 def main(options: Options) -> None:
     import worldmodel as wm
-    from worldmodel.evaluation.judge import summary_table
+    from worldmodel.evaluation.tables import summary
 
     choices = {name: getattr(options, name) for name in ("context", "sequences", "seed")}
-    print(summary_table(wm.load(options.run).roll_out(options.data, options.out, **choices)))
+    print(summary(wm.load(options.run).roll_out(options.data, options.out, **choices)))
     print(f"{options.out}: imagined.npz, metrics.json; pictures: film_strip.png, rollouts.gif, errors.png")
 
 

@@ -20,9 +20,9 @@ def main(options: Options) -> None:
     if out.suffix != ".html":
         raise UserError(f"{out}: a report is an .html file")
 
-    from worldmodel.reporting.report import write_report
+    import worldmodel as wm
 
-    write_report(options.run, out)
+    wm.report(options.run, out)
     print(f"{out}: the report, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         list_worlds,
         load,
         read,
+        report,
         train,
         write,
     )
@@ -47,6 +48,7 @@ __all__ = [
     "list_worlds",
     "load",
     "read",
+    "report",
     "train",
     "write",
 ]

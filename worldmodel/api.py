@@ -126,6 +126,14 @@ def load(run: PathLike) -> "Trained":
     return Trained(Path(run))
 
 
+def report(run: PathLike, out: PathLike | None = None) -> Path:
+    """Write all that a run folder says, also of a training that is not finished, as one HTML page, by default
+    report.html in the folder; its path. Raises UserError when the folder is no run, or holds a damaged file."""
+    path = Path(run) / "report.html" if out is None else Path(out)
+    write_report(Path(run), path)
+    return path
+
+
 class Trained(Dreamer):
     """A trained run: its model ready for use (Dreamer: filter, filter_step, imagine, encode, decode, vector), and its
     judgement. States belong to the model; hand them on as they are."""
@@ -198,6 +206,4 @@ class Trained(Dreamer):
 
     def report(self, out: PathLike | None = None) -> Path:
         """Write all that the run folder says as one HTML page, report.html; its path."""
-        path = self.run.folder / "report.html" if out is None else Path(out)
-        write_report(self.run.folder, path)
-        return path
+        return report(self.run.folder, out)

@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.models.distributions import MIN_STD
-from worldmodel.models.dvbf.model import BALL_RADIUS, DVBF
+from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import early, noise_scale
-from worldmodel.models.networks import MLP
+from worldmodel.models.networks import BALL_RADIUS, MLP
 from worldmodel.training.options import Recipe
 from worldmodel.training.step import CLIP, warm_up_and_cosine
 
@@ -250,7 +250,7 @@ def mix(mixture: Tensor, x: Tensor, matrices: Tensor) -> Tensor:
 
 
 def into_ball(latent: Tensor) -> Tensor:
-    """dvbf.into_ball."""
+    """networks.into_ball."""
     norm = (latent.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
     return latent * (BALL_RADIUS * latent.shape[1] ** 0.5 / norm).clamp(max=1)
 

@@ -19,9 +19,9 @@ from worldmodel.evaluation.judge import (
     read_frames,
     reader_of,
     shown_horizons,
-    summary_table,
 )
 from worldmodel.evaluation.record import Evaluation, read_evaluation
+from worldmodel.evaluation.tables import summary
 from worldmodel.imagination.counterfactuals import shuffle_actions, zero_actions
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, roll_out
 from worldmodel.imagination.futures import sample_futures
@@ -107,13 +107,13 @@ def test_an_evaluation_is_written_as_it_is_and_read_back(
 def test_the_table_shows_every_row_at_its_horizons(judged: Evaluation):
     assert shown_horizons(30) == [1, 10, 30]
     assert shown_horizons(45) == [1, 10, 30, 45]
-    table = summary_table(judged).splitlines()
-    assert table[0] == "100 sequences, 10 frames observed, 30 imagined"
-    assert table[1].split()[-3:] == ["@1", "@10", "@30"]
+    table = summary(judged).splitlines()
+    assert table[0] == "100 sequences, 10 frames observed, 30 imagined; a column for so many of them"
+    assert table[1].split()[-3:] == ["1", "10", "30"]
     errors = judged.rows["model"]["angle_error_degrees"].value
     assert table[2].split() == ["model", *(f"{errors[h - 1]:.3g}" for h in (1, 10, 30))]
     pixels = judged.rows["model"]["mse"].value
-    assert f"{1000 * pixels[9]:.2f}" in next(table[i + 1] for i, line in enumerate(table) if line.startswith("pixel"))
+    assert f"{1000 * pixels[9]:.2f}" in next(table[i + 1] for i, line in enumerate(table) if line.startswith("Pixel"))
 
 
 def test_without_states_and_with_one_sequence_there_is_less_to_say(trained: DVBF, unseen: Sequences):

@@ -36,7 +36,7 @@ from worldmodel.worlds.pendulum.world import PendulumWorld
 from worldmodel.worlds.world import Variable, World, world_of
 
 WORLD = PendulumWorld()
-PICTURES = ("latent_cloud.png", "latent_paths.png", "base_matrices.png", "eigenvalues.png", "decoder_circle.png")
+PICTURES = ("latent_cloud.png", "latent_paths.png", "base_matrices.png", "eigenvalues.png", "decoder.png")
 
 
 def linear_model(matrix: np.ndarray) -> DVBF:

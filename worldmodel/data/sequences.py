@@ -148,8 +148,8 @@ class Sequences:
 
 
 def as_unit_frames(frames: Any) -> Any:
-    """uint8 frames to float32 in [0, 1]; works on NumPy and on JAX arrays."""
-    return frames.astype(np.float32) / np.float32(255)
+    """uint8 frames to float32 in [0, 1], others are so already; works on NumPy and on JAX arrays."""
+    return frames.astype(np.float32) / np.float32(255) if frames.dtype == np.uint8 else frames
 
 
 def in_blocks(array: np.ndarray) -> Iterator[np.ndarray]:

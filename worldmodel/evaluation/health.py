@@ -6,6 +6,7 @@ reads positions off the frames and dreams nonsense can have the better one.
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,8 @@ class Health:
     """of `measure`, and what the model adds of its own"""
     problems: list[Problem]
     """all that is wrong, the worst first"""
+    remark: str = ""
+    """the model's own"""
 
     def __post_init__(self) -> None:
         """Raises KeyError where a figure is not there."""
@@ -51,14 +54,11 @@ class Health:
         """The verdict, one line for each problem."""
         if self.problems:
             return "\n".join(map(str, self.problems))
-        kl = ""
-        if {"kl_initial", "kl_step"} <= set(self.figures):
-            kl = " KL {kl_initial:.1f} nats in the initial state and {kl_step:.2f} in a step.".format(**self.figures)
         return (
             f"Dynamics learnt: frames imagined on validation data have {naive_share(self.figures):.0%} of the error of"
-            f" the better naive predictor.{kl} The latents stay within {self.figures['latent_growth']:.1f} times the"
-            f" filter's for {LONG} steps."
-        )
+            f" the better naive predictor. The latents stay within {self.figures['latent_growth']:.1f} times the"
+            f" filter's for {LONG} steps. {self.remark}"
+        ).rstrip()
 
 
 def naive_share(figures: dict[str, float]) -> float:
@@ -73,54 +73,47 @@ def find_problems(model: WorldModel, figures: dict[str, float]) -> list[Problem]
         return [Problem("not a number", "the training has diverged.", "Lower --learning-rate: try --find-lr.")]
     if min(figures["repeat_last_frame_mse"], figures["mean_frame_mse"]) == 0:
         return [Problem("nothing moves", "the validation sequences hold no dynamics to learn.")]
-    found = []
+    found = list(_general_problems(figures))
+    return model.explain(figures, found) if isinstance(model, Diagnosed) else found
+
+
+def _general_problems(figures: dict[str, float]) -> Iterator[Problem]:
     left, share = figures["reconstruction_share"], naive_share(figures)
     imagined = f"imagined frames have {share:.0%} of the error of the better naive predictor"
     if left > NOT_LEARNT:
-        found.append(
-            Problem(
-                "frames not learnt",
-                f"the error of filtered frames is {left:.0%} of their variance (0% is perfect).",
-                "Look at the learning rate (--find-lr), then at --overfit-one-batch, then train longer (--steps).",
-            )
+        yield Problem(
+            "frames not learnt",
+            f"the error of filtered frames is {left:.0%} of their variance (0% is perfect).",
+            "Look at the learning rate (--find-lr), then at --overfit-one-batch, then train longer (--steps).",
         )
     elif share > NOT_LEARNT and left < LEARNT:
-        found.append(
-            Problem(
-                "positions only",
-                f"the filter sees ({left:.0%} of the frames' variance left) but does not foresee: {imagined}.",
-                "The velocity is not in the latent: train longer (--steps), on longer windows (--window).",
-            )
+        yield Problem(
+            "positions only",
+            f"the filter sees ({left:.0%} of the frames' variance left) but does not foresee: {imagined}.",
+            "The velocity is not in the latent: train longer (--steps), on longer windows (--window).",
         )
     elif share > LEARNT:
-        found.append(
-            Problem(
-                "dynamics in part" if share < NOT_LEARNT else "dynamics not learnt",
-                f"{imagined}.",
-                "Train longer (--steps), on longer windows (--window), collect more, or look at the data: do the"
-                " actions move what the frames show, or is most of every frame noise?",
-            )
+        yield Problem(
+            "dynamics in part" if share < NOT_LEARNT else "dynamics not learnt",
+            f"{imagined}.",
+            "Train longer (--steps), on longer windows (--window), collect more, or look at the data: do the actions"
+            " move what the frames show, or is most of every frame noise?",
         )
     growth = figures["latent_growth"]
     if growth > LARGEST_GROWTH:
-        found.append(
-            Problem(
-                "latents grow",
-                f"in {LONG} imagined steps they get {growth:.1f} times as large as the filter's: rollouts beyond the"
-                " training window will drift.",
-                "Train on longer windows (--window).",
-            )
+        yield Problem(
+            "latents grow",
+            f"in {LONG} imagined steps they get {growth:.1f} times as large as the filter's: rollouts beyond the"
+            " training window will drift.",
+            "Train on longer windows (--window).",
         )
     if share <= LEARNT and 0 < figures["shuffled_actions_mse"] < ACTIONS_MATTER * figures["open_loop_mse"]:
-        found.append(
-            Problem(
-                "actions unused",
-                "another sequence's actions imagine these frames as well.",
-                "Either the model ignores them (train longer, longer windows), or they do not move what the frames"
-                " show, or they belong to other frames: actions[:, t] must take frame t to frame t+1.",
-            )
+        yield Problem(
+            "actions unused",
+            "another sequence's actions imagine these frames as well.",
+            "Either the model ignores them (train longer, longer windows), or they do not move what the frames show,"
+            " or they belong to other frames: actions[:, t] must take frame t to frame t+1.",
         )
-    return model.explain(figures, found) if isinstance(model, Diagnosed) else found
 
 
 def seen_and_imagined(data: Sequences, least: int) -> tuple[int, Sequences]:
@@ -157,7 +150,8 @@ def measure(model: WorldModel, data: Sequences) -> Health:
         "mean_frame_mse": error(truth.mean(axis=(0, 1))),
         "shuffled_actions_mse": imagined(shuffle_actions(data, context)) if len(data) > 1 else 0.0,
     } | {name: float(value) for name, value in watched.items()}
-    return Health(figures, find_problems(model, figures))
+    remark = model.remark(figures) if isinstance(model, Diagnosed) else ""
+    return Health(figures, find_problems(model, figures), remark)
 
 
 @compiled

@@ -42,7 +42,7 @@ HORIZONS = (1, 10, 30, 60, 100, 500)
 """that tables show, as far as the data go"""
 READING = "read off true frames"
 """ends the name of the row of what reading the world's variables off frames costs"""
-CEILING = "static VAE reconstruction"
+CEILING = "still-frame model reconstruction"
 """the row of a model that is shown the frames which the others must foresee"""
 LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 """of the intervals whose coverage is counted"""
@@ -57,16 +57,14 @@ def predict(dreamer: Dreamer, data: Sequences, context: int, rollouts: Rollouts)
     """What the model, whose `rollouts` are given, and its naive rivals say of the frames after the context, by name."""
     truth = as_unit_frames(data.frames)
     ahead, seen = truth[:, context:], truth[:, context - 1 : context]
-    predictions = {
+    others = {"zero actions": zero_actions}
+    if len(data) > 1:  # one sequence has no other to take its actions from
+        others["shuffled actions"] = shuffle_actions
+    return {
         "model": rollouts.frames[:, context:],
         "repeat last frame": np.broadcast_to(seen, ahead.shape),
         "mean frame": np.broadcast_to(truth.mean(axis=(0, 1)), ahead.shape),
-        "zero actions": roll_out(dreamer, zero_actions(data, context), context).frames[:, context:],
-    }
-    if len(data) > 1:  # one sequence has no other to take its actions from
-        shuffled = roll_out(dreamer, shuffle_actions(data, context), context)
-        predictions["shuffled actions"] = shuffled.frames[:, context:]
-    return predictions
+    } | {name: roll_out(dreamer, of(data, context), context).frames[:, context:] for name, of in others.items()}
 
 
 def judge(data: Sequences, context: int, predictions: dict[str, np.ndarray], world: World | None) -> Evaluation:
@@ -194,32 +192,3 @@ def _score_variables(world: World, samples: np.ndarray, truth: np.ndarray) -> tu
         if unit(variable) == unit(variables[0]):
             scores.append(crps(values, true, lambda a, b, variable=variable: apart(variable, a, b)))
     return np.mean(inside, axis=0), np.mean(scores, axis=0)
-
-
-# For people
-
-
-def summary_table(found: Evaluation) -> str:
-    """An evaluation as a table: a row for each prediction, a column for each shown horizon."""
-    shown = found.shown_horizons
-    lines = [f"{found.sequences} sequences, {found.context} frames observed, {found.horizon} imagined"]
-
-    def block(title: str, rows: dict[str, list[float]], form: str, factor: float = 1) -> None:
-        lines.append(f"{title:<34}" + "".join(f"{'@' + str(h):>9}" for h in shown))
-        for name, values in rows.items():
-            lines.append(f"  {name:<32}" + "".join(f"{factor * values[h - 1]:>9{form}}" for h in shown))
-
-    for measure in found.measures:
-        rows = {name: row[measure.name].value for name, row in found.rows.items() if measure.name in row}
-        block(measure.title, rows, measure.form, measure.factor)
-    if found.samples is not None:
-        covered = {f"{float(level):.0%} interval": values for level, values in found.samples.coverage.items()}
-        block(f"coverage of {found.samples.futures} sampled futures", covered, ".0%")
-        block(f"their CRPS / {found.samples.unit}", {"model": found.samples.crps}, ".3f")
-    lines.append("valid prediction / frames")
-    lines += [f"  {name:<32}{valid.value:>9.0f}" for name, valid in found.valid_prediction_frames.items()]
-    for title, probe in (("R^2, linear probe", found.r2_linear), ("R^2, polynomial probe", found.r2_polynomial)):
-        if probe:
-            numbers = (f"{name} {'n/a' if np.isnan(value) else f'{value:.3f}'}" for name, value in probe.items())
-            lines.append(f"{title:<34}{'  '.join(numbers)}")
-    return "\n".join([*lines, *found.left_out])

@@ -32,11 +32,6 @@ RESAMPLED_TOGETHER = 10_000_000
 """numbers in memory at a time"""
 
 
-def linear_features(latents: np.ndarray) -> np.ndarray:
-    """`[M, Z]` to `[M, Z + 1]`: the latents and a constant."""
-    return np.concatenate([np.ones((len(latents), 1)), latents], axis=1)
-
-
 def polynomial_features(latents: np.ndarray, degree: int = 4) -> np.ndarray:
     """All monomials of the standardised latents up to `degree`: `[M, Z]` to `[M, features]`."""
     spread = latents.std(axis=0)
@@ -73,25 +68,19 @@ def r_squared(features: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> 
     return 1 - np.sum(residual**2, axis=0) / spread
 
 
-def probe_targets(variables: list[tuple[Variable, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What a probe must find: the sine and cosine of a circular variable, and every other as it is; each `[N, T]`."""
+def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
+    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables: to
+    the sine and cosine of a circular one, and to every other as it is."""
+    features = polynomial_features(latents.reshape(-1, latents.shape[-1]).astype(np.float64), degree)
+    groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
     targets: dict[str, np.ndarray] = {}
     for variable, values in variables:
-        values = values.astype(np.float64)
+        values = values.astype(np.float64).ravel()
         if variable.circular:
             targets |= {f"sin {variable.name}": np.sin(values), f"cos {variable.name}": np.cos(values)}
         else:
             targets[variable.name] = values
-    return targets
-
-
-def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
-    """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables."""
-    flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
-    features = linear_features(flat) if degree == 1 else polynomial_features(flat, degree)
-    groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
-    targets = probe_targets(variables)
-    columns = np.stack([target.ravel() for target in targets.values()], axis=1)
+    columns = np.stack(list(targets.values()), axis=1)
     return dict(zip(targets, r_squared(features, columns, groups).tolist(), strict=True))
 
 

@@ -7,6 +7,8 @@ import distrax
 import jax.numpy as jnp
 import numpy as np
 
+from worldmodel.evaluation.tables import Cell, Group, Row, Table
+
 UNUSED_KL = 0.05
 """nats; a dimension that says less than this about a frame is unused"""
 NOT_LEARNT = 0.5
@@ -40,10 +42,21 @@ class Posterior:
 
     def table(self) -> str:
         """One line for each dimension."""
-        lines = [f"{'dimension':>9}  {'KL / nats':>9}  {'posterior std':>13}"]
-        for dimension, (kl, std) in enumerate(zip(self.kl, self.std, strict=True)):
-            lines.append(f"{dimension:>9}  {kl:>9.3f}  {std:>13.4f}")
-        return "\n".join(lines)
+        return self.in_numbers().in_text()
+
+    def in_numbers(self) -> Table:
+        """A row for each dimension."""
+        rows = [
+            Row(str(dimension), [Cell(f"{kl:.2f}"), Cell(f"{std:.3f}")])
+            for dimension, (kl, std) in enumerate(zip(self.kl, self.std, strict=True))
+        ]
+        return Table(
+            "The posterior",
+            "Averaged over held-out frames; the prior's standard deviation is 1.",
+            "latent dimension",
+            ["KL / nats per frame", "posterior std"],
+            [Group(rows)],
+        )
 
 
 def describe(kl: np.ndarray, std: np.ndarray, reconstruction_share: float) -> list[str]:
@@ -53,18 +66,19 @@ def describe(kl: np.ndarray, std: np.ndarray, reconstruction_share: float) -> li
     if len(unused) == size:
         words.append(
             "Posterior collapse: no dimension is used, every frame is decoded to the same picture. The"
-            " observation noise is too large: lower --observation-std."
+            " noise allowed to a pixel is too large: lower it (such as by --observation-std)."
         )
     elif unused:
         words.append(
             f"{len(unused)} of {size} dimensions collapsed (unused: {unused}). That is harmless when"
-            " the pictures are good: the frames need no more. If they are not, lower --observation-std."
+            " the pictures are good: the frames need no more. If they are not, lower the noise allowed to a pixel."
         )
     if near_zero.size:
         words.append(
             f"An autoencoder in disguise: the posterior of dimensions {near_zero.tolist()} has gone to near zero"
             f" variance (std below {NEAR_ZERO_STD}). The KL no longer shapes the latent space and samples from"
-            " the prior will not look like data. The observation noise is too small: raise --observation-std."
+            " the prior will not look like data. The noise allowed to a pixel is too small: raise it (such as by"
+            " --observation-std)."
         )
     if reconstruction_share > NOT_LEARNT and len(unused) < size:
         words.append(

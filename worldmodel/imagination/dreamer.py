@@ -18,21 +18,18 @@ BATCH = 64
 """sequences at a time; the last batch is filled up, so that there is one compilation"""
 
 
-def unit(frames: jax.Array) -> jax.Array:
-    """Frames in [0, 1]; uint8 ones are scaled, others are so already."""
-    return as_unit_frames(frames) if frames.dtype == jnp.uint8 else frames
-
-
 def last(state: State) -> State:
     """The state `[B, ...]` at the end of states along time, `[B, T, ...]`."""
     return jax.tree.map(lambda leaf: leaf[:, -1], state)
 
 
-_filter = compiled(lambda model, frames, actions, valid, key: model.filter(unit(frames), actions, valid, key))
-_filter_step = compiled(lambda model, state, action, frame, key: model.filter_step(state, action, unit(frame), key))
+_filter = compiled(lambda model, frames, actions, valid, key: model.filter(as_unit_frames(frames), actions, valid, key))
+_filter_step = compiled(
+    lambda model, state, action, frame, key: model.filter_step(state, action, as_unit_frames(frame), key)
+)
 _imagine = compiled(imagine)
 _follow_policy = compiled(imagine, static_argnums=(2, 4))
-_encode = compiled(lambda model, frames, key: model.encode(unit(frames), key))
+_encode = compiled(lambda model, frames, key: model.encode(as_unit_frames(frames), key))
 _decode = compiled(lambda model, state: jnp.clip(model.emission(state).mean(), 0, 1))
 _vector = compiled(lambda model, state: model.vector(state))
 
@@ -99,7 +96,7 @@ def in_batches(data: Sequences) -> Iterator[tuple[Sequences, int, int]]:
 
 def _roll_out(model: WorldModel, frames: jax.Array, actions: jax.Array, context: int) -> tuple[jax.Array, jax.Array]:
     """The arrays of Rollouts for uint8 frames `[B, T, ...]`."""
-    seen = model.filter(unit(frames[:, :context]), actions[:, : context - 1])
+    seen = model.filter(as_unit_frames(frames[:, :context]), actions[:, : context - 1])
     dreamt = imagine(model, last(seen), actions[:, context - 1 :])
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), seen, dreamt)
     return jnp.clip(model.emission(states).mean(), 0, 1), model.vector(states)
@@ -142,7 +139,7 @@ def reconstruct(model: WorldModel | FrameModel, frames: np.ndarray, actions: np.
 @compiled
 def _bound(model: Bounded, frames: jax.Array, actions: jax.Array, key: jax.Array) -> jax.Array:
     """Reconstruction, KL and importance weight `[3, B]` of one sample."""
-    found = model.bound(unit(frames), actions, key)
+    found = model.bound(as_unit_frames(frames), actions, key)
     return jnp.stack([jnp.sum(found.reconstruction, axis=1), jnp.sum(found.kl, axis=1), found.log_weight])
 
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.sequences import Sequences, batches
+from worldmodel.data.sequences import Sequences, as_unit_frames, batches
 from worldmodel.imagination.compiled import compiled
-from worldmodel.imagination.dreamer import Dreamer, last, unit
+from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.protocol import WorldModel, imagine, swap_time
 from worldmodel.worlds.world import Reader
 
@@ -51,7 +51,7 @@ def _sample(
     def repeated(array: jax.Array) -> jax.Array:
         return jnp.tile(array, (futures, *[1] * (array.ndim - 1)))
 
-    seen, actions = repeated(unit(frames[:, :context])), repeated(actions)
+    seen, actions = repeated(as_unit_frames(frames[:, :context])), repeated(actions)
     start = last(model.filter(seen, actions[:, : context - 1], None, filter_key))
     states = imagine(model, start, actions[:, context - 1 :], imagine_key)
 

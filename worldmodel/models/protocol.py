@@ -153,6 +153,30 @@ class Diagnosed(Protocol):
         which of its options to change, and problems of its own. `figures` are the check's and its own."""
         ...
 
+    def remark(self, figures: dict[str, float]) -> str:
+        """What stands in the verdict on a model without a problem, of figures of its own: a sentence."""
+        ...
+
+
+class Panel(NamedTuple):
+    """Of curves.png: metrics over the steps of a training; drawn where the run has `needs` and has not `unless`."""
+
+    title: str
+    label: str
+    """of the y axis"""
+    needs: str
+    lines: dict[str, str]
+    """legend by metric"""
+    unless: str = ""
+
+
+@runtime_checkable
+class Plotted(Protocol):
+    """A model with metrics of its own that are worth a plot."""
+
+    panels: tuple[Panel, ...]
+    """one with the title of a general panel takes its place"""
+
 
 @runtime_checkable
 class LocallyLinear(Protocol):

@@ -17,7 +17,7 @@ from flax import nnx
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import standard_normal_like
-from worldmodel.models.protocol import Bound, Problem
+from worldmodel.models.protocol import Bound, Panel, Problem
 
 COLLAPSED = 0.5
 """nats; when the initial state holds less information on the frames, it has collapsed to one and the same for all"""
@@ -52,6 +52,10 @@ class VariationalFilter(nnx.Module):
     latent_size: int
     remedies: ClassVar[dict[str, str]] = {}
     """what to change in the model's options, by the name of a problem"""
+    panels: ClassVar[tuple[Panel, ...]] = (
+        Panel("KL", "nats", "kl_step", {"kl_initial": "initial state", "kl_step": "one filtered step"}),
+    )
+    """as Plotted.panels"""
 
     def infer(
         self,
@@ -112,6 +116,10 @@ class VariationalFilter(nnx.Module):
     def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
         """As Diagnosed.explain."""
         return explain(figures, problems, self.remedies)
+
+    def remark(self, figures: dict[str, float]) -> str:
+        """As Diagnosed.remark."""
+        return f"KL {figures['kl_initial']:.1f} nats in the initial state and {figures['kl_step']:.2f} in a step."
 
 
 class BoundTerms(NamedTuple):

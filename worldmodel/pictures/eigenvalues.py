@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Rectangle
+from matplotlib.patches import Rectangle
 
 from worldmodel.data.sequences import Sequences, spread_over
 from worldmodel.evaluation.latents import Linearised, linearise, step_matrices
 from worldmodel.pictures.figures import BLUE, GREY, VERMILION, new_figure, save_figure
 from worldmodel.worlds.world import World
+
+SMALL: dict[str, Any] = {"color": GREY, "linestyle": "", "marker": ".", "markersize": 5}
+LARGE: dict[str, Any] = {"linestyle": "", "fillstyle": "none", "markersize": 10, "markeredgewidth": 2}
 
 
 def draw_eigenvalues(path: Path, model: Any, data: Sequences, latents: np.ndarray, world: World | None) -> None:
@@ -61,14 +63,7 @@ def draw_linearised(path: Path, found: Sequence[Linearised]) -> None:
         axis.label_outer()
     for axis in axes[len(found) :]:
         axis.set_axis_off()
-    marks: Any = {"linestyle": "", "fillstyle": "none", "markersize": 9, "markeredgewidth": 2}
-    handles = [
-        Line2D([], [], color=VERMILION, marker="x", **marks, label="true physics"),
-        Line2D([], [], color=BLUE, marker="o", **marks, label="model, within its surface of latents"),
-        Line2D([], [], color=GREY, marker=".", linestyle="", label="the matrix A_t, all latent dimensions"),
-        Line2D([], [], color="black", linewidth=0.8, label="unit circle: neither grows nor fades"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(*whole.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     figure.suptitle(
         "Eigenvalues of one step, learnt and true: a pair off the real axis swings, outside the circle grows, inside"
         " fades"
@@ -80,11 +75,15 @@ def complex_plane(
     axis: Axes, matrix: np.ndarray, physics: np.ndarray, model: np.ndarray, half_width: float | None = None
 ) -> None:
     """Eigenvalues and the unit circle; around 1, so many to each side, or all of the circle."""
-    axis.add_patch(Circle((0, 0), 1, fill=False, color="black", linewidth=0.8))
+    circle = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
     axis.axhline(0, color=GREY, linewidth=0.5)
-    axis.plot(matrix.real, matrix.imag, ".", color=GREY, markersize=5)
-    axis.plot(model.real, model.imag, "o", color=BLUE, fillstyle="none", markersize=10, markeredgewidth=2)
-    axis.plot(physics.real, physics.imag, "x", color=VERMILION, markersize=9, markeredgewidth=2)
+    for values, label, style in (
+        (circle, "unit circle: neither grows nor fades", {"color": "black", "linewidth": 0.8}),
+        (matrix, "the matrix A_t, all latent dimensions", SMALL),
+        (model, "model, within its surface of latents", {"color": BLUE, "marker": "o"} | LARGE),
+        (physics, "true physics", {"color": VERMILION, "marker": "x"} | LARGE),
+    ):
+        axis.plot(values.real, values.imag, label=label, **style)
     axis.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
     if half_width is not None:
         axis.set(xlim=(1 - half_width, 1 + half_width), ylim=(-half_width, half_width))

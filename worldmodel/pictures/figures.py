@@ -3,10 +3,11 @@
 Frames are arrays in [0, 1], `[H, W]` grey or `[H, W, C]`; small ones are enlarged without smoothing.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -16,6 +17,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from worldmodel.models.protocol import Panel
 from worldmodel.support.files import atomic_write
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -26,6 +28,8 @@ LARGEST_ERROR = 0.5
 """brightness difference that has the last colour"""
 FASTEST, SLOWEST = 20, 10_000
 """milliseconds that a picture of an animation can be shown; quicker ones are left out, to stay in real time"""
+LINGER = 6
+"""how often the last picture of a learning is shown again: an eye needs it to see where learning ended"""
 CELL = 96
 """side of an enlarged frame in an animation, pixels"""
 
@@ -40,14 +44,15 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int) -> None:
-    """A looping GIF of uint8 RGB pictures, each shown for so long."""
+def save_animation(path: Path, pictures: Sequence[np.ndarray], milliseconds: int, again: int = 0) -> None:
+    """A looping GIF of uint8 RGB pictures, each shown for so long, the last one so many times again."""
     # One palette for all pictures: what does not change from one to the next is then not stored again.
     sample = np.concatenate([pictures[i] for i in np.linspace(0, len(pictures) - 1, 8).round().astype(int)])
     palette = Image.fromarray(sample).quantize(128, dither=Image.Dither.NONE)
     images = [Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     with atomic_write(path) as file:
-        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+        later = images[1:] + images[-1:] * again
+        images[0].save(file, "GIF", save_all=True, append_images=later, duration=milliseconds, loop=0)
 
 
 def as_rgb(frame: np.ndarray) -> np.ndarray:
@@ -67,20 +72,43 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
 
 
-def error_colour_bar(figure: Figure, axes: list[Axes]) -> None:
-    """What the colours of `as_error` mean, beside the axes that show them."""
+class Strip(NamedTuple):
+    """A row of frames."""
+
+    name: str
+    frames: Sequence[np.ndarray]
+    """or colours `[H, W, 3]`"""
+    borders: Sequence[str] = ()
+    """a colour for each"""
+
+
+def show_strips(figure: Any, strips: Sequence[Strip], titles: Sequence[str] = ()) -> np.ndarray:
+    """Rows of frames, with titles above the columns; the axes `[rows, columns]`."""
+    axes = figure.subplots(len(strips), len(strips[0].frames), squeeze=False)
+    for line, strip in zip(axes, strips, strict=True):
+        line[0].set_ylabel(strip.name, fontsize=9)
+        for axis, frame, border in itertools.zip_longest(line, strip.frames, strip.borders):
+            axis.imshow(as_rgb(frame), interpolation="nearest", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            for spine in axis.spines.values() if border else ():
+                spine.set(color=border, linewidth=2)
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.set_title(title, fontsize=8)
+    return axes
+
+
+def draw_beside_truth(path: Path, truth: np.ndarray, made: Strip, titles: Sequence[str], title: str) -> None:
+    """Rows truth, what was made of it, and error, for frames `[M, H, W(, C)]`."""
+    errors = [as_error(frame, true) for frame, true in zip(made.frames, truth, strict=True)]
+    figure = new_figure(0.85 * len(truth) + 1.3, 3.5)
+    strips = [Strip("truth", list(truth), made.borders), made, Strip("error", errors, made.borders)]
+    errors_shown = list(show_strips(figure, strips, titles)[2])
     scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
-    colours = figure.colorbar(scale, ax=axes, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
-    colours.ax.set_title("|error|", fontsize=7)
-    colours.ax.tick_params(labelsize=7)
-
-
-def show(axis: Axes, picture: np.ndarray, border: str = "") -> None:
-    """A frame, or colours `[H, W, 3]`, without ticks; within a border of some colour."""
-    axis.imshow(as_rgb(picture), interpolation="nearest", vmin=0, vmax=1)
-    axis.set(xticks=[], yticks=[])
-    for spine in axis.spines.values() if border else ():
-        spine.set(color=border, linewidth=2)
+    bar = figure.colorbar(scale, ax=errors_shown, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
+    bar.ax.set_title("|error|", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    figure.suptitle(title, fontsize=9)
+    save_figure(figure, path)
 
 
 def real_time(dt: float | None) -> tuple[int, int]:
@@ -88,6 +116,11 @@ def real_time(dt: float | None) -> tuple[int, int]:
     milliseconds = 1000 * dt if dt else 100
     stride = max(1, math.ceil(FASTEST / milliseconds))
     return stride, min(SLOWEST, round(stride * milliseconds))
+
+
+def imagined_times(count: int, dt: float | None) -> tuple[np.ndarray, str]:
+    """`[count]` the times of imagined frames, in seconds where these are known, and what to call them."""
+    return np.arange(1, count + 1) * (dt or 1), "imagined time / s" if dt else "imagined frames"
 
 
 def at_time(t: int, dt: float | None) -> str:
@@ -129,14 +162,12 @@ def labelled_grid(
 
 def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray], truth: np.ndarray) -> None:
     """A GIF of learning: frames `[N, H, W(, C)]` at every step beneath the true ones."""
-    drawn = []
-    for step, frames in zip(steps, pictures, strict=True):
-        headings = [""] * len(truth)
-        drawn.append(
-            labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, ["truth", "model"])
-        )
-    # The last picture stays a while: an eye needs it to see where learning ended.
-    save_animation(path, [*drawn, *drawn[-1:] * 6], milliseconds=300)
+    headings, names = [""] * len(truth), ["truth", "model"]
+    drawn = [
+        labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, names)
+        for step, frames in zip(steps, pictures, strict=True)
+    ]
+    save_animation(path, drawn, milliseconds=300, again=LINGER)
 
 
 def animate_walk(path: Path, frames: np.ndarray) -> None:
@@ -153,18 +184,12 @@ def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
     left, right = figure.subplots(1, 2)
     dimensions = np.arange(len(kl))
     left.bar(dimensions, kl, color=BLUE)
-    left.set(title="How much each dimension says", xlabel="latent dimension", ylabel="KL / nats per frame")
+    left.set(title="How much each dimension says", ylabel="KL / nats per frame")
     right.plot(dimensions, std, "o", color=ORANGE, label="posterior")
     right.axhline(1, color=GREY, linestyle="--", label="prior: a dimension here is unused")
-    right.set(
-        title="How sure the encoder is",
-        xlabel="latent dimension",
-        ylabel="posterior std",
-        yscale="log",
-        ylim=(1e-3, 2),
-    )
+    right.set(title="How sure the encoder is", ylabel="posterior std", yscale="log", ylim=(1e-3, 2))
     for axis in (left, right):
-        axis.set_xticks(dimensions)
+        axis.set(xlabel="latent dimension", xticks=dimensions)
     add_legend(right)
     save_figure(figure, path)
 
@@ -207,33 +232,28 @@ def draw_balance(path: Path, rows: list[dict[str, Any]], pictures: Sequence[np.n
         axis.set(title=title, ylabel=label)
         axis.title.set_fontsize(10)
         axis.grid(alpha=0.3)
-    count = len(pictures[0])
-    axes = bottom.subplots(count, len(rows), squeeze=False)
     bottom.suptitle("Samples of the prior, decoded", fontsize=10)
-    for column, frames in enumerate(pictures):
-        for line, frame in enumerate(frames):
-            show(axes[line, column], frame)
-        axes[0, column].set_title(f"sigma {stds[column]:g}", fontsize=8)
+    samples = [Strip("", frames) for frames in zip(*pictures, strict=True)]
+    show_strips(bottom, samples, [f"sigma {std:g}" for std in stds])
     save_figure(figure, path)
 
 
-def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[tuple[str, str, dict[str, str]]]) -> None:
-    """Metrics over steps. A panel is (title, y label, {metric name: legend})."""
+def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[Panel]) -> None:
+    """Metrics over steps."""
     figure = new_figure(4.2 * len(panels), 3.2)
-    for axis, (title, label, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        colours = (BLUE, ORANGE, GREEN, VERMILION)
+    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         smallest = []
-        for colour, (name, legend) in zip(colours, lines.items(), strict=False):
+        for colour, (name, legend) in zip((BLUE, ORANGE, GREEN, VERMILION), panel.lines.items(), strict=False):
             points = [(line["step"], line[name]) for line in metrics if name in line]
             if points:
                 x, y = np.array(points).T
                 axis.plot(x, y, color=colour, label=legend, marker="." if len(points) < 30 else "")
                 smallest.append(y[len(y) // 20 :].min())
-        axis.set(title=title, xlabel="optimiser step", ylabel=label)
+        axis.set(title=panel.title, xlabel="optimiser step", ylabel=panel.label)
         add_legend(axis)
-        if "MSE" in label:
+        if "MSE" in panel.label:
             axis.set_yscale("log")
-        if smallest and title.startswith("ELBO"):
+        if smallest and panel.title.startswith("ELBO"):
             # The first steps are so far down that they would hide the rest.
             axis.set_ylim(bottom=min(smallest))
     save_figure(figure, path)
@@ -258,20 +278,9 @@ def draw_overfit(path: Path, share: np.ndarray, limit: float, truth: np.ndarray,
     axis = top.subplots()
     axis.plot(np.arange(1, len(share) + 1), share, color=BLUE, label="reconstruction error")
     axis.axhline(limit, color=ORANGE, linestyle="--", label=f"pass: below {limit:.0%}")
-    axis.set(
-        yscale="log",
-        xlabel="optimiser step",
-        ylabel="share of the pixel variance",
-        title="Overfitting one batch",
-    )
+    axis.set(yscale="log", xlabel="optimiser step", ylabel="share of the pixel variance", title="Overfitting one batch")
     add_legend(axis)
-    shown = len(truth)
-    axes = bottom.subplots(2, shown, squeeze=False)
-    for column in range(shown):
-        for row, frame in enumerate((truth[column], model[column])):
-            show(axes[row, column], frame)
-    axes[0, 0].set_ylabel("truth")
-    axes[1, 0].set_ylabel("model")
+    show_strips(bottom, [Strip("truth", list(truth)), Strip("model", list(model))])
     save_figure(figure, path)
 
 

@@ -1,10 +1,13 @@
-"""Pictures of how good predictions are: errors over the horizon, sampled futures, coverage, and counterfactuals."""
+"""Pictures of how good predictions are: imagined frames beside the true ones, errors over the horizon, sampled futures,
+coverage, and counterfactuals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from worldmodel.data.sequences import spread_over
 from worldmodel.evaluation.judge import CEILING
 from worldmodel.evaluation.record import Evaluation, Samples
 from worldmodel.imagination.counterfactuals import Counterfactuals
@@ -17,13 +20,20 @@ from worldmodel.pictures.figures import (
     PURPLE,
     SKY,
     VERMILION,
+    Strip,
     add_legend,
+    as_error,
+    as_rgb,
     at_time,
+    draw_beside_truth,
+    imagined_times,
+    labelled_grid,
     new_figure,
+    real_time,
+    save_animation,
     save_figure,
-    show,
+    show_strips,
 )
-from worldmodel.pictures.rollouts import animate_rollouts
 from worldmodel.worlds.world import Variable
 
 STYLES = {
@@ -37,8 +47,58 @@ STYLES = {
 """colour and line of the rows of a table"""
 FLOOR_STYLE = (SKY, (0, (1, 1)))
 """of the row of what reading costs"""
-STRIP = 10
-"""frames of a strip, at most"""
+FILM_STRIP, STRIP = 16, 10
+"""frames of a film strip and of a counterfactual's, at most"""
+RANKS = (0.1, 0.4, 0.6, 0.9)
+"""of the sequences that pictures show, among all by their error: good and bad ones"""
+
+
+def at_ranks(ranking: np.ndarray) -> np.ndarray:
+    """The sequences of a ranking `[N]` that pictures show."""
+    return ranking[[round(rank * (len(ranking) - 1)) for rank in RANKS]]
+
+
+def draw_rollouts(
+    folder: Path, truth: np.ndarray, model: np.ndarray, ranking: np.ndarray, context: int, dt: float | None
+) -> None:
+    """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on.
+
+    The sequences shown are spread over the ranking by error `[N]`, not the best ones only.
+    """
+    median, times = ranking[len(ranking) // 2], spread_over(np.arange(truth.shape[1]), FILM_STRIP)
+    draw_beside_truth(
+        folder / "film_strip.png",
+        truth[median, times],
+        Strip("model", list(model[median, times]), [ORANGE if t >= context else BLUE for t in times]),
+        [at_time(t, dt) for t in times],
+        f"sequence {median}, the one with the median error of {len(truth)}\n"
+        "blue border: frame was observed, orange border: imagined from the actions alone",
+    )
+    names, shown = [f"better than {1 - rank:.0%}" for rank in RANKS], at_ranks(ranking)
+    animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
+
+
+def animate_rollouts(
+    path: Path,
+    truth: np.ndarray | None,
+    model: np.ndarray,
+    names: Sequence[str],
+    context: int,
+    dt: float | None,
+    headings: Sequence[str] = ("truth", "model", "|error|"),
+) -> None:
+    """A GIF in real time: truth, model and error side by side, a named row for each sequence `[N, T, H, W(, C)]`;
+    without a truth the model alone."""
+    pictures = []
+    stride, milliseconds = real_time(dt)
+    for t in range(0, model.shape[1], stride):
+        rows = [[as_rgb(frames[t])] for frames in model]
+        if truth is not None:
+            rows = [[as_rgb(a[t]), *row, as_error(b[t], a[t])] for a, row, b in zip(truth, rows, model, strict=True)]
+        now, border = ("imagined", ORANGE) if t >= context else ("observed", BLUE)
+        time = at_time(t, dt) if dt else f"frame {t}"
+        pictures.append(labelled_grid(rows, headings, f"{time}  {now}", border, names))
+    save_animation(path, pictures, milliseconds)
 
 
 def draw_errors(path: Path, found: Evaluation) -> None:
@@ -55,10 +115,10 @@ def draw_errors(path: Path, found: Evaluation) -> None:
             colour, style = STYLES.get(name, FLOOR_STYLE)
             curve = row[measure.name]
             value, low, high = (measure.factor * np.array(part) for part in (curve.value, curve.low, curve.high))
-            time = np.arange(1, len(value) + 1) * (dt or 1)
+            time, time_label = imagined_times(len(value), dt)
             [drawn[name]] = axis.plot(time, value, linestyle=style, color=colour, linewidth=1.5)
             axis.fill_between(time, low, high, color=colour, alpha=0.15, linewidth=0)
-        axis.set(ylabel=measure.title, xlabel="imagined time / s" if dt else "imagined frames")
+        axis.set(ylabel=measure.title, xlabel=time_label)
         if not measure.larger_is_better:
             axis.set_yscale("log")
         axis.grid(alpha=0.3)
@@ -131,12 +191,12 @@ def draw_reliability(path: Path, samples: Samples, dt: float | None) -> None:
         ylim=(0, 1.02),
     )
     for colour, (level, values) in zip((BLUE, ORANGE), samples.coverage.items(), strict=True):
-        time = np.arange(1, len(values) + 1) * (dt or 1)
+        time, time_label = imagined_times(len(values), dt)
         right.plot(time, values, color=colour, label=f"{float(level):.0%} interval")
         right.axhline(float(level), color=colour, linestyle="--", linewidth=1)
     right.set(
         title="over the horizon (dashed: what it should be)",
-        xlabel="imagined time / s" if dt else "imagined frames",
+        xlabel=time_label,
         ylabel="share of truths inside",
         ylim=(0, 1.02),
     )
@@ -149,7 +209,7 @@ def draw_reliability(path: Path, samples: Samples, dt: float | None) -> None:
 def draw_counterfactuals(path: Path, found: Counterfactuals, variable: Variable | None, dt: float | None) -> None:
     """A row for each plan: a variable over time where it is known, and strips of true and imagined frames."""
     count, length = found.imagined.shape[:2]
-    columns = np.unique(np.linspace(found.context - 1, length - 1, STRIP).round().astype(int))
+    columns = spread_over(np.arange(found.context - 1, length), STRIP)
     figure = new_figure(15, 1.75 * count + 1)
     parts: Any = figure.subfigures(1, 2, width_ratios=(1, 2.1))
     curves, strips = parts
@@ -173,14 +233,12 @@ def draw_counterfactuals(path: Path, found: Counterfactuals, variable: Variable 
     kinds = [("imagined", found.imagined, ORANGE)]
     if found.true is not None:
         kinds.insert(0, ("true", found.true, "black"))
-    axes = strips.subplots(count * len(kinds), len(columns), squeeze=False)
-    for row, line in enumerate(axes):
-        kind, frames, colour = kinds[row % len(kinds)]
-        for axis, t in zip(line, columns, strict=True):
-            show(axis, frames[row // len(kinds), t], BLUE if t < found.context else colour)
-        line[0].set_ylabel(kind, fontsize=8)
-    for axis, t in zip(axes[0], columns, strict=True):
-        axis.set_title(at_time(t, dt), fontsize=8)
+    rows = [
+        Strip(kind, list(frames[index, columns]), [BLUE if t < found.context else colour for t in columns])
+        for index in range(count)
+        for kind, frames, colour in kinds
+    ]
+    show_strips(strips, rows, [at_time(t, dt) for t in columns])
     figure.suptitle(
         "What if? One observed prefix, other actions from there on (blue: the last observed frame)", fontsize=11
     )

@@ -14,21 +14,20 @@ from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation.latents import View, base_weights, nearest, principal_walk
 from worldmodel.evaluation.measures import rank_by_error
 from worldmodel.imagination.dreamer import Dreamer, Rollouts
-from worldmodel.imagination.variables import apart, label, shown, true_variables, visible_variables, words
+from worldmodel.imagination.variables import (
+    apart,
+    label,
+    shown,
+    true_variables,
+    visible_states,
+    visible_variables,
+    words,
+)
 from worldmodel.models.protocol import LocallyLinear
 from worldmodel.pictures.colours import colourings, frame_times, scatter, time_label
 from worldmodel.pictures.eigenvalues import draw_eigenvalues
-from worldmodel.pictures.figures import (
-    BLUE,
-    ORANGE,
-    VERMILION,
-    as_error,
-    error_colour_bar,
-    new_figure,
-    save_figure,
-    show,
-)
-from worldmodel.pictures.rollouts import RANKS, at_ranks
+from worldmodel.pictures.figures import BLUE, ORANGE, VERMILION, Strip, draw_beside_truth, new_figure, save_figure
+from worldmodel.pictures.forecasts import RANKS, at_ranks
 from worldmodel.worlds.world import World
 
 LARGEST_CLOUD = 4000
@@ -54,7 +53,7 @@ def draw_latents(
     ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
     draw_cloud(folder / "latent_cloud.png", view, filtered, data, world)
     draw_paths(folder / "latent_paths.png", view, rollouts, filtered, at_ranks(ranking), context)
-    draw_decoder(folder / "decoder_circle.png", dreamer, data, world)
+    draw_decoder(folder / "decoder.png", dreamer, data, world)
     if not isinstance(dreamer.model, LocallyLinear):
         return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
     median = ranking[len(ranking) // 2]
@@ -119,18 +118,17 @@ def draw_paths(
             axis.plot(filtered[:, x], filtered[:, y], color=BLUE, linewidth=2.5, alpha=0.5)
             dream = imagined[context - 1 :]
             axis.plot(dream[:, x], dream[:, y], color=ORANGE, linewidth=1.2)
-            for place, marker, colour in ((filtered[0], "o", BLUE), (dream[0], "D", ORANGE), (dream[-1], "X", ORANGE)):
-                axis.plot(place[x], place[y], marker, color=colour, markeredgecolor="black", markersize=8)
-            axis.plot(filtered[-1, x], filtered[-1, y], "X", color=BLUE, markeredgecolor="black", markersize=8)
+            for line, colour, start in ((dream, ORANGE, "D"), (filtered, BLUE, "o")):
+                for place, marker in ((line[0], start), (line[-1], "X")):
+                    axis.plot(place[x], place[y], marker, color=colour, markeredgecolor="black", markersize=8)
             label_view(axis, view, (x, y))
             axis.label_outer()
         axes[0, column].set_title(f"sequence {sequence}\nbetter than {1 - RANKS[column]:.0%} of all", fontsize=10)
+    marks = (("start", BLUE, "o"), ("imagination takes over", ORANGE, "D"), ("end", "white", "X"))
     handles = [
         Line2D([], [], color=BLUE, linewidth=2.5, alpha=0.5, label="filtered: sees every frame"),
         Line2D([], [], color=ORANGE, label="imagined from the actions alone"),
-        Line2D([], [], color=BLUE, marker="o", linestyle="", markeredgecolor="black", label="start"),
-        Line2D([], [], color=ORANGE, marker="D", linestyle="", markeredgecolor="black", label="imagination takes over"),
-        Line2D([], [], color="white", marker="X", linestyle="", markeredgecolor="black", label="end"),
+        *(Line2D([], [], color=c, marker=m, linestyle="", markeredgecolor="black", label=name) for name, c, m in marks),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=9)
     steps = rollouts.latents.shape[1] - context
@@ -155,21 +153,15 @@ def draw_base_matrices(
     mean = everywhere.mean(axis=(0, 1))
     order = np.argsort(-mean)
     times = frame_times(data)
-    step = times[1]
     curves = true_variables(data, world)[:4]
     figure = new_figure(9.6, 4.4 + 1.3 * (len(curves) + 1))
     heights = [3.2, *[1] * (len(curves) + 1)]
     axes = figure.subplots(len(heights), 2, width_ratios=(5, 1), height_ratios=heights, sharex="col")
     heat, bars = axes[0]
     # row i, column t: the weight of the matrix of rank i + 1 in the step from frame t to frame t + 1
-    drawn = heat.imshow(
-        everywhere[sequence].T[order],
-        aspect="auto",
-        cmap="magma_r",
-        vmin=0,
-        interpolation="nearest",
-        extent=(0, times[-1], len(order) + 0.5, 0.5),
-    )
+    edges = (0, times[-1], len(order) + 0.5, 0.5)
+    weights = everywhere[sequence].T[order]
+    drawn = heat.imshow(weights, aspect="auto", cmap="magma_r", vmin=0, interpolation="nearest", extent=edges)
     heat.set(ylabel="base matrix, by mean weight", title=f"weights along sequence {sequence}")
     figure.colorbar(drawn, ax=heat, location="left", label="weight alpha", pad=0.02, shrink=0.8)
     bars.barh(np.arange(1, len(order) + 1), mean[order], color=BLUE)
@@ -186,7 +178,7 @@ def draw_base_matrices(
     axes[-1, 0].set_ylabel("action", fontsize=9)
     axes[-1, 0].set_xlabel(time_label(data))
     for axis in axes[:, 0]:
-        axis.axvline((context - 1) * step, color=ORANGE, linestyle="--", linewidth=1.5)
+        axis.axvline(times[context - 1], color=ORANGE, linestyle="--", linewidth=1.5)
     for axis in axes[1:, 0]:
         axis.grid(alpha=0.3)
         axis.set_xlim(0, times[-1])
@@ -210,19 +202,19 @@ def unbroken(degrees: np.ndarray) -> np.ndarray:
 
 
 def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | None) -> None:
-    """Decoded frames around the circle of a world with one circular visible variable, beneath them true ones; elsewhere
+    """Decoded frames around the circle of a world with one circular visible variable, beneath true ones; elsewhere
     along the first principal component of the latents. What is decoded is the mean of the filter's states near by."""
     some = data.take(spread_over(np.arange(len(data)), FILTERED_AGAIN))
     filtered = dreamer.filter(some.frames, some.actions)
     latents = dreamer.vector(filtered).reshape(-1, dreamer.model.latent_size)
-    seen = visible_variables(world) if world is not None and data.states is not None else []
-    if [variable.circular for variable in seen] == [True]:
-        [(variable, values)] = [pair for pair in true_variables(some, world) if pair[0] == seen[0]]
+    seen = [] if world is None else visible_variables(world)
+    if world is not None and some.states is not None and [variable.circular for variable in seen] == [True]:
+        [variable], values = seen, visible_states(world, some.states)
         around = np.linspace(-np.pi, np.pi, AROUND, endpoint=False)
         near = nearest(apart(variable, values.reshape(1, -1), around[:, None]))
         names = [f"{degrees:.0f}°" for degrees in np.rad2deg(around)]
         title = (
-            f"The decoder around the circle: the mean latent of the frames near each {words(variable)}, decoded, and a"
+            f"The decoder around the circle:\nthe mean latent of the frames near each {words(variable)}, decoded, and a"
             f" true frame of that {words(variable)}"
         )
     else:
@@ -230,7 +222,7 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
         near = nearest(np.sum((latents - walk[:, None]) ** 2, axis=-1))
         names = [f"{share:+.1f}" for share in np.linspace(-1, 1, AROUND)]
         title = (
-            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile: the mean"
+            "The decoder along the first principal component of the latents, from the 5% to the 95% quantile:\nthe mean"
             " latent of the frames nearest to each place, decoded, and the true frame that is nearest"
         )
 
@@ -239,15 +231,4 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
 
     decoded = dreamer.decode(jax.tree.map(mean, filtered))
     truth = as_unit_frames(some.frames.reshape(-1, *data.frame_shape)[near[:, 0]])
-    figure = new_figure(0.95 * AROUND + 1.3, 3.7)
-    axes = figure.subplots(3, AROUND)
-    for column, name in enumerate(names):
-        pictures = (decoded[column], truth[column], as_error(decoded[column], truth[column]))
-        for axis, picture in zip(axes[:, column], pictures, strict=True):
-            show(axis, picture)
-        axes[0, column].set_title(name, fontsize=9)
-    for axis, name in zip(axes[:, 0], ("decoder", "truth", "error"), strict=True):
-        axis.set_ylabel(name)
-    error_colour_bar(figure, list(axes[2]))
-    figure.suptitle(title, fontsize=10)
-    save_figure(figure, path)
+    draw_beside_truth(path, truth, Strip("decoder", list(decoded)), names, title)

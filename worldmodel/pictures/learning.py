@@ -17,7 +17,7 @@ from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import BATCH, Dreamer, filtered_latents, roll_out
 from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.colours import colourings, frame_times, scatter
-from worldmodel.pictures.figures import BLUE, ORANGE, labelled_grid, save_animation
+from worldmodel.pictures.figures import BLUE, LINGER, ORANGE, labelled_grid, save_animation
 from worldmodel.worlds.world import world_of
 
 SHOWN_SEQUENCES = 2
@@ -77,8 +77,7 @@ class Watched:
             np.concatenate([left, cloud.picture(snapshots[step]["latents"])], axis=1)
             for left, step in zip(frames, steps, strict=True)
         ]
-        # The last picture stays a while: an eye needs it to see where learning ended.
-        save_animation(path, [*pictures, *pictures[-1:] * 6], milliseconds=400)
+        save_animation(path, pictures, milliseconds=400, again=LINGER)
 
     def _frames(self, model: np.ndarray, step: int) -> np.ndarray:
         """Truth above the model's frames `[S, T, H, W(, C)]`, observed and imagined ones side by side; uint8 RGB."""

@@ -9,20 +9,13 @@ import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation.health import CONTEXT
-from worldmodel.evaluation.judge import (
-    CEILING,
-    judge,
-    judge_samples,
-    predict,
-    probe_latents,
-    reader_of,
-)
+from worldmodel.evaluation.judge import CEILING, judge, judge_samples, predict, probe_latents, reader_of
 from worldmodel.evaluation.measures import rank_by_error
 from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.counterfactuals import imagine_counterfactuals
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, filtered_latents, reconstruct, roll_out
 from worldmodel.imagination.futures import sample_futures
-from worldmodel.imagination.variables import true_variables, visible_variables
+from worldmodel.imagination.variables import visible_states, visible_variables
 from worldmodel.models.protocol import FrameModel, WorldModel
 from worldmodel.pictures.forecasts import (
     animate_counterfactuals,
@@ -30,9 +23,9 @@ from worldmodel.pictures.forecasts import (
     draw_errors,
     draw_futures,
     draw_reliability,
+    draw_rollouts,
 )
 from worldmodel.pictures.latents import draw_latents
-from worldmodel.pictures.rollouts import draw_rollouts
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar
@@ -101,9 +94,7 @@ class Dreaming:
 def require_empty(folder: Path) -> None:
     """Raise UserError when a folder holds something, or is a file."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(
-            f"{folder}: exists and is not an empty folder; nothing is overwritten: delete it, or give another --out"
-        )
+        raise UserError(f"{folder}: is not an empty folder; nothing is overwritten: delete it, or give another --out")
 
 
 def require_world_model(run: Run, model: Any) -> None:
@@ -142,10 +133,7 @@ def imagine_run(task: Dreaming, out_folder: Path, seed: int) -> Evaluation:
     with atomic_folder(out_folder) as out:
         np.savez(out / "imagined.npz", allow_pickle=False, **arrays)
         write_json(out / "metrics.json", dataclasses.asdict(found))
-        truth = as_unit_frames(data.frames)
-        ranking = rank_by_error(truth, rollouts.frames, context)
-        draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
-        draw_errors(out / "errors.png", found)
+        draw_predictions(out, task, rollouts, found)
     return found
 
 
@@ -160,17 +148,14 @@ def evaluate_run(
     dreamer, data, context, world = task.dreamer, task.data, task.context, task.world
     roll_key, sample_key, fan_key = jax.random.split(jax.random.key(seed), 3)
     with progress_bar("evaluation", 3, "part") as bar:
-        truth = as_unit_frames(data.frames)
         rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
         found = task.judged(rollouts, filtered, ceiling)
         bar.update()
         samples = judge_samples(dreamer, data, context, futures, sample_key, world)
         bar.update()
         with atomic_folder(out_folder) as out:
-            draw_errors(out / "errors.png", found)
+            ranking = draw_predictions(out, task, rollouts, found)
             draw_reliability(out / "reliability.png", samples, data.dt)
-            ranking = rank_by_error(truth, rollouts.frames, context)
-            draw_rollouts(out, truth, rollouts.frames, ranking, context, data.dt)
             left_out = draw_what_if(out, task, int(ranking[len(ranking) // 2]))
             left_out += draw_fans(out / "futures.png", task, spread_over(ranking, 3), futures, fan_key)
             left_out += draw_latents(out, dreamer, data, rollouts, filtered, context, world)
@@ -180,6 +165,15 @@ def evaluate_run(
     return found
 
 
+def draw_predictions(folder: Path, task: Dreaming, rollouts: Rollouts, found: Evaluation) -> np.ndarray:
+    """errors.png, film_strip.png and rollouts.gif; the ranking `[N]` of the sequences by error."""
+    truth = as_unit_frames(task.data.frames)
+    ranking = rank_by_error(truth, rollouts.frames, task.context)
+    draw_errors(folder / "errors.png", found)
+    draw_rollouts(folder, truth, rollouts.frames, ranking, task.context, task.data.dt)
+    return ranking
+
+
 def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
     """counterfactuals.png and .gif of one sequence; a line for what they lack."""
     simulator = find_simulator(task.data)
@@ -187,9 +181,8 @@ def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
     variable = None if simulator is None else visible_variables(simulator.world)[0]
     draw_counterfactuals(folder / "counterfactuals.png", found, variable, task.data.dt)
     animate_counterfactuals(folder / "counterfactuals.gif", found, task.data.dt)
-    return (
-        ["left out: the truth of other actions (no known world's physics made the data)"] if simulator is None else []
-    )
+    left_out = "left out: the truth of other actions (no known world's physics made the data)"
+    return [left_out] if simulator is None else []
 
 
 def draw_fans(path: Path, task: Dreaming, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
@@ -199,7 +192,7 @@ def draw_fans(path: Path, task: Dreaming, sequences: np.ndarray, futures: int, k
         return [f"left out: {path.name} (no known world's states are in the data)"]
     read = reader_of(task.world, as_unit_frames(data.frames), data.states)
     variable = visible_variables(task.world)[0]
-    [values] = [values for each, values in true_variables(data, task.world) if each == variable]
+    values = visible_states(task.world, data.states)[..., 0]
     parts = sample_futures(task.dreamer, data.take(sequences), context, futures, key, read)
     samples = np.concatenate([shown[..., 0] for _, _, shown in parts], axis=1)
     ranks = ("the best", "the median", "the worst") if len(sequences) == 3 else ("the best", "the worst")

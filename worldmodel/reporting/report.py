@@ -19,24 +19,13 @@ from PIL import Image
 from worldmodel.evaluation.health import Health
 from worldmodel.evaluation.posterior import Posterior
 from worldmodel.evaluation.record import Evaluation, read_evaluation, read_record
+from worldmodel.evaluation.tables import Table, capitalised, evaluation_tables, facts_table, number, plural, when
 from worldmodel.models.catalogue import MODELS
 from worldmodel.pictures import figures
-from worldmodel.reporting.parts import FRAME_PARTS, Figure, Part, parts_of
-from worldmodel.reporting.tables import (
-    Table,
-    capitalised,
-    error_table,
-    facts_table,
-    number,
-    plural,
-    posterior_table,
-    probe_table,
-    sample_table,
-    valid_table,
-    when,
-)
+from worldmodel.reporting.parts import Figure, parts_of
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
+from worldmodel.support.settings import flag
 
 T = TypeVar("T")
 
@@ -64,45 +53,12 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
-class Filled:
-    """A part with what the run has of it."""
-
-    part: Part
-    tables: list[Table]
-    pictures: list[Picture]
-    command: str
-    """makes it, where nothing is there"""
-
-
-@dataclasses.dataclass(frozen=True)
 class Tile:
     """A headline number."""
 
     label: str
     value: str
     beside: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """What a run's own files say in numbers and words."""
-
-    about: str = ""
-    """a sentence on what was measured"""
-    headline: str = ""
-    """what the tiles show"""
-    tiles: list[Tile] = dataclasses.field(default_factory=list)
-    tables: dict[str, list[Table]] = dataclasses.field(default_factory=dict)
-    """by part"""
-    health: str = ""
-    """the health check's verdict in a few words; empty where there was none"""
-    mood: str = ""
-    """"good" or "bad", where the verdict is one or the other"""
-    problems: list[str] = dataclasses.field(default_factory=list)
-    remarks: list[str] = dataclasses.field(default_factory=list)
-    """what else the health check says"""
-    left_out: list[str] = dataclasses.field(default_factory=list)
-    """what cannot be shown, and why"""
 
 
 def write_report(folder: Path, out: Path) -> None:
@@ -124,83 +80,51 @@ def render(page: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["by_option"] = lambda text: re.split(r"(--[a-z][a-z-]*)", text)
+    environment.filters |= {
+        "by_option": lambda words: re.split(r"(--[a-z][a-z-]*)", str(words)),
+        "capitalised": capitalised,
+        "file_name": lambda path: Path(path).name,
+        "plural": plural,
+    }
     return environment.get_template("report.html").render(page)
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """All that the page of a run says, by the names that the template uses."""
-    run = Run.open(folder)
-    parts, where = parts_of(run), shlex.quote(str(folder))
-    summary = summarise_frames(folder) if parts is FRAME_PARTS else summarise_world(folder)
-    filled = []
-    for part in parts:
+    run, where = Run.open(folder), shlex.quote(str(folder))
+    evaluation = optional(read_evaluation, folder / "evaluation" / "evaluation.json")
+    health = optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json")
+    posterior = optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json")
+    tables = {} if evaluation is None else evaluation_tables(evaluation)
+    tiles = [] if evaluation is None else horizon_tiles(evaluation)
+    if posterior is not None:
+        tables, tiles = tables | {"posterior": [posterior.in_numbers()]}, frame_tiles(posterior)
+    filled: list[dict[str, Any]] = []
+    for part in parts_of(run):
         pictures = [picture for picture in (embed(folder, figure) for figure in part.figures) if picture]
         command = part.command.format(run=where, model=run.model)
-        filled.append(Filled(part, summary.tables.get(part.anchor, []), pictures, command))
+        made = {"tables": tables.get(part.anchor, []), "pictures": pictures, "command": command}
+        filled.append({"anchor": part.anchor, "title": part.title} | made)
     return {
         "name": folder.resolve().name,
         "kind": run.model,
         "purpose": MODELS.sentence(run.model),
-        "trained": trained(run),
-        "summary": summary,
+        "steps": max(run.checkpoint_steps(), default=0),
+        "card": run.card,
+        "evaluation": evaluation,
+        "health": health,
+        "posterior": posterior,
+        "tiles": tiles,
         "first": filled[0],
         "parts": filled[1:],
-        "training_command": filled[-1].command,
+        "training_command": filled[-1]["command"],
         "configuration": configuration(run),
         "command": f"python scripts/report.py --run {where}",
         "colours": figures,
     }
 
 
-def summarise_world(folder: Path) -> Summary:
-    """What evaluation.json and health.json say, as far as they are there."""
-    summary = Summary()
-    found = optional(read_evaluation, folder / "evaluation" / "evaluation.json")
-    if found is not None:
-        samples = [] if found.samples is None else [sample_table(found, found.samples)]
-        tables = {"errors": [error_table(found), valid_table(found)], "samples": samples}
-        summary = Summary(
-            about=f"Shown {plural(found.context, 'frame')} of each of {plural(found.sequences, 'sequence')}"
-            f" ({Path(found.data).name}), it imagined the next {found.horizon:,} from the actions alone.",
-            headline=f"{capitalised(found.measures[0].title)}, by imagined frames",
-            tiles=tiles(found),
-            tables=tables | ({"latents": [probe_table(found)]} if found.r2_linear else {}),
-            left_out=found.left_out,
-        )
-    health = optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json")
-    if health is None:
-        return summary
-    count = len(health.problems)
-    return dataclasses.replace(
-        summary,
-        health=f"Health check: {plural(count, 'problem') if count else 'no problem'} found",
-        mood="bad" if count else "good",
-        problems=list(map(str, health.problems)),
-        remarks=[] if count else [health.in_words()],
-    )
-
-
-def summarise_frames(folder: Path) -> Summary:
-    """What posterior.json says, if it is there."""
-    found = optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json")
-    if found is None:
-        return Summary()
-    return Summary(
-        headline="On held-out frames",
-        tiles=[
-            Tile("reconstruction error", number(found.reconstruction_share, ".1%"), "of the frames' variance"),
-            Tile("dimensions in use", str(len(found.kl) - len(found.unused)), f"of {len(found.kl)}"),
-            Tile("information", number(sum(found.kl), ".1f"), "nats per frame (KL)"),
-        ],
-        tables={"posterior": [posterior_table(found)]},
-        health=found.in_words[0],
-        remarks=found.in_words,
-        left_out=["A model of single frames: it has no dynamics, so nothing is imagined."],
-    )
-
-
-def tiles(found: Evaluation) -> list[Tile]:
+def horizon_tiles(found: Evaluation) -> list[Tile]:
     """The headline measure of the model at the shown horizons, beside repeating the last frame."""
     metric, rival = found.measures[0], "repeat last frame"
 
@@ -214,13 +138,13 @@ def tiles(found: Evaluation) -> list[Tile]:
     ]
 
 
-def trained(run: Run) -> str:
-    """How long, and on what."""
-    card, steps = run.card, max(run.checkpoint_steps(), default=0)
-    return (
-        f"Trained for {plural(steps, 'optimiser step')} on {plural(card.sequences, 'sequence')} of"
-        f" {plural(card.length, 'frame')} ({Path(card.path).name})."
-    )
+def frame_tiles(found: Posterior) -> list[Tile]:
+    """How well, and with how much, a model of single frames describes them."""
+    return [
+        Tile("reconstruction error", number(found.reconstruction_share, ".1%"), "of the frames' variance"),
+        Tile("dimensions in use", str(len(found.kl) - len(found.unused)), f"of {len(found.kl)}"),
+        Tile("information", number(sum(found.kl), ".1f"), "nats per frame (KL)"),
+    ]
 
 
 def configuration(run: Run) -> list[Table]:
@@ -244,21 +168,18 @@ def configuration(run: Run) -> list[Table]:
     }
     return [
         facts_table("The data", "fact", facts),
-        facts_table("The model", "option", _flags(model)),
-        facts_table("The training", "option", _flags(options)),
+        facts_table("The model", "option", {flag(name): value for name, value in model.items()}),
+        facts_table("The training", "option", {flag(name): value for name, value in options.items()}),
         facts_table("Versions", "package", versions),
     ]
 
 
-def _flags(options: dict[str, Any]) -> dict[str, Any]:
-    return {"--" + name.replace("_", "-"): value for name, value in options.items()}
-
-
 def embed(folder: Path, figure: Figure) -> Picture | None:
     """The figure with all its bytes, or None where it is not there. Raises UserError when it is no PNG or GIF."""
-    path = folder / figure.file
-    if not path.is_file():
+    there = [path for name in (figure.file, figure.once) if (path := folder / name).is_file()]
+    if not there:
         return None
+    path = there[0]
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=("PNG", "GIF")) as image:

@@ -212,11 +212,12 @@ def require_finite(run: Run, done: int, updates: int, metrics: dict[str, float])
         what, when = first.replace("_", " "), f"at step {done + well[first] + 1}"
     else:
         what, when = broken[0], f"between steps {done + 1} and {done + updates}"
+    noise = " or an --observation-std near 0" if "observation_std" in run.config["options"].get("model", {}) else ""
     steps = run.checkpoint_steps()
     kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
     raise UserError(
         f"{run.folder}: {what} is no longer a finite number {when}; {kept}. The usual cause is a learning rate that is"
-        " too high (try --find-lr, and another --out) or an --observation-std near 0"
+        f" too high (try --find-lr, and another --out){noise}"
     )
 
 

@@ -1,11 +1,11 @@
 """A whole training, from a data set to the pictures of its run: what scripts/train.py and the Python API call."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from flax import nnx
 
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import WorldModel
+from worldmodel.models.protocol import Panel, Plotted, WorldModel
 from worldmodel.pictures.figures import draw_curves
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
@@ -18,17 +18,6 @@ from worldmodel.training.watch import watch_for
 LONGEST_WINDOW = 30
 
 
-class Panel(NamedTuple):
-    """Of curves.png: drawn where the run has the metric `needs` and has not the metric `unless`."""
-
-    title: str
-    label: str
-    needs: str
-    lines: dict[str, str]
-    """legend by metric"""
-    unless: str = ""
-
-
 PANELS = (
     Panel(
         "ELBO and reconstruction",
@@ -37,8 +26,7 @@ PANELS = (
         {"elbo": "ELBO", "reconstruction": "reconstruction", "validation_elbo": "ELBO (validation)"},
     ),
     Panel("Loss", "nats per frame", "loss", {"loss": "loss"}, unless="elbo"),
-    Panel("KL", "nats", "kl_step", {"kl_initial": "initial state", "kl_step": "one filtered step"}),
-    Panel("KL", "nats per frame", "kl", {"kl": "KL(q(z|x) || N(0, I))"}, unless="kl_step"),
+    Panel("KL", "nats per frame", "kl", {"kl": "KL(q || prior)"}),
     Panel(
         "Reconstruction error",
         "pixel MSE",
@@ -90,7 +78,7 @@ def train(name: str, options: TrainingOptions) -> int | None:
     models, finished = fit(runs, task(options.model), data, options)
     if is_writer():
         for run, model in zip(runs, models, strict=True):
-            draw(run)
+            draw(run, model)
             if finished:
                 pictures, verdict = watch.finish(run, model)
                 print(f"{run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
@@ -120,9 +108,10 @@ def choose_window(name: str, model: Any, options: TrainingOptions, longest: int)
     return window
 
 
-def draw(run: Run) -> None:
+def draw(run: Run, model: Any) -> None:
     """curves.png, of the metrics that the model has."""
     metrics = run.metrics()
     there = {name for line in metrics for name in line}
-    shown = [panel for panel in PANELS if panel.needs in there and panel.unless not in there]
-    draw_curves(run.folder / "curves.png", metrics, [(panel.title, panel.label, panel.lines) for panel in shown])
+    panels = {panel.title: panel for panel in (*PANELS, *(model.panels if isinstance(model, Plotted) else ()))}
+    shown = [panel for panel in panels.values() if panel.needs in there and panel.unless not in there]
+    draw_curves(run.folder / "curves.png", metrics, shown)

@@ -1,10 +1,9 @@
-"""The numbers of a report, set in tables."""
+"""Numbers set in tables, which a report shows whole and a terminal without intervals."""
 
 import dataclasses
 import math
 from typing import Any
 
-from worldmodel.evaluation.posterior import Posterior
 from worldmodel.evaluation.record import Estimate, Evaluation, Samples
 
 NOTHING = "–"
@@ -27,10 +26,11 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Rows under a heading of their own, or under none."""
+    """Rows, under a heading of their own or that of the table."""
 
-    title: str
     rows: list[Row]
+    title: str = ""
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +41,24 @@ class Table:
     corner: str
     """what the first column holds"""
     columns: list[str]
+    """what the others hold, a detail in brackets"""
     groups: list[Group]
     numbers: bool = True
     """columns of numbers are set to the right"""
+
+    def in_text(self) -> str:
+        """Without intervals and details, for a terminal."""
+        heads = [column.partition(" (")[0] for column in self.columns]
+
+        def line(name: str, texts: list[str]) -> str:
+            cells = (f"{text:>{max(9, len(head) + 2)}}" for text, head in zip(texts, heads, strict=True))
+            return f"{name:<34}" + "".join(cells)
+
+        lines = []
+        for group in self.groups:
+            lines.append(line(group.title or self.title, heads))
+            lines += [line(f"  {row.name}", [cell.text for cell in row.cells]) for row in group.rows]
+        return "\n".join(lines)
 
 
 def plural(count: int, noun: str) -> str:
@@ -52,6 +67,26 @@ def plural(count: int, noun: str) -> str:
 
 def number(value: float, form: str) -> str:
     return format(value, form) if math.isfinite(value) else NOTHING
+
+
+def number_row(name: str, values: list[float], form: str) -> Row:
+    return Row(name, [Cell(number(value, form)) for value in values])
+
+
+def summary(found: Evaluation) -> str:
+    """An evaluation for a terminal: all its tables, and what could not be evaluated."""
+    about = f"{found.sequences} sequences, {found.context} frames observed, {found.horizon} imagined"
+    tables = [table.in_text() for part in evaluation_tables(found).values() for table in part]
+    return "\n".join([f"{about}; a column for so many of them", *tables, *found.left_out])
+
+
+def evaluation_tables(found: Evaluation) -> dict[str, list[Table]]:
+    """All that an evaluation says in numbers, by part of the report (reporting/parts.py)."""
+    return {
+        "errors": [error_table(found), valid_table(found)],
+        "samples": [sample_table(found, found.samples)] if found.samples is not None else [],
+        "latents": [probe_table(found)] if found.r2_linear else [],
+    }
 
 
 def estimate_rows(
@@ -64,20 +99,16 @@ def estimate_rows(
             return -math.inf
         return estimate.value if larger_is_better else -estimate.value
 
-    merits = {name: [merit(name, estimate) for estimate in estimates] for name, estimates in columns.items()}
-    best = [max(column) for column in zip(*merits.values(), strict=True)]
+    best = [max(map(merit, columns, column)) for column in zip(*columns.values(), strict=True)]
 
-    def cell(estimate: Estimate, merit: float, best: float) -> Cell:
+    def cell(name: str, estimate: Estimate, best: float) -> Cell:
         value, low, high = (number(factor * x, form) for x in dataclasses.astuple(estimate))
-        return Cell(value, "" if NOTHING in (low, high) else f"{low} to {high}", merit == best > -math.inf)
+        interval = "" if NOTHING in (low, high) else f"{low} to {high}"
+        return Cell(value, interval, merit(name, estimate) == best > -math.inf)
 
     return [
-        Row(
-            name,
-            [cell(*column) for column in zip(estimates, merits[name], best, strict=True)],
-            "ceiling" if name in ceilings else "",
-        )
-        for name, estimates in columns.items()
+        Row(name, [cell(name, *pair) for pair in zip(row, best, strict=True)], "ceiling" if name in ceilings else "")
+        for name, row in columns.items()
     ]
 
 
@@ -86,17 +117,17 @@ def capitalised(text: str) -> str:
 
 
 def error_table(found: Evaluation) -> Table:
-    """Every metric at the shown horizons."""
+    """Every measure at the shown horizons."""
     groups = []
-    for metric in found.measures:
+    for measure in found.measures:
         columns = {
-            name: [curves[metric.name].at(h) for h in found.shown_horizons]
+            name: [curves[measure.name].at(h) for h in found.shown_horizons]
             for name, curves in found.rows.items()
-            if metric.name in curves
+            if measure.name in curves
         }
-        better = "higher is better" if metric.larger_is_better else "lower is better"
-        rows = estimate_rows(columns, metric.form, metric.factor, metric.larger_is_better, found.ceilings)
-        groups.append(Group(f"{capitalised(metric.title)} ({better})", rows))
+        rows = estimate_rows(columns, measure.form, measure.factor, measure.larger_is_better, found.ceilings)
+        better = "higher is better" if measure.larger_is_better else "lower is better"
+        groups.append(Group(rows, capitalised(measure.title), better))
     return Table(
         "Errors of imagined frames",
         f"{plural(found.sequences, 'sequence')}, {plural(found.context, 'frame')} observed. Small: 95% bootstrap"
@@ -122,67 +153,42 @@ def valid_table(found: Evaluation) -> Table:
         f" most {plural(found.horizon, 'frame')}. Median over the sequences; higher is better.",
         "predictor",
         columns,
-        [Group("", rows)],
+        [Group(rows)],
     )
 
 
 def sample_table(found: Evaluation, samples: Samples) -> Table:
     """Coverage and CRPS of sampled futures."""
-
-    def row(name: str, values: list[float], form: str) -> Row:
-        return Row(name, [Cell(number(values[h - 1], form)) for h in found.shown_horizons])
-
-    rows = [
-        row(f"truths inside the {float(level):.0%} interval", values, ".0%")
-        for level, values in samples.coverage.items()
-    ]
-    rows.append(row(f"CRPS / {samples.unit}", samples.crps, ".2f" if samples.unit == "degrees" else ".4f"))
+    form = ".2f" if samples.unit == "degrees" else ".4f"
+    lines = [(f"truths inside the {float(level):.0%} interval", x, ".0%") for level, x in samples.coverage.items()]
+    lines.append((f"CRPS / {samples.unit}", samples.crps, form))
     return Table(
-        "Sampled futures in numbers",
-        f"{samples.futures} futures of each sequence. Inside the 50% interval should lie 50% of the truths: fewer"
-        " say that the model is too sure of itself, more that it is not sure enough. CRPS is the error of the whole"
-        " distribution: lower is better.",
+        f"{samples.futures} sampled futures",
+        "Of each sequence. Inside the 50% interval should lie 50% of the truths: fewer say that the model is too sure"
+        " of itself, more that it is not sure enough. CRPS is the error of the whole distribution: lower is better.",
         "after so many imagined frames",
         _horizons(found),
-        [Group("", rows)],
+        [Group([number_row(name, [x[h - 1] for h in found.shown_horizons], form) for name, x, form in lines])],
     )
 
 
 def probe_table(found: Evaluation) -> Table:
     """R^2 from the latents to the true states."""
     names = list(found.r2_linear | found.r2_polynomial)
-    rows = [
-        Row(title, [Cell(number(values.get(name, math.nan), ".3f")) for name in names])
-        for title, values in (("linear", found.r2_linear), ("polynomial", found.r2_polynomial))
-    ]
+    probes = {"linear": found.r2_linear, "polynomial": found.r2_polynomial}
     return Table(
-        "Probes",
-        "R² from the filter's latents to the true states, which the model has never seen; 1 is perfect.",
+        "R² of probes",
+        "From the filter's latents to the true states, which the model has never seen; 1 is perfect.",
         "probe",
         [name.replace("_", " ") for name in names],
-        [Group("", rows)],
-    )
-
-
-def posterior_table(found: Posterior) -> Table:
-    """How each latent dimension of a model of frames is used."""
-    rows = [
-        Row(str(dimension), [Cell(number(kl, ".2f")), Cell(number(std, ".3f"))])
-        for dimension, (kl, std) in enumerate(zip(found.kl, found.std, strict=True))
-    ]
-    return Table(
-        "The posterior",
-        "Averaged over held-out frames; the prior's standard deviation is 1.",
-        "latent dimension",
-        ["KL / nats per frame", "posterior std"],
-        [Group("", rows)],
+        [Group([number_row(title, [r2.get(name, math.nan) for name in names], ".3f") for title, r2 in probes.items()])],
     )
 
 
 def facts_table(title: str, corner: str, facts: dict[str, Any]) -> Table:
     """Names and what they are, as words."""
     rows = [Row(name, [Cell("default" if value is None else str(value))]) for name, value in facts.items()]
-    return Table(title, "", corner, ["value"], [Group("", rows)], numbers=False)
+    return Table(title, "", corner, ["value"], [Group(rows)], numbers=False)
 
 
 def when(found: Evaluation, horizon: int) -> str:
