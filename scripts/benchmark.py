@@ -54,9 +54,11 @@ def main(options: Options) -> None:
     if options.models is not None and options.ablations:
         raise UserError("give --models or --ablations, not both")
     names = options.models if options.models is not None else tuple(ABLATIONS if options.ablations else MODELS)
+    if not names:
+        raise UserError(f"--models: name some of {', '.join(entries)}")
     unknown = [name for name in names if name not in entries]
-    if unknown or not names:
-        raise UserError(f"--models: {', '.join(unknown) or 'nothing'} is none of {', '.join(entries)}")
+    if unknown:
+        raise UserError(f"--models: {', '.join(unknown)} is none of {', '.join(entries)}")
     read_results(options.out)  # what cannot be shown beside the new results is told before the hours of training
     trials = Trials.collect(options.world, sequences, options.rollouts, options.noise)
     results, suffix = options.out / "results", "" if options.world == "paper" else f"-{options.world}"

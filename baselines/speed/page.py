@@ -91,10 +91,10 @@ Microseconds from a uint8 frame to the state, batch 1, one thread.
 
 The {sum(product["count"] for product in products):,} matrix products of an update (forward and both backward, counted
 in what JAX traces) need {total(products, "flops") / GIGA:.2f} GFLOP. By themselves, each shape as fast as the machine
-does it, they take {1e3 * floor:.2f} ms of the update's {1e3 * update:.2f} ms, or **{floor / update:.0%}**. With nothing
-else to do,
-it would make {number(updates)} updates a second{more_updates and f", {more_updates} times those of PyTorch"},
-and {number(frames / 1e3)} thousand frames of rollouts{more_frames and f", {more_frames} times those of PyTorch"}.
+does it, they take {1e3 * floor:.2f} ms of the update's {1e3 * update:.2f} ms, or **{floor / update:.0%}**.
+With nothing else to do, it would make {number(updates)} updates a
+second{more_updates and f", {more_updates} times those of PyTorch"}, and
+{number(frames / 1e3)} thousand frames of rollouts{more_frames and f", {more_frames} times those of PyTorch"}.
 
 {peaks_table(limits)}
 

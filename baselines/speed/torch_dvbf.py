@@ -203,6 +203,11 @@ class TorchTraining:
         losses = [self.update(*self.sample()) for _ in range(updates)]
         return float(torch.stack(losses).mean())
 
+    @property
+    def now(self) -> int:
+        """Where the schedules are: at their end, once all steps are done."""
+        return min(self.step, self.recipe.steps - 1)
+
     def sample(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Windows of frames and actions, a mask of open-loop tails, and noise."""
         sequences, length = self.frames.shape[:2]
@@ -211,7 +216,7 @@ class TorchTraining:
         which = torch.randint(sequences, (batch, 1), **on)
         along = torch.arange(window, device=self.frames.device)
         time = torch.randint(length - window + 1, (batch, 1), **on) + along
-        open_loop = torch.rand((batch, 1), **on) < self.model.options.open_loop_share * self.early[self.step]
+        open_loop = torch.rand((batch, 1), **on) < self.model.options.open_loop_share * self.early[self.now]
         observed = ~open_loop | (along[:-1] < torch.randint(window - 1, (batch, 1), **on))
         noise = torch.randn((batch, window, self.model.options.latent_size), **on)
         return self.frames[which, time].float() / 255, self.actions[which, time[:, :-1]], observed, noise
@@ -219,8 +224,8 @@ class TorchTraining:
     def update(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor) -> Tensor:
         """One update; the loss before it."""
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rates[self.step]
-        scheduled = self.early[self.step], self.noise_scales[self.step]
+            group["lr"] = self.rates[self.now]
+        scheduled = self.early[self.now], self.noise_scales[self.now]
         loss = self.model.loss(frames, actions, observed, noise, *scheduled)
         self.optimiser.zero_grad()
         loss.backward()

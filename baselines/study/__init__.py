@@ -1,1 +1,1 @@
-"""The benchmark of all models, with many seeds: `make benchmark`."""
+"""The benchmark of all models, with many seeds: `make benchmark`; and the static VAE's balance (balance.py)."""

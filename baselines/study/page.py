@@ -57,7 +57,7 @@ kink in the dynamics. A seed *works* here by what it does at 10 and 30 frames. M
 frames (share within 30):
 """
 
-UNCLIPPED = "The same, of the sequences whose speed has not been clipped by then (their share):"
+UNCLIPPED = "The same, of the sequences whose speed has not been clipped by then (their share; floors: of their half):"
 
 ABLATION = """
 ## What the parts of the recipe do

@@ -393,11 +393,16 @@ def test_a_stopped_stream_goes_on_in_memory_as_if_nothing_had_happened(
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_the_scripts_take_a_folder(dvbf_run: Path, data_folder: Path, tmp_path: Path):
-    run = tmp_path / "run"
-    shutil.copytree(dvbf_run, run)  # trained in memory, from a file of the same sequences
+def test_the_scripts_take_a_folder(dvbf_run: Path, data_file: Path, data_folder: Path, tmp_path: Path):
+    run, whole = tmp_path / "run", tmp_path / "whole"
     few = ("--data", data_folder, "--memory-budget", 1e-4)
-    assert_ok(run_script("train.py", "dvbf", "--out", run, "--resume", "--steps", 130, *few))
+    for out, data in ((run, few), (whole, ("--data", data_file))):
+        shutil.copytree(dvbf_run, out)  # trained in memory, from a file of the same sequences
+        assert_ok(run_script("train.py", "dvbf", "--out", out, "--resume", "--steps", 130, *data))
+    newest = "checkpoints/step_00000130.npz"
+    with np.load(run / newest, allow_pickle=False) as one, np.load(whole / newest, allow_pickle=False) as other:
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
     assert_ok(run_script("train.py", "vae", "--out", tmp_path / "find", "--find-lr", *few))
     assert_ok(run_script("imagine.py", "--run", run, "--data", data_folder, "--out", tmp_path / "imagined"))
 

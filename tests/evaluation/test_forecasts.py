@@ -108,7 +108,9 @@ def test_the_table_shows_every_row_at_its_horizons(judged: Evaluation):
     assert shown_horizons(30) == [1, 10, 30]
     assert shown_horizons(45) == [1, 10, 30, 45]
     table = summary(judged).splitlines()
-    assert table[0] == "100 sequences, 10 frames observed, 30 imagined; a column for so many of them"
+    assert (
+        table[0] == "100 sequences, 10 frames observed, 30 imagined; a column headed by a number: after so many of them"
+    )
     assert table[1].split()[-3:] == ["1", "10", "30"]
     errors = judged.rows["model"]["angle_error_degrees"].value
     assert table[2].split() == ["model", *(f"{errors[h - 1]:.3g}" for h in (1, 10, 30))]

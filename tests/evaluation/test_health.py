@@ -182,6 +182,7 @@ def test_a_model_without_words_of_its_own_is_diagnosed_in_general_ones(trained: 
     assert health.problems == []
     assert "kl_step" not in health.figures
     assert "KL" not in health.in_words()
+    assert "nats in the initial state and" in measure(trained, unseen).in_words()
     blind = health.figures | {"reconstruction_share": 1.0}
     seer = health.figures | {"open_loop_mse": 2 * health.figures["mean_frame_mse"]}
     for figures, name, remedy in ((blind, "frames not learnt", "--find-lr"), (seer, "positions only", "--window")):

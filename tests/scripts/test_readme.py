@@ -36,7 +36,8 @@ def test_the_commands_of_the_readme_work(tmp_path: Path):
         assert result.returncode == 0, f"{command}\n{result.stderr}"
         for check in CHECKS.keys() & set(arguments):
             assert re.match(CHECKS[check], result.stdout, re.DOTALL)
-    assert (tmp_path / "runs" / "imagined" / "film_strip.png").exists()
+    for picture in ("imagined/film_strip.png", "check/overfit_one_batch.png", "check/find_lr.png"):
+        assert (tmp_path / "runs" / picture).exists()
     assert (tmp_path / "runs" / "dvbf" / "report.html").exists()
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 from worldmodel.data.windows import Batch, DeviceData, sample_windows
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import initialise
+from worldmodel.training.session import panels_for
 from worldmodel.training.step import (
     TrainState,
     initial_state,
@@ -126,3 +127,13 @@ def test_the_learning_rate_warms_up_and_decays():
     assert float(schedule(550)) == pytest.approx(0.505e-3, rel=1e-3)
     assert float(schedule(1000)) == pytest.approx(1e-5, rel=1e-3)
     assert np.isfinite(float(warm_up_and_cosine(1e-3, 1)(1)))
+
+
+def test_a_model_draws_its_own_panel_where_it_has_the_metrics():
+    model = make_tiny_dvbf("fusion")
+    both, total, neither = (
+        panels_for(model, {"loss", *names}) for names in (("kl", "kl_step", "kl_initial"), ("kl",), ())
+    )
+    assert [list(panel.lines) for panel in both if panel.title == "KL"] == [["kl_initial", "kl_step"]]
+    assert [list(panel.lines) for panel in total if panel.title == "KL"] == [["kl"]]
+    assert [panel.title for panel in neither] == ["Loss"]

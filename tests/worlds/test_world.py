@@ -10,6 +10,7 @@ import pytest
 
 from worldmodel.data.sequences import join
 from worldmodel.support.files import UserError
+from worldmodel.training.watch import WatchedSequences
 from worldmodel.worlds.collecting import Camera, collect, compiled_blocks
 from worldmodel.worlds.pendulum.options import PendulumOptions
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
@@ -111,3 +112,5 @@ def test_a_record_that_does_not_fit_the_states_is_refused(tmp_path: Path):
     other = dataclasses.replace(data, state_names=("angular_velocity", "angle"))
     with pytest.raises(UserError, match=r"recorded world pendulum has the states \('angle'"):
         world_of(other)
+    with pytest.raises(UserError, match="recorded world pendulum"):  # before the training, not at its end
+        WatchedSequences(other, 2, seed=0)

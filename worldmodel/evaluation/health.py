@@ -16,7 +16,7 @@ from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.imagination.compiled import compiled
 from worldmodel.imagination.counterfactuals import shuffle_actions
 from worldmodel.imagination.dreamer import Dreamer, last, roll_out
-from worldmodel.models.protocol import Diagnosed, Problem, WorldModel, imagine
+from worldmodel.models.protocol import Diagnosed, Problem, Remarking, WorldModel, imagine
 
 CONTEXT = 5
 """frames observed before imagining, or as many as the model needs: fewer hardly show a velocity"""
@@ -150,7 +150,7 @@ def measure(model: WorldModel, data: Sequences) -> Health:
         "mean_frame_mse": error(truth.mean(axis=(0, 1))),
         "shuffled_actions_mse": imagined(shuffle_actions(data, context)) if len(data) > 1 else 0.0,
     } | {name: float(value) for name, value in watched.items()}
-    remark = model.remark(figures) if isinstance(model, Diagnosed) else ""
+    remark = model.remark(figures) if isinstance(model, Remarking) else ""
     return Health(figures, find_problems(model, figures), remark)
 
 

@@ -7,7 +7,7 @@ import distrax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.evaluation.tables import Cell, Group, Row, Table
+from worldmodel.evaluation.tables import Cell, Group, Row, Table, number
 
 UNUSED_KL = 0.05
 """nats; a dimension that says less than this about a frame is unused"""
@@ -47,7 +47,7 @@ class Posterior:
     def in_numbers(self) -> Table:
         """A row for each dimension."""
         rows = [
-            Row(str(dimension), [Cell(f"{kl:.2f}"), Cell(f"{std:.3f}")])
+            Row(str(dimension), [Cell(number(kl, ".3f")), Cell(number(std, ".4f"))])
             for dimension, (kl, std) in enumerate(zip(self.kl, self.std, strict=True))
         ]
         return Table(

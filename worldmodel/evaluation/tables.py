@@ -77,7 +77,7 @@ def summary(found: Evaluation) -> str:
     """An evaluation for a terminal: all its tables, and what could not be evaluated."""
     about = f"{found.sequences} sequences, {found.context} frames observed, {found.horizon} imagined"
     tables = [table.in_text() for part in evaluation_tables(found).values() for table in part]
-    return "\n".join([f"{about}; a column for so many of them", *tables, *found.left_out])
+    return "\n".join([f"{about}; a column headed by a number: after so many of them", *tables, *found.left_out])
 
 
 def evaluation_tables(found: Evaluation) -> dict[str, list[Table]]:

@@ -153,6 +153,11 @@ class Diagnosed(Protocol):
         which of its options to change, and problems of its own. `figures` are the check's and its own."""
         ...
 
+
+@runtime_checkable
+class Remarking(Protocol):
+    """A diagnosed model that has a word to say where nothing is wrong, too."""
+
     def remark(self, figures: dict[str, float]) -> str:
         """What stands in the verdict on a model without a problem, of figures of its own: a sentence."""
         ...

@@ -118,7 +118,7 @@ class VariationalFilter(nnx.Module):
         return explain(figures, problems, self.remedies)
 
     def remark(self, figures: dict[str, float]) -> str:
-        """As Diagnosed.remark."""
+        """As Remarking.remark."""
         return f"KL {figures['kl_initial']:.1f} nats in the initial state and {figures['kl_step']:.2f} in a step."
 
 

@@ -74,7 +74,11 @@ class Dreaming:
             raise UserError(f"{source}: no sequence is one unbroken episode of {data.length} frames")
         left_out = [f"left out: {lost} of {len(data)} sequences, which end before the last frame or have gaps"]
         some = whole.take(slice(None, sequences))
-        return Dreaming(run, Dreamer(model), some, source, context, world_of(data), left_out if lost else [])
+        try:
+            world = world_of(data)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
+        return Dreaming(run, Dreamer(model), some, source, context, world, left_out if lost else [])
 
     def judged(self, rollouts: Rollouts, filtered: np.ndarray, ceiling: FrameModel | None = None) -> Evaluation:
         """Everything but the samples; `filtered` `[N, T, Z]` are the latents of a filter that sees all frames."""

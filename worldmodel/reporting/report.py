@@ -1,7 +1,7 @@
 """One report: a run folder as a single HTML page that needs nothing else, to read, print or send to somebody.
 
 The pictures are inside it, byte for byte; it loads nothing and runs no script. Its figures, how to read them and what a
-bad one looks like stand in parts.py, its tables in tables.py, its looks in report.html.
+bad one looks like stand in parts.py, its tables in evaluation/tables.py, its looks in report.html.
 """
 
 import base64

@@ -111,7 +111,10 @@ def choose_window(name: str, model: Any, options: TrainingOptions, longest: int)
 def draw(run: Run, model: Any) -> None:
     """curves.png, of the metrics that the model has."""
     metrics = run.metrics()
-    there = {name for line in metrics for name in line}
-    panels = {panel.title: panel for panel in (*PANELS, *(model.panels if isinstance(model, Plotted) else ()))}
-    shown = [panel for panel in panels.values() if panel.needs in there and panel.unless not in there]
-    draw_curves(run.folder / "curves.png", metrics, shown)
+    draw_curves(run.folder / "curves.png", metrics, panels_for(model, {name for line in metrics for name in line}))
+
+
+def panels_for(model: Any, metrics: set[str]) -> list[Panel]:
+    """What can be drawn of a model's metrics: the general panels, or the model's own in their place."""
+    every = (*PANELS, *(model.panels if isinstance(model, Plotted) else ()))
+    return list({each.title: each for each in every if each.needs in metrics and each.unless not in metrics}.values())

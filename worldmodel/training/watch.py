@@ -18,6 +18,7 @@ from worldmodel.pictures.figures import animate_grid, animate_walk, draw_posteri
 from worldmodel.pictures.learning import Watched
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, write_json
+from worldmodel.worlds.world import world_of
 
 
 class Watch(Protocol):
@@ -46,6 +47,7 @@ class WatchedSequences:
             if not len(validation):
                 raise UserError(f"no held-out sequence has {looked_at.length} unbroken frames to look at")
         self.validation, self.seed = validation, seed
+        world_of(validation)  # a record that does not fit is told before the training, not after it
         self.watched = Watched.of(validation, context)
 
     def validate(self, model: WorldModel) -> tuple[dict[str, float], list[str]]:

@@ -34,7 +34,7 @@ def simulate(step: Callable[[jax.Array, jax.Array], jax.Array], initial: jax.Arr
 
 def follows(data: Sequences, world: World) -> bool:
     """Whether the recorded states are the world's, and each step between them is that of its physics."""
-    if data.states is None or data.state_names != tuple(variable.name for variable in world.variables):
+    if data.states is None or tuple(data.state_names) != tuple(variable.name for variable in world.variables):
         return False
     if data.action_size != world.action_size or (data.dt is not None and not np.isclose(data.dt, world.dt)):
         return False

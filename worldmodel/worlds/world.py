@@ -155,7 +155,7 @@ def world_of(data: Sequences) -> World | None:
         except (TypeError, ValueError, UserError) as error:
             raise UserError(f"the world {data.world.id} cannot have been made like this: {error}") from None
         names = tuple(variable.name for variable in world.variables)
-        if data.states is not None and data.state_names != names:
+        if data.states is not None and tuple(data.state_names) != names:
             raise UserError(f"the recorded world {data.world.id} has the states {names}, the data {data.state_names}")
         return world
     for name in WORLDS.names() if data.states is not None else ():
