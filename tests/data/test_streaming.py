@@ -402,7 +402,7 @@ def test_the_scripts_take_a_folder(dvbf_run: Path, data_file: Path, data_folder:
     newest = "checkpoints/step_00000130.npz"
     with np.load(run / newest, allow_pickle=False) as one, np.load(whole / newest, allow_pickle=False) as other:
         for name in one:
-            np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-7, err_msg=name)
     assert_ok(run_script("train.py", "vae", "--out", tmp_path / "find", "--find-lr", *few))
     assert_ok(run_script("imagine.py", "--run", run, "--data", data_folder, "--out", tmp_path / "imagined"))
 
