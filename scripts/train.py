@@ -31,4 +31,4 @@ if __name__ == "__main__":
         print(f"{__doc__}\nModels:\n\n{MODELS.table()}")
         sys.exit()
     about = MODELS.sentence(name) if name in MODELS.names() else None
-    run_script(lambda options: main(name, options), lambda: with_defaults(name), about, arguments)
+    run_script(lambda options: main(name, options), lambda: with_defaults(name), about, arguments, f"train.py {name}")

@@ -229,6 +229,7 @@ def report(run: Path) -> Page:
 def test_the_numbers_of_the_evaluation_are_in_the_page_rounded_and_with_their_intervals(dvbf: Path):
     page = report(dvbf)
     assert "R² of probes" in page.text
+    assert "earlier state" not in page.text
     angles = page.group("Median angle error / degrees")
     assert angles["model"] == ["0.26 0.13 to 0.52", "2.6 1.3 to 5.2", "7.8 3.9 to 15.6"]
     assert angles["repeat last frame"] == ["5.2 2.6 to 10.4", "52 26 to 104", "156 78 to 312"]
@@ -358,6 +359,12 @@ def test_the_configuration_and_the_datas_card_are_there(dvbf: Path, pendulum_dat
     assert ["seconds between frames", "0.1"] in page.rows
     assert ["SHA-256", pendulum_data.fingerprint()] in page.rows
     assert ["jax", json.loads((dvbf / "config.json").read_text())["versions"]["jax"]] in page.rows
+
+
+def test_an_evaluation_from_before_the_last_training_is_called_one(dvbf: Path):
+    found = dvbf / "evaluation" / "evaluation.json"
+    write_json(found, json.loads(found.read_text()) | {"trained_steps": 8000})
+    assert "of an earlier state of this run, after 8,000 optimiser steps" in report(dvbf).text
 
 
 def test_the_report_of_a_static_vae(vae: Path):

@@ -90,14 +90,15 @@ def _general_problems(figures: dict[str, float]) -> Iterator[Problem]:
         yield Problem(
             "positions only",
             f"the filter sees ({left:.0%} of the frames' variance left) but does not foresee: {imagined}.",
-            "The velocity is not in the latent: train longer (--steps), on longer windows (--window).",
+            "The velocity is not in the latent: train longer (--steps), on longer windows (--window; sequences must"
+            " have as many frames).",
         )
     elif share > LEARNT:
         yield Problem(
             "dynamics in part" if share < NOT_LEARNT else "dynamics not learnt",
             f"{imagined}.",
-            "Train longer (--steps), on longer windows (--window), collect more, or look at the data: do the actions"
-            " move what the frames show, or is most of every frame noise?",
+            "Train longer (--steps), on longer windows (--window; sequences must have as many frames), collect more, or"
+            " look at the data: do the actions move what the frames show, or is most of every frame noise?",
         )
     growth = figures["latent_growth"]
     if growth > LARGEST_GROWTH:

@@ -23,6 +23,9 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
 
 @dataclasses.dataclass(frozen=True)
 class Curve:

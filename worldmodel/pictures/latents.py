@@ -170,7 +170,7 @@ def draw_base_matrices(
     for axis, (variable, values) in zip(axes[1:-1, 0], curves, strict=True):
         line = shown(variable, values[sequence])
         axis.plot(times, unbroken(line) if variable.circular else line, color=BLUE)
-        axis.set_ylabel(label(variable).replace(" / ", "\n/ "), fontsize=9)
+        axis.set_ylabel(label(variable).replace(" / ", "\n/ ").replace(" (0:", "\n(0:"), fontsize=8)
         if variable.circular:
             axis.set(ylim=(-180, 180), yticks=[-180, 0, 180])
     for values in data.actions[sequence].T[:4]:

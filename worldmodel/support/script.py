@@ -28,8 +28,10 @@ def run_script(
     options: type | Callable[[], Any],
     description: str | None,
     arguments: list[str] | None = None,
+    name: str | None = None,
 ) -> None:
-    """Parse the command line (or `arguments`) into `options` and call `main` with them; exit with its status.
+    """Parse the command line (or `arguments` of a command called `name`) into `options` and call `main` with them; exit
+    with its status.
 
     `options` is a dataclass, or a function that gives an instance whose values are the defaults. With --resume the
     options that are not on the line are those of the run. A UserError becomes one line on stderr and exit status 2.
@@ -42,7 +44,7 @@ def run_script(
         folder = folder_given(arguments)
         if "--resume" in arguments and folder is not None:
             default = saved_options(kind, folder) or default
-        status = main(tyro.cli(kind, description=description, args=arguments, default=default)) or 0
+        status = main(tyro.cli(kind, prog=name, description=description, args=arguments, default=default)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
