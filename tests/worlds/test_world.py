@@ -110,7 +110,7 @@ def test_a_record_that_does_not_fit_the_states_is_refused(tmp_path: Path):
     data = collect(PendulumOptions(), 3, 5, 16, out=tmp_path / "data.npz")
     assert isinstance(world_of(data), PendulumWorld)
     other = dataclasses.replace(data, state_names=("angular_velocity", "angle"))
-    with pytest.raises(UserError, match=r"recorded world pendulum has the states \('angle'"):
+    with pytest.raises(UserError, match=r"the data: the world pendulum has the states \('angle'"):
         world_of(other)
-    with pytest.raises(UserError, match="recorded world pendulum"):  # before the training, not at its end
-        WatchedSequences(other, 2, seed=0)
+    with pytest.raises(UserError, match=r"^other\.npz: the world pendulum has"):  # before the training, not at its end
+        WatchedSequences(other, "other.npz", 2, seed=0)

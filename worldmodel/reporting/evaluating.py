@@ -74,10 +74,7 @@ class Dreaming:
             raise UserError(f"{source}: no sequence is one unbroken episode of {data.length} frames")
         left_out = [f"left out: {lost} of {len(data)} sequences, which end before the last frame or have gaps"]
         some = whole.take(slice(None, sequences))
-        try:
-            world = world_of(data)
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from None
+        world = world_of(data, str(source))
         return Dreaming(run, Dreamer(model), some, source, context, world, left_out if lost else [])
 
     def judged(self, rollouts: Rollouts, filtered: np.ndarray, ceiling: FrameModel | None = None) -> Evaluation:

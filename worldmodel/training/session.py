@@ -61,10 +61,7 @@ def train(name: str, options: TrainingOptions) -> int | None:
 
     structure: Any = nnx.eval_shape(lambda: build(options.model)(nnx.Rngs(params=0)))
     window = choose_window(name, structure, options, int(data.lengths().max()))
-    try:
-        watch = watch_for(structure, validation, options.seed)
-    except UserError as error:
-        raise UserError(f"{options.data}: {error}") from None
+    watch = watch_for(structure, validation, str(options.data), options.seed)
 
     def task(model: Any) -> Task:
         return Task(name, build(model), window, watch.validate, watch.snapshot)

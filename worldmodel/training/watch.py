@@ -40,14 +40,15 @@ class Watch(Protocol):
 class WatchedSequences:
     """Models of sequences: the health check, the bound, imagined frames and the cloud of latents."""
 
-    def __init__(self, validation: Sequences, context: int, seed: int):
+    def __init__(self, validation: Sequences, source: str, context: int, seed: int):
+        """Raises UserError, beginning with `source`, where the held-out data cannot be looked at."""
         if validation.ended is not None or validation.valid is not None:
             _, looked_at = health.seen_and_imagined(validation, context)
             validation = validation.whole(looked_at.length)
             if not len(validation):
-                raise UserError(f"no held-out sequence has {looked_at.length} unbroken frames to look at")
+                raise UserError(f"{source}: no held-out sequence has {looked_at.length} unbroken frames to look at")
         self.validation, self.seed = validation, seed
-        world_of(validation)  # a record that does not fit is told before the training, not after it
+        world_of(validation, source)  # a record that does not fit is told before the training, not after it
         self.watched = Watched.of(validation, context)
 
     def validate(self, model: WorldModel) -> tuple[dict[str, float], list[str]]:
@@ -100,8 +101,9 @@ class WatchedFrames:
         return ["posterior.png", "learning.gif", "latent_walk.gif"], "\n".join([found.table(), *found.in_words])
 
 
-def watch_for(model: Any, validation: Sequences, seed: int) -> Watch:
-    """The one for the kind of a model."""
+def watch_for(model: Any, validation: Sequences, source: str, seed: int) -> Watch:
+    """The one for the kind of a model. Raises UserError, beginning with `source`, where the held-out data cannot be
+    looked at."""
     if isinstance(model, WorldModel):
-        return WatchedSequences(validation, model.context, seed)
+        return WatchedSequences(validation, source, model.context, seed)
     return WatchedFrames(validation)

@@ -62,10 +62,7 @@ class Simulator:
     def of(data: Sequences, source: str) -> "Simulator":
         """Raises UserError, beginning with `source`, when no known world made the data or its states do not follow the
         physics of the world that did."""
-        try:
-            world = world_of(data)
-        except UserError as error:
-            raise UserError(f"{source}: {error}") from None
+        world = world_of(data, source)
         if world is None or data.states is None:
             raise UserError(
                 f"{source}: the true simulator needs the states of a known world, recorded with the data or recognised"

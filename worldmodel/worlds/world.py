@@ -144,19 +144,22 @@ class GymnasiumOptions(Options, Protocol):
         ...
 
 
-def world_of(data: Sequences) -> World | None:
+def world_of(data: Sequences, source: str = "the data") -> World | None:
     """The world that made a data set: the recorded one or, without a record, one that recognises the data by the names
-    of its states. None where no registered world did. Raises UserError where the recorded arguments are wrong."""
+    of its states. None where no registered world did. Raises UserError, beginning with `source`, where the record is
+    wrong: its arguments, or the names of its states."""
     if data.world is not None:
         if data.world.id not in WORLDS.names():
             return None
         try:
             world = from_json(WORLDS.options(data.world.id), data.world.arguments).build()
         except (TypeError, ValueError, UserError) as error:
-            raise UserError(f"the world {data.world.id} cannot have been made like this: {error}") from None
+            raise UserError(f"{source}: the world {data.world.id} cannot have been made like this: {error}") from None
         names = tuple(variable.name for variable in world.variables)
         if data.states is not None and tuple(data.state_names) != names:
-            raise UserError(f"the recorded world {data.world.id} has the states {names}, the data {data.state_names}")
+            raise UserError(
+                f"{source}: the world {data.world.id} has the states {names}, not {tuple(data.state_names)}"
+            )
         return world
     for name in WORLDS.names() if data.states is not None else ():
         recognise = getattr(WORLDS.options(name), "recognise", None)
