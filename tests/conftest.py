@@ -32,7 +32,7 @@ from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
-from worldmodel.data.storage import save_sequences
+from worldmodel.data.storage import save_blocks, save_sequences
 from worldmodel.data.windows import Batch
 from worldmodel.imagination.compiled import compiled
 from worldmodel.models.dvbf.model import DVBF
@@ -195,6 +195,14 @@ def unseen() -> Sequences:
 
 SMALL = ("--hidden-size", 16, "--steps", 120)
 SMALL_DVBF = (*SMALL, "--feature-size", 8, "--base-matrices", 4, "--batch-size", 8)
+
+
+@pytest.fixture(scope="session")
+def data_folder(pendulum_data: Sequences, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pendulum data in three blocks, in a folder."""
+    folder = tmp_path_factory.mktemp("data") / "pendulum"
+    save_blocks(folder, (pendulum_data.take(which) for which in np.array_split(np.arange(64), 3)), 64)
+    return folder
 
 
 @pytest.fixture(scope="session")
