@@ -25,8 +25,8 @@ class Recipe:
     seeds: tuple[int, ...] = (0,)
     """trained together, in one program"""
     steps: int = 8000
-    batch_size: int = 32
-    learning_rate: float = 2e-3
+    batch_size: int = 16
+    learning_rate: float = 8e-3
     window: int = 15
     """frames"""
     memory_budget: float = math.inf
@@ -48,9 +48,9 @@ class TrainingOptions:
     the folders seed_0, seed_1, ... of --out, each a run of its own."""
     steps: int = 8000
     """Optimiser updates."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Windows (or single frames) in one update."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 8e-3
     """Adam's peak rate: 200 steps of warm-up (at most a tenth of all) lead to it, a cosine down to 1% of it."""
     validation_share: float = 0.1
     """Share of the sequences that is held out for validation."""

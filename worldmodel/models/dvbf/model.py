@@ -210,6 +210,7 @@ class DVBF(VariationalFilter):
         initial = self.initial(features, actions)
         first = from_noise(initial, noise[:, 0])
 
+        @jax.checkpoint  # its parts are cheaper computed again than kept for the gradient
         def step(latent: jax.Array, inputs: tuple) -> tuple[jax.Array, tuple]:
             action, features, observed, noise = inputs
             prior, mixture = self.prior(latent, action, noise_scale)

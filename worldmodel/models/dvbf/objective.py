@@ -16,6 +16,11 @@ from worldmodel.models.variational import Inference, annealed, bound_terms, obse
 if TYPE_CHECKING:
     from worldmodel.models.dvbf.model import DVBF
 
+HELP = (0.15, 0.45)
+"""shares of the steps between which the help of the beginning ends"""
+LOUD = (0.2, 0.7)
+"""shares of the steps between which the transition's noise falls"""
+
 
 def open_loop_tails(key: jax.Array, batch: int, steps: int, share: jax.Array | float) -> jax.Array:
     """A mask `[batch, steps]` in which a share of the sequences is not observed from a random step on."""
@@ -26,47 +31,45 @@ def open_loop_tails(key: jax.Array, batch: int, steps: int, share: jax.Array | f
 
 
 def early(progress: jax.Array) -> jax.Array:
-    """1 for the first 30% of the steps, 0 from 70% on, a straight line between: the help that a beginner gets.
+    """1 until the first number of HELP, 0 from the second on, a straight line between: the help that a beginner gets.
 
     It makes the model explain motion by its dynamics first: corrections by the frames are dear (the weight of the
     transition's KL), and some sequences end without frames (open-loop tails). What is learnt so stays when the help
     ends, and is refined by the bound alone.
     """
-    return jnp.clip((0.7 - progress) / 0.4, 0, 1)
+    begin, end = HELP
+    return jnp.clip((end - progress) / (end - begin), 0, 1)
 
 
 def noise_scale(progress: jax.Array, final: float) -> jax.Array:
-    """1 for the first 20% of the steps, `final` from 70% on, a straight line of its logarithm between.
+    """1 until the first number of LOUD, `final` from the second on, a straight line of its logarithm between.
 
     Early noise lets the filter find the velocity, late noise only blurs the transition.
     """
-    return final ** jnp.clip((progress - 0.2) / 0.5, 0, 1)
+    begin, end = LOUD
+    return final ** jnp.clip((progress - begin) / (end - begin), 0, 1)
 
 
 @jax.named_scope("consistency_penalty")
-def restart_distance(model: "DVBF", inferred: Inference, actions: jax.Array) -> jax.Array:
-    """How far each filtered latent is from the initial state that the frames from there on give: squared, averaged over
-    dimensions, `[B, T - K + 1]` with K the frames that the initial posterior sees. Actions are `[B, T-1, A]`.
+def restart_distance(model: "DVBF", inferred: Inference, actions: jax.Array, starts: jax.Array) -> jax.Array:
+    """How far the filtered latent at the frame `starts` `[B]` of each sequence is from the initial state that the
+    frames from there on give: squared, averaged over dimensions, `[B]`. Actions are `[B, T-1, A]`.
 
     A filter may write into its latents what only their place in the window explains, since all windows begin anew:
     a memory of the start, a clock. It costs nothing within the window and drifts beyond it. A latent that could as
     well be an initial state cannot hold such things.
     """
-    seen = model.options.initial_frames
-    starts = np.arange(inferred.latents.shape[1] - seen + 1)
-    window = starts[:, None] + np.arange(seen)  # [T - K + 1, K]
-    actions = actions / model.scale.action_scale
-    restart = jax.vmap(model.initial, in_axes=1, out_axes=1)(inferred.features[:, window], actions[:, window[:, :-1]])
-    return jnp.mean((inferred.latents[:, : len(starts)] - restart.mean()) ** 2, axis=-1)
+    window = starts[:, None] + np.arange(model.options.initial_frames)  # [B, K]
+    restart = model.initial(
+        at_frames(inferred.features, window), at_frames(actions / model.scale.action_scale, window[:, :-1])
+    )
+    here = at_frames(inferred.latents, starts[:, None])[:, 0]
+    return jnp.mean((here - restart.mean()) ** 2, axis=-1)
 
 
-def seen_together(valid: jax.Array | None, count: int) -> jax.Array | None:
-    """bool `[B, T - count + 1]`: whether so many frames were seen from each on, of `valid` `[B, T]`; None where all
-    were."""
-    if valid is None:
-        return None
-    window = np.arange(valid.shape[1] - count + 1)[:, None] + np.arange(count)
-    return jnp.all(valid[:, window], axis=-1)
+def at_frames(values: jax.Array, which: jax.Array) -> jax.Array:
+    """`[B, K, N]`: of `values` `[B, T, N]`, those at the K frames that `which` `[B, K]` names in each sequence."""
+    return jnp.take_along_axis(values, which[..., None], axis=1)
 
 
 def dvbf_loss(
@@ -75,11 +78,12 @@ def dvbf_loss(
     """The training objective in nats per frame, and what to watch.
 
     With temperature 1 and KL weight 1 the loss is the negative ELBO plus the penalty on the latents' distance from an
-    initial state. The metrics always hold the plain, unweighted ELBO beside it. The key is consumed.
+    initial state, at one random frame of each sequence. The metrics always hold the plain, unweighted ELBO beside it.
+    The key is consumed.
     """
     options, frames, actions = model.options, batch.frames, batch.actions
     size, length = frames.shape[:2]
-    mask_key, noise_key = jax.random.split(key)
+    mask_key, noise_key, start_key = jax.random.split(key, 3)
     help_given = early(progress)
     observed = open_loop_tails(mask_key, size, length - 1, help_given * options.open_loop_share)
     if batch.valid is not None:
@@ -97,8 +101,12 @@ def dvbf_loss(
     loss = jnp.mean(-c * terms.reconstruction + regulariser)
     metrics = {}
     if options.consistency_weight > 0:
-        distance = restart_distance(model, inferred, actions)
-        distance = mean_of_seen(distance, seen_together(batch.valid, options.initial_frames))
+        starts = jax.random.randint(start_key, (size,), 0, length - options.initial_frames + 1)
+        distance = restart_distance(model, inferred, actions, starts)
+        whole = None
+        if batch.valid is not None:
+            whole = jnp.all(at_frames(batch.valid[..., None], starts[:, None] + np.arange(options.initial_frames)), (1, 2))
+        distance = mean_of_seen(distance, whole)
         loss += options.consistency_weight * distance
         metrics["restart_distance"] = distance
     return loss, metrics | {"loss": loss} | watched(model, batch, inferred, terms, observed)
