@@ -21,7 +21,7 @@ from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import early, noise_scale
 from worldmodel.models.networks import BALL_RADIUS, MLP
 from worldmodel.training.options import Recipe
-from worldmodel.training.step import CLIP, warm_up_and_cosine
+from worldmodel.training.step import B2, CLIP, warm_up_and_cosine
 
 
 class Normal(NamedTuple):
@@ -157,9 +157,16 @@ class TorchDVBF(nn.Module):
         return torch.stack(latents, dim=1)
 
     def loss(
-        self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, early: float, noise_scale: float
+        self,
+        frames: Tensor,
+        actions: Tensor,
+        observed: Tensor,
+        noise: Tensor,
+        starts: Tensor,
+        early: float,
+        noise_scale: float,
     ) -> Tensor:
-        """objective.dvbf_loss, for given masks and noise and what its schedules give at this step."""
+        """objective.dvbf_loss, for given masks, noise and starts and what its schedules give at this step."""
         options = self.options
         filtered = self.filter(frames, actions, observed, noise, noise_scale)
         std, pixels = self.observation_std, self.scale.pixels
@@ -170,27 +177,27 @@ class TorchDVBF(nn.Module):
         bound = reconstruction.sum() - kl_from_unit(filtered.initial).sum() - weight * step_kl.sum()
         loss = -bound / reconstruction.numel()
         if options.consistency_weight > 0:
-            distance = self.restart_distance(filtered.features, actions / self.scale.action_scale, filtered.latents)
+            distance = self.restart_distance(filtered, actions / self.scale.action_scale, starts)
             loss = loss + options.consistency_weight * distance
         return loss
 
-    def restart_distance(self, features: Tensor, actions: Tensor, latents: Tensor) -> Tensor:
-        """The mean of objective.restart_distance, for features `[B, T, F]` and scaled actions."""
-        prefix = self.options.initial_frames
-        windows = features.unfold(1, prefix, 1).transpose(2, 3)  # [B, T - K + 1, K, F]
-        between = actions.unfold(1, prefix - 1, 1).transpose(2, 3)
-        restart = self.initial(windows, between)
-        return (latents[:, : windows.shape[1]] - restart.mean).square().mean()
+    def restart_distance(self, filtered: TorchFiltered, actions: Tensor, starts: Tensor) -> Tensor:
+        """The mean of objective.restart_distance, for scaled actions and starts `[B]`."""
+        which = torch.arange(len(starts), device=starts.device)[:, None]
+        window = starts[:, None] + torch.arange(self.options.initial_frames, device=starts.device)
+        restart = self.initial(filtered.features[which, window], actions[which, window[:, :-1]])
+        return (filtered.latents[which[:, 0], starts] - restart.mean).square().mean()
 
 
 class TorchTraining:
-    """Updates of a TorchDVBF, on its device: random windows of the data, Adam with clipped gradients, our schedules."""
+    """Updates of a TorchDVBF, on its device: random windows of the data, our optimiser and schedules."""
 
     def __init__(self, model: TorchDVBF, data: Sequences, recipe: Recipe):
         device = model.gain.device
         self.model, self.recipe, self.step = model, recipe, 0
         self.frames, self.actions = (torch.from_numpy(array).to(device) for array in (data.frames, data.actions))
-        self.optimiser = torch.optim.Adam(model.parameters(), fused=True)
+        # without the warm-up of its momentum, which is not the optimiser's own
+        self.optimiser = torch.optim.NAdam(model.parameters(), betas=(0.9, B2), momentum_decay=1e9, foreach=True)
         self.random = torch.Generator(device).manual_seed(0)
         steps = jnp.arange(recipe.steps)
         progress = steps / recipe.steps
@@ -208,8 +215,8 @@ class TorchTraining:
         """Where the schedules are: at their end, once all steps are done."""
         return min(self.step, self.recipe.steps - 1)
 
-    def sample(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Windows of frames and actions, a mask of open-loop tails, and noise."""
+    def sample(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Windows of frames and actions, a mask of open-loop tails, noise, and starts of the penalty."""
         sequences, length = self.frames.shape[:2]
         batch, window = self.recipe.batch_size, self.recipe.window
         on = {"device": self.frames.device, "generator": self.random}
@@ -219,14 +226,15 @@ class TorchTraining:
         open_loop = torch.rand((batch, 1), **on) < self.model.options.open_loop_share * self.early[self.now]
         observed = ~open_loop | (along[:-1] < torch.randint(window - 1, (batch, 1), **on))
         noise = torch.randn((batch, window, self.model.options.latent_size), **on)
-        return self.frames[which, time].float() / 255, self.actions[which, time[:, :-1]], observed, noise
+        starts = torch.randint(window - self.model.options.initial_frames + 1, (batch,), **on)
+        return self.frames[which, time].float() / 255, self.actions[which, time[:, :-1]], observed, noise, starts
 
-    def update(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor) -> Tensor:
-        """One update; the loss before it."""
+    def update(self, *batch: Tensor) -> Tensor:
+        """One update with what `sample` gives; the loss before it."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rates[self.now]
         scheduled = self.early[self.now], self.noise_scales[self.now]
-        loss = self.model.loss(frames, actions, observed, noise, *scheduled)
+        loss = self.model.loss(*batch, *scheduled)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)

@@ -41,12 +41,13 @@ def batch(pendulum_data: Sequences) -> tuple[np.ndarray, np.ndarray]:
     return as_unit_frames(some.frames), some.actions
 
 
-def draw(model: DVBF, seed: int, step: int) -> tuple[jax.Array, jax.Array]:
-    """The mask `[8, 14]` and the noise `[8, 15, Z]` that the loss draws from the key of that seed."""
-    mask_key, noise_key = jax.random.split(jax.random.key(seed))
+def draw(model: DVBF, seed: int, step: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The mask `[8, 14]`, the noise `[8, 15, Z]` and the starts `[8]` that the loss draws from the key of that seed."""
+    mask_key, noise_key, start_key = jax.random.split(jax.random.key(seed), 3)
     share = early(jnp.asarray(step / STEPS)) * model.options.open_loop_share
     noise = jax.random.normal(noise_key, (8, 15, model.options.latent_size))
-    return open_loop_tails(mask_key, 8, 14, share), noise
+    starts = jax.random.randint(start_key, (8,), 0, 15 - model.options.initial_frames + 1)
+    return open_loop_tails(mask_key, 8, 14, share), noise, starts
 
 
 def tensors(*arrays: jax.Array | np.ndarray) -> list:
@@ -65,7 +66,7 @@ def assert_same(model: DVBF, other: dict, rtol: float, atol: float) -> None:
 def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, step: int):
     """At the beginning, halfway and at the end of the schedules."""
     graphdef, params = nnx.split(model)
-    observed, noise = draw(model, 1, step)
+    observed, noise, starts = draw(model, 1, step)
     if step == 0:
         assert 0 < observed.mean() < 1  # some steps are not observed, so that both branches are compared
 
@@ -77,7 +78,7 @@ def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, ste
     other = TorchDVBF(model)
     progress = jnp.asarray(step / STEPS)
     scheduled = float(early(progress)), float(noise_scale(progress, model.options.final_noise_scale))
-    others = other.loss(*tensors(*batch, observed, noise), *scheduled)
+    others = other.loss(*tensors(*batch, observed, noise, starts), *scheduled)
     others.backward()
     assert others.item() == pytest.approx(float(value), rel=1e-5)
     largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradients))
@@ -97,9 +98,9 @@ def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pen
     other = TorchDVBF(model)
     training = TorchTraining(other, pendulum_data, Recipe((0,), STEPS, 8, 1e-2, 15))
     for step in range(3):
-        observed, noise = draw(model, step, step)
+        observed, noise, starts = draw(model, step, step)
         state, metrics = update(state, Batch(*map(jnp.asarray, batch)), jax.random.key(step))
-        loss = training.update(*tensors(*batch, observed, noise))
+        loss = training.update(*tensors(*batch, observed, noise, starts))
         assert float(loss) == pytest.approx(float(metrics["loss"]), rel=1e-4)
     moved = optax.tree.norm(jax.tree.map(jnp.subtract, state.params, params))
     assert moved > 0.05

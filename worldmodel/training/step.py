@@ -21,6 +21,10 @@ FINITE = {"loss": "finite_loss", "gradient_norm": "finite_gradient"}
 CLIP = 300.0
 """Largest global norm of a gradient, in nats per frame; ordinary ones are between 20 and 150."""
 
+B2 = 0.95
+"""Decay of Adam's mean of squared gradients. It forgets sooner than with the usual 0.999: then a rate is stable that is
+four times as high, and as much is learnt in a quarter of the steps."""
+
 
 class TrainState(NamedTuple):
     """All that training needs to go on."""
@@ -48,9 +52,8 @@ def warm_up_and_cosine(learning_rate: float, steps: int) -> optax.Schedule:
 
 
 def make_optimiser(schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Adam with Nesterov's momentum and clipped gradients. Its mean of squares forgets soon (b2 of 0.95): then four
-    times the rate that suits the usual 0.999 is stable, and learns as much in a quarter of the steps."""
-    return optax.chain(optax.clip_by_global_norm(CLIP), optax.nadam(schedule, b2=0.95))
+    """Adam with Nesterov's momentum (Dozat 2016) and clipped gradients."""
+    return optax.chain(optax.clip_by_global_norm(CLIP), optax.nadam(schedule, b2=B2))
 
 
 def initial_state(params: nnx.State, optimiser: optax.GradientTransformation, key: jax.Array) -> TrainState:

@@ -59,17 +59,15 @@ def restart_distance(model: "DVBF", inferred: Inference, actions: jax.Array, sta
     a memory of the start, a clock. It costs nothing within the window and drifts beyond it. A latent that could as
     well be an initial state cannot hold such things.
     """
-    window = starts[:, None] + np.arange(model.options.initial_frames)  # [B, K]
-    restart = model.initial(
-        at_frames(inferred.features, window), at_frames(actions / model.scale.action_scale, window[:, :-1])
-    )
-    here = at_frames(inferred.latents, starts[:, None])[:, 0]
+    count, actions = model.options.initial_frames, actions / model.scale.action_scale
+    restart = model.initial(stretch(inferred.features, starts, count), stretch(actions, starts, count - 1))
+    here = stretch(inferred.latents, starts, 1)[:, 0]
     return jnp.mean((here - restart.mean()) ** 2, axis=-1)
 
 
-def at_frames(values: jax.Array, which: jax.Array) -> jax.Array:
-    """`[B, K, N]`: of `values` `[B, T, N]`, those at the K frames that `which` `[B, K]` names in each sequence."""
-    return jnp.take_along_axis(values, which[..., None], axis=1)
+def stretch(values: jax.Array, starts: jax.Array, count: int) -> jax.Array:
+    """`[B, count, N]`: of `values` `[B, T, N]`, those from the frame `starts` `[B]` of each sequence on."""
+    return jnp.take_along_axis(values, starts[:, None, None] + np.arange(count)[None, :, None], axis=1)
 
 
 def dvbf_loss(
@@ -105,7 +103,7 @@ def dvbf_loss(
         distance = restart_distance(model, inferred, actions, starts)
         whole = None
         if batch.valid is not None:
-            whole = jnp.all(at_frames(batch.valid[..., None], starts[:, None] + np.arange(options.initial_frames)), (1, 2))
+            whole = jnp.all(stretch(batch.valid[..., None], starts, options.initial_frames), axis=(1, 2))
         distance = mean_of_seen(distance, whole)
         loss += options.consistency_weight * distance
         metrics["restart_distance"] = distance

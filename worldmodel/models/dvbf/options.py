@@ -43,10 +43,10 @@ class DVBFOptions:
     observation_std: float | None = None
     """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
     open_loop_share: float = 0.5
-    """Share of the training windows that run without measurements from a random step on, for the first 30% of the
-    steps; it falls to 0 by 70%."""
+    """Share of the training windows that run without measurements from a random step on, for the first 15% of the
+    steps; it falls to 0 by 45%."""
     transition_kl_weight: float = 5.0
-    """Weight of the transition's KL for the first 30% of the steps; it falls to 1 by 70%."""
+    """Weight of the transition's KL for the first 15% of the steps; it falls to 1 by 45%."""
     final_noise_scale: float = 0.07
     """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""
     annealing_share: float = 0.0
