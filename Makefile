@@ -14,7 +14,7 @@ benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --models dvbf --sequences 250
 	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-w-inference --noise 0.05
 	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.1
-	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless
+	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless --steps 16000
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
 

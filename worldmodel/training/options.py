@@ -26,7 +26,7 @@ class Recipe:
     """trained together, in one program"""
     steps: int = 8000
     batch_size: int = 16
-    learning_rate: float = 8e-3
+    learning_rate: float = 0.01
     window: int = 15
     """frames"""
     memory_budget: float = math.inf
@@ -50,7 +50,7 @@ class TrainingOptions:
     """Optimiser updates."""
     batch_size: int = 16
     """Windows (or single frames) in one update."""
-    learning_rate: float = 8e-3
+    learning_rate: float = 0.01
     """Adam's peak rate: 200 steps of warm-up (at most a tenth of all) lead to it, a cosine down to 1% of it."""
     validation_share: float = 0.1
     """Share of the sequences that is held out for validation."""
