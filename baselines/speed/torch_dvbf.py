@@ -229,12 +229,12 @@ class TorchTraining:
         starts = torch.randint(window - self.model.options.initial_frames + 1, (batch,), **on)
         return self.frames[which, time].float() / 255, self.actions[which, time[:, :-1]], observed, noise, starts
 
-    def update(self, *batch: Tensor) -> Tensor:
+    def update(self, frames: Tensor, actions: Tensor, observed: Tensor, noise: Tensor, starts: Tensor) -> Tensor:
         """One update with what `sample` gives; the loss before it."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rates[self.now]
         scheduled = self.early[self.now], self.noise_scales[self.now]
-        loss = self.model.loss(*batch, *scheduled)
+        loss = self.model.loss(frames, actions, observed, noise, starts, *scheduled)
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)

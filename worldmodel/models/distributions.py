@@ -42,11 +42,12 @@ def from_noise(distribution: distrax.Independent, noise: jax.Array) -> jax.Array
     return distribution.mean() + distribution.stddev() * noise
 
 
-def draw(distribution: distrax.Independent, key: jax.Array | None) -> jax.Array:
-    """A reparameterised sample, or the mean without a key. The key is consumed."""
+def draw(distribution: distrax.Independent, key: jax.Array | None, spread: jax.Array | float = 1.0) -> jax.Array:
+    """A reparameterised sample, its distance from the mean multiplied by `spread`, or the mean without a key. The key
+    is consumed."""
     if key is None:
         return distribution.mean()
-    return from_noise(distribution, jax.random.normal(key, distribution.mean().shape))
+    return from_noise(distribution, spread * jax.random.normal(key, distribution.mean().shape))
 
 
 def fuse(

@@ -141,6 +141,15 @@ class Problem:
 
 
 @runtime_checkable
+class Sampled(Protocol):
+    """A WorldModel all of whose sampled noise one factor scales, so that its futures can be made as wide as its errors
+    (evaluation/calibration.py). Means and bounds know nothing of it."""
+
+    spread: Any
+    """an nnx.Param of shape `[]`; 1 in training"""
+
+
+@runtime_checkable
 class Diagnosed(Protocol):
     """A model that can say in its own words what is wrong with it."""
 

@@ -31,6 +31,9 @@ VERSIONED = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
 RENAMED = {"static_vae": "vae"}
 """models, by the names that earlier versions wrote into config.json"""
 
+ADDED = {"params/spread/value": np.float32(1)}
+"""leaves that checkpoints of earlier versions lack, with the value that says the same"""
+
 Tree = TypeVar("Tree")
 
 
@@ -259,7 +262,7 @@ def load_tree(path: Path, like: Tree) -> Tree:
     Raises UserError when the file is damaged or its arrays have other names or shapes. Runs no code from it.
     """
     flat, structure = _flat(like)
-    leaves = read_arrays(path, "checkpoint")
+    leaves = ADDED | read_arrays(path, "checkpoint")
     for name, leaf in flat.items():
         if name not in leaves:
             raise UserError(f"{path}: belongs to another model: {name}")

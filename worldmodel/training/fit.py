@@ -44,6 +44,8 @@ class Task:
     """model -> metrics on held-out sequences, and what is wrong, in words"""
     snapshot: Callable[[Any], dict[str, np.ndarray]]
     """model -> arrays that show how far learning is; kept in the run folder"""
+    calibrate: Callable[[Any], Any]
+    """trained model -> the model whose sampled futures are as wide as its errors on held-out sequences"""
 
 
 def load_training_data(options: TrainingOptions) -> tuple[Sequences, Sequences, DataCard]:
@@ -147,9 +149,11 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             log(step, metrics)
             bar.update(updates)
             bar.set_postfix_str(headline(metrics), refresh=False)
-            if step % CHECKPOINT_EVERY == 0:
+            if step % CHECKPOINT_EVERY == 0 and step < options.steps:
                 save()
                 saved = step
+        if step >= options.steps:
+            trainings.adopt([task.calibrate(model) for model in trainings.models()])
     if step != saved:
         save()
     return trainings.models(), step >= options.steps

@@ -115,6 +115,11 @@ class Trainings:
             nnx.merge(self._graphdef, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), stacked)) for i in range(count)
         ]
 
+    def adopt(self, models: list[Any]) -> None:
+        """Go on with the parameters of these models, one a seed."""
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(nnx.state(model, nnx.Param) for model in models))
+        self._state = self._state._replace(params=jax.device_put(stacked, self._sharding("seed")))
+
     def train(self, updates: int) -> list[dict[str, float]]:
         """So many updates of every seed; the means of their metrics, by seed."""
         pieces: list[dict[str, jax.Array]] = []

@@ -64,7 +64,7 @@ def train(name: str, options: TrainingOptions) -> int | None:
     watch = watch_for(structure, validation, str(options.data), options.seed)
 
     def task(model: Any) -> Task:
-        return Task(name, build(model), window, watch.validate, watch.snapshot)
+        return Task(name, build(model), window, watch.validate, watch.snapshot, watch.calibrate)
 
     if options.overfit_one_batch:
         sharp = options.model.sharpened(card.scale) if hasattr(kind, "sharpened") else options.model

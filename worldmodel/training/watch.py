@@ -11,6 +11,7 @@ import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation import health
+from worldmodel.evaluation.calibration import calibrated
 from worldmodel.evaluation.posterior import latent_walk, report_posterior
 from worldmodel.imagination.dreamer import Dreamer, bounds, reconstruct
 from worldmodel.models.protocol import Bounded, FrameModel, WorldModel
@@ -30,6 +31,10 @@ class Watch(Protocol):
 
     def snapshot(self, model: Any) -> dict[str, np.ndarray]:
         """Arrays that show how far learning is."""
+        ...
+
+    def calibrate(self, model: Any) -> Any:
+        """The trained model with samples as wide as its errors on held-out data."""
         ...
 
     def finish(self, run: Run, model: Any) -> tuple[list[str], str]:
@@ -62,6 +67,9 @@ class WatchedSequences:
     def snapshot(self, model: WorldModel) -> dict[str, np.ndarray]:
         return self.watched.snapshot(model)
 
+    def calibrate(self, model: WorldModel) -> WorldModel:
+        return calibrated(model, self.validation)
+
     def finish(self, run: Run, model: WorldModel) -> tuple[list[str], str]:
         found = health.measure(model, self.validation)
         if snapshots := run.snapshots():
@@ -86,6 +94,9 @@ class WatchedFrames:
 
     def snapshot(self, model: FrameModel) -> dict[str, np.ndarray]:
         return {"frames": reconstruct(model, self.shown)}
+
+    def calibrate(self, model: FrameModel) -> FrameModel:
+        return model
 
     def finish(self, run: Run, model: FrameModel) -> tuple[list[str], str]:
         folder: Path = run.folder

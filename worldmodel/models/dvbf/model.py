@@ -29,6 +29,7 @@ Departures from the paper:
   layers: one of the paper's size leaves a third of the frames' variance, even when it is told the true angle.
 - In `FusionPosterior` the hidden latents are corrected by a learned gain times what the measurement moved.
 - The transition's noise is scaled down as training goes on (objective.noise_scale).
+- Samples are as wide as held-out errors say (evaluation/calibration.py); the bound and the training know nothing of it.
 - Training adds to the bound: objective.py has the help of the beginning (open-loop tails, a dear KL) and the penalty.
 """
 
@@ -45,7 +46,7 @@ from worldmodel.models.dvbf.advice import explain
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball, mix, split_in_two
 from worldmodel.models.protocol import Problem, swap_time
-from worldmodel.models.variational import Inference, VariationalFilter
+from worldmodel.models.variational import Inference, VariationalFilter, observed_steps, standard_noise
 
 INITIAL_RAW_STD = -2.0
 """softplus(-2) = 0.13: the transition's standard deviations before training."""
@@ -131,6 +132,7 @@ class DVBF(VariationalFilter):
         latent, prefix = options.latent_size, options.initial_frames
         posterior = FusionPosterior if options.inference == "fusion" else ProcessNoisePosterior
         precision = options.precision
+        self.spread = nnx.Param(jnp.ones(()))
         self.encoder = MLP((pixels, hidden, features), rngs, precision=precision)
         prefix_size = prefix * features + (prefix - 1) * scale.action_size
         self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs, precision=precision)
@@ -176,12 +178,12 @@ class DVBF(VariationalFilter):
         """As WorldModel.filter_step."""
         action = action / self.scale.action_scale
         prior, mixture = self.prior(state, action, self.options.final_noise_scale)
-        return draw(self.posterior(prior, mixture, action, self.encode(frame)), key)
+        return draw(self.posterior(prior, mixture, action, self.encode(frame)), key, self.spread[...])
 
     def imagine_step(self, state: jax.Array, action: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """As WorldModel.imagine_step."""
         prior, _ = self.prior(state, action / self.scale.action_scale, self.options.final_noise_scale)
-        return draw(prior, key)
+        return draw(prior, key, self.spread[...])
 
     # Whole sequences
 
@@ -189,7 +191,8 @@ class DVBF(VariationalFilter):
         self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None, key: jax.Array | None = None
     ) -> jax.Array:
         """As WorldModel.filter."""
-        return self.infer_all(frames, actions, valid, key).latents
+        noise = self.spread[...] * standard_noise(key, (*frames.shape[:2], self.latent_size))
+        return self.infer(frames, actions, observed_steps(actions, valid), noise, valid).latents
 
     def infer(
         self,
