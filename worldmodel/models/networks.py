@@ -45,16 +45,26 @@ def split_in_two(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def initialise(build: Callable[[nnx.Rngs], Model], key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
     """The structure and the initial parameters of the model that `build` makes; the key is consumed.
+    `nnx.merge(graphdef, params)` gives the model back."""
+    graphdef, [params] = initialise_each(build, [key])
+    return graphdef, params
+
+
+def initialise_each(
+    build: Callable[[nnx.Rngs], Model], keys: Sequence[jax.Array]
+) -> tuple[nnx.GraphDef, list[nnx.State]]:
+    """As `initialise`, the parameters by each of the keys.
 
     The parameters are made by one compiled program: building the model eagerly would compile one small
-    program for each distinct shape. `nnx.merge(graphdef, params)` gives the model back.
+    program for each distinct shape. It runs once, and is therefore compiled in haste.
     """
 
     def parameters(key: jax.Array) -> nnx.State:
         return nnx.state(build(nnx.Rngs(params=key)), nnx.Param)
 
     graphdef, _, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
-    return graphdef, jax.jit(parameters)(key)
+    make = jax.jit(parameters, compiler_options={"xla_backend_optimization_level": 0})
+    return graphdef, [make(key) for key in keys]
 
 
 BALL_RADIUS = 3.0

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import DeviceData
-from worldmodel.models.networks import initialise
+from worldmodel.models.networks import initialise_each
 from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.training.feed import make_feed
@@ -86,9 +86,9 @@ class Trainings:
         self.mesh = make_mesh(len(seeds), recipe.batch_size)
         keys = [split_seed(seed) for seed in seeds]
         optimiser = make_optimiser(warm_up_and_cosine(recipe.learning_rate, recipe.steps))
-        self._graphdef, _ = initialise(build, keys[0][0])
+        self._graphdef, initial = initialise_each(build, [first for first, _ in keys])
         self._feed = make_feed(data, recipe, self.mesh)
-        self.load([initial_state(initialise(build, first)[1], optimiser, later) for first, later in keys])
+        self.load([initial_state(params, optimiser, key) for params, (_, key) in zip(initial, keys, strict=True)])
         train_step = make_train_step(self._graphdef, optimiser, recipe.steps)
         chunk = make_train_chunk(train_step, self._feed.next_batch, self._sharding("data"))
         self._chunk = jax.jit(over_seeds(chunk, len(seeds), self._feed.seed_axis), donate_argnums=0)
