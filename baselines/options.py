@@ -19,7 +19,7 @@ class StaticVAEOptions:
     """The static VAE (Kingma and Welling 2014): single frames, no time, no actions. Train it first, to see that the
     frames can be encoded."""
 
-    TRAINING: ClassVar[dict[str, Any]] = {"steps": 4000, "batch_size": 128}
+    TRAINING: ClassVar[dict[str, Any]] = {"steps": 2000, "batch_size": 128}
 
     latent_size: int = 4
     """Dimensions of the latent z."""

@@ -30,9 +30,9 @@ def main(options: Options) -> None:
     stage("training data", train, *pendulum, "--sequences", "600", "--frames", "40", "--seed", "0", "--out", train)
     stage("test data", test, *pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
     vae, dvbf = out / "vae", out / "dvbf"
-    train_vae = ("train.py", "vae", "--data", train, "--out", vae, "--steps", "4000")
+    train_vae = ("train.py", "vae", "--data", train, "--out", vae)
     train_stage("static VAE", vae, "latent_walk.gif", *train_vae)
-    train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf, "--steps", "9000")
+    train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf, "--steps", "5000")
     train_stage("DVBF", dvbf, "health.json", *train_dvbf)
     evaluate = ("evaluate.py", "--run", dvbf, "--data", test, "--vae", vae, "--context", "10")
     stage("imagination and its evaluation", dvbf / "evaluation", *evaluate, quiet=True)

@@ -9,6 +9,7 @@ from typing import Any
 from baselines.markdown import table
 from baselines.speed.figure import draw_costs
 from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Rates, Setting
+from baselines.speed.tried import TRIED
 from worldmodel.support.files import UserError, atomic_write, read_json
 
 SHOWN_SHAPES = 12
@@ -119,7 +120,7 @@ Milliseconds of an update when one thing is changed and all else stays as above;
 All cores.
 
 {first_use_table(found)}
-"""
+{TRIED}"""
 
 
 def goals_table(found: dict[str, Any], matmul_share: float, more_updates: str, more_frames: str) -> str:

@@ -27,7 +27,7 @@ CHECKPOINT_EVERY = 500
 LARGEST_VALIDATION = 64e6
 """bytes of held-out frames and actions that are looked at; of more, evenly spread sequences. Looking takes some twenty
 times as much memory."""
-WARN_FROM = 0.3
+WARN_FROM = 0.5
 """share of the steps after which what validation finds wrong is printed; before it, little is learnt yet"""
 
 
