@@ -177,7 +177,7 @@ def test_a_resumed_run_may_be_made_longer_but_not_changed(dvbf_run: Path, data_f
     shutil.copytree(dvbf_run, run)
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, "--resume", "--learning-rate", 0.1)
     assert result.returncode == 2
-    assert "a resumed run keeps its options, but learning_rate was 0.002" in result.stderr
+    assert "a resumed run keeps its options, but learning_rate was 0.01" in result.stderr
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, "--resume", "--hidden-size", 64)
     assert result.returncode == 2
     assert re.search(r"a resumed run keeps its options, but hidden_size was \d+$", result.stderr.strip())
