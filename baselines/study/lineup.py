@@ -36,7 +36,7 @@ MODELS: dict[str, Entry] = {
     "dvbf-bfloat16": _dvbf("the defaults, the networks of frames computing in bfloat16", precision="bfloat16"),
     "dvbf-w-inference": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
     "paper-dvbf": Entry(
-        "the paper's networks and annealed bound, but Adam and 8,000 x 16 sequences, not Adadelta and 100,000 x 500",
+        "the paper's networks and annealed bound, but Adam and 8,000 x 32 sequences, not Adadelta and 100,000 x 500",
         PaperDVBFOptions(),
     ),
     "paper-dvbf-bayesian": Entry("the same with Bayesian base matrices", PaperDVBFOptions(bayesian=True)),

@@ -22,7 +22,7 @@ HEAD = """
 Written by `make benchmark` from results/*.json, which hold every seed. The paper's pendulum (m = l = 1, mu = 0.5,
 g = 9.81, dt = 0.1 s, torques uniform up to 2 N m, initial velocities uniform up to 8 rad/s), 16 x 16 frames, 500
 training, 500 validation and 500 test sequences of 15; {rollouts} longer ones for the rollouts; {steps} optimiser
-steps of 16 sequences. The standard deviation of the angular velocity is {train} (train) and {test} rad/s (test); the
+steps of 32 sequences. The standard deviation of the angular velocity is {train} (train) and {test} rad/s (test); the
 paper's Table 1 implies 3.69. The paper's figures are in italics: one run, on its own data, of which it does not state
 time step, torques and renderer.
 
