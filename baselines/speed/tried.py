@@ -20,9 +20,9 @@ is made of:
 | noise that falls from 10% to 45% of the steps | 3 | 8,000 | 0.27/0.34/0.33/0.27 | 0.34/0.37/0.37/0.30 |
 | batches of 8, rate 0.006 | few | 6,000 | 0.26/0.31/0.28/0.24 | 0.34/0.54/0.31/0.38 |
 
-The velocity is the linear probe's weak place: on the selection data one seed of ten had an R^2 of 0.53 at a rate of 0.008
-(0.998 by a polynomial), and the least of ten was 0.979 at 0.010, which was chosen for it. Parts of the recipe taken away
-one by one, at 6,000 steps of rate 0.012, on fresh data, five seeds (ten of the recipe):
+The velocity is the linear probe's weak place: on the selection data one seed of ten had an R^2 of 0.53 at a rate of
+0.008 (0.998 by a polynomial), and the least of ten was 0.979 at 0.010, which was chosen for it. Parts of the recipe
+taken away one by one, at 6,000 steps of rate 0.012, on fresh data, five seeds (ten of the recipe):
 
 | variant | degrees | worst seed |
 | --- | --- | --- |
