@@ -1,4 +1,6 @@
-"""The factor on sampled noise: on a model whose errors are known, and on a trained one in its run folder."""
+"""The factor on sampled noise, found for a model whose errors are known."""
+
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from worldmodel.data.sequences import Sequences
+from worldmodel.data.sequences import Sequences, hold_out
+from worldmodel.data.storage import load_sequences
 from worldmodel.evaluation.calibration import calibrated, fitted_factor
 from worldmodel.models.distributions import image_normal
+from worldmodel.runs.folder import Run
 
 CLOCK = 0.05
 """brightness that a ramp gains in a step"""
@@ -23,7 +27,6 @@ class Ramp(nnx.Module):
     def __init__(self, noise: float):
         self.noise = nnx.Param(jnp.asarray(noise))
         self.spread = nnx.Param(jnp.ones(()))
-        self.scale = None
 
     def filter(self, frames, actions, valid=None, key=None):
         return jnp.mean(frames, axis=(2, 3))[..., None]
@@ -75,3 +78,22 @@ def test_the_factor_scales_samples_and_no_means(tiny_dvbf, tiny_batch):
     assert float(jnp.max(jnp.abs(once))) > 1e-3
     bounds = [model.bound(frames, actions, jax.random.key(1)).kl for model in (tiny_dvbf, wide)]
     np.testing.assert_array_equal(*bounds)
+
+
+def test_a_finished_run_keeps_the_factor_that_its_validation_data_ask_for(dvbf_run: Path, data_file: Path):
+    model = Run.open(dvbf_run).load()
+    _, validation = hold_out(load_sequences(data_file), 0.1, "data")
+    assert float(model.spread[...]) != 1
+    assert float(calibrated(model, validation).spread[...]) == pytest.approx(float(model.spread[...]), rel=0.05)
+
+
+def test_a_checkpoint_from_before_the_factor_has_a_factor_of_one(dvbf_run: Path, tmp_path: Path):
+    run = Run.open(dvbf_run)
+    step = run.checkpoint_steps()[-1]
+    older = Run(tmp_path)
+    (tmp_path / "config.json").write_text((dvbf_run / "config.json").read_text())
+    with np.load(dvbf_run / "checkpoints" / f"step_{step:08d}.npz") as saved:
+        arrays = {name: saved[name] for name in saved.files if "spread" not in name}
+    (tmp_path / "checkpoints").mkdir()
+    np.savez(tmp_path / "checkpoints" / f"step_{step:08d}.npz", **arrays)
+    assert float(older.load().spread[...]) == 1

@@ -47,8 +47,7 @@ def errors_along_spread(model: WorldModel, data: Sequences, key: jax.Array) -> t
     direction of pixels in which they differ most, and the variance of the futures in that direction. And the variance
     of frames along any other direction: of a pixel's noise, and of what the emission does not draw. The key is
     consumed."""
-    context = max(model.context, 2 * data.length // 3)
-    context = min(context, data.length - 1)
+    context = min(max(model.context, 2 * data.length // 3), data.length - 1)
     pixels = math.prod(data.frame_shape) * (data.length - context) * SAMPLES
     which = spread_over(np.arange(len(data)), max(FEWEST, LARGEST // pixels))
     errors, variances, rest = map(

@@ -23,7 +23,7 @@ CLIP = 300.0
 
 B2 = 0.95
 """Decay of Adam's mean of squared gradients. It forgets sooner than with the usual 0.999: then a rate is stable that is
-four times as high and more, and a quarter to a third of the error goes (SPEED.md, what was tried)."""
+four times as high and more, and a sixth to a third of the error goes (SPEED.md, what was tried)."""
 
 
 class TrainState(NamedTuple):
