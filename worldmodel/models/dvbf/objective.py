@@ -16,9 +16,9 @@ from worldmodel.models.variational import Inference, annealed, bound_terms, obse
 if TYPE_CHECKING:
     from worldmodel.models.dvbf.model import DVBF
 
-HELP = (0.15, 0.45)
+HELP_ENDS = (0.15, 0.45)
 """shares of the steps between which the help of the beginning ends"""
-LOUD = (0.2, 0.7)
+NOISE_FALLS = (0.2, 0.7)
 """shares of the steps between which the transition's noise falls"""
 
 
@@ -31,22 +31,22 @@ def open_loop_tails(key: jax.Array, batch: int, steps: int, share: jax.Array | f
 
 
 def early(progress: jax.Array) -> jax.Array:
-    """1 until the first number of HELP, 0 from the second on, a straight line between: the help that a beginner gets.
+    """1 until the first number of HELP_ENDS, 0 from the second on, a straight line between: the help that a beginner gets.
 
     It makes the model explain motion by its dynamics first: corrections by the frames are dear (the weight of the
     transition's KL), and some sequences end without frames (open-loop tails). What is learnt so stays when the help
     ends, and is refined by the bound alone.
     """
-    begin, end = HELP
+    begin, end = HELP_ENDS
     return jnp.clip((end - progress) / (end - begin), 0, 1)
 
 
 def noise_scale(progress: jax.Array, final: float) -> jax.Array:
-    """1 until the first number of LOUD, `final` from the second on, a straight line of its logarithm between.
+    """1 until the first number of NOISE_FALLS, `final` from the second on, a straight line of its logarithm between.
 
     Early noise lets the filter find the velocity, late noise only blurs the transition.
     """
-    begin, end = LOUD
+    begin, end = NOISE_FALLS
     return final ** jnp.clip((progress - begin) / (end - begin), 0, 1)
 
 
