@@ -31,7 +31,7 @@ def open_loop_tails(key: jax.Array, batch: int, steps: int, share: jax.Array | f
 
 
 def early(progress: jax.Array) -> jax.Array:
-    """1 until the first number of HELP_ENDS, 0 from the second on, a straight line between: the help that a beginner gets.
+    """1 until the first number of HELP_ENDS, 0 from the second on, a straight line between: the help a beginner gets.
 
     It makes the model explain motion by its dynamics first: corrections by the frames are dear (the weight of the
     transition's KL), and some sequences end without frames (open-loop tails). What is learnt so stays when the help
