@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
@@ -31,12 +32,24 @@ FASTEST, SLOWEST = 20, 10_000
 LINGER = 6
 """how often the last picture of a learning is shown again: an eye needs it to see where learning ended"""
 CELL = 96
-"""side of an enlarged frame in an animation, pixels"""
+"""side of an enlarged frame, pixels"""
+GAP, BORDER = 6, 3
+"""pixels around an enlarged frame in a strip, and how many of them are its border"""
+DPI = 120
 
 
 def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG."""
+    figure.set_dpi(DPI)
     with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+        Image.fromarray(rasterise(figure)).save(file, "PNG", dpi=(DPI, DPI))
+
+
+def rasterise(figure: Figure) -> np.ndarray:
+    """`[H, W, 3]` uint8 at the figure's resolution. It is laid out and drawn once; savefig would do both twice."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -82,19 +95,32 @@ class Strip(NamedTuple):
     """a colour for each"""
 
 
-def show_strips(figure: Any, strips: Sequence[Strip], titles: Sequence[str] = ()) -> np.ndarray:
-    """Rows of frames, with titles above the columns; the axes `[rows, columns]`."""
-    axes = figure.subplots(len(strips), len(strips[0].frames), squeeze=False)
-    for line, strip in zip(axes, strips, strict=True):
-        line[0].set_ylabel(strip.name, fontsize=9)
-        for axis, frame, border in itertools.zip_longest(line, strip.frames, strip.borders):
-            axis.imshow(as_rgb(frame), interpolation="nearest", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            for spine in axis.spines.values() if border else ():
-                spine.set(color=border, linewidth=2)
-    for axis, title in zip(axes[0], titles, strict=False):
-        axis.set_title(title, fontsize=8)
-    return axes
+def show_strips(figure: Any, strips: Sequence[Strip], titles: Sequence[str] = ()) -> list[Axes]:
+    """Rows of frames, each one picture, with titles above the columns; the axes of the rows."""
+    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
+    for axis, strip in zip(axes, strips, strict=True):
+        axis.imshow(side_by_side(strip), interpolation="nearest")
+        axis.set_ylabel(strip.name, fontsize=9)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    cells = (np.arange(len(titles)) + 0.5) * axes[0].get_images()[0].get_array().shape[1] / len(strips[0].frames)
+    axes[0].set_xticks(cells, titles, fontsize=8)
+    axes[0].tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    return list(axes)
+
+
+def side_by_side(strip: Strip) -> np.ndarray:
+    """The frames of a strip in one picture `[H, W, 3]`: enlarged without smoothing, each with its border, on white."""
+    height, width = strip.frames[0].shape[:2]
+    factor = max(1, round(CELL / max(height, width)))
+    cells = []
+    for frame, border in itertools.zip_longest(strip.frames, strip.borders):
+        cell = np.ones((height * factor + 2 * GAP, width * factor + 2 * GAP, 3))
+        cell[GAP - BORDER : BORDER - GAP, GAP - BORDER : BORDER - GAP] = to_rgb(border or "black")
+        inner = np.repeat(np.repeat(as_rgb(frame), factor, axis=0), factor, axis=1)
+        cell[GAP:-GAP, GAP:-GAP] = inner
+        cells.append(cell)
+    return np.concatenate(cells, axis=1)
 
 
 def draw_beside_truth(path: Path, truth: np.ndarray, made: Strip, titles: Sequence[str], title: str) -> None:
@@ -102,10 +128,12 @@ def draw_beside_truth(path: Path, truth: np.ndarray, made: Strip, titles: Sequen
     errors = [as_error(frame, true) for frame, true in zip(made.frames, truth, strict=True)]
     figure = new_figure(0.85 * len(truth) + 1.3, 3.5)
     strips = [Strip("truth", list(truth), made.borders), made, Strip("error", errors, made.borders)]
-    errors_shown = list(show_strips(figure, strips, titles)[2])
+    rows = show_strips(figure, strips, titles)
     scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
-    bar = figure.colorbar(scale, ax=errors_shown, fraction=0.05, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max")
-    bar.ax.set_title("|error|", fontsize=7)
+    bar = figure.colorbar(
+        scale, ax=rows, shrink=0.3, anchor=(0, 0), aspect=8, pad=0.01, ticks=[0, LARGEST_ERROR], extend="max"
+    )
+    bar.set_label("|error|", fontsize=7)
     bar.ax.tick_params(labelsize=7)
     figure.suptitle(title, fontsize=9)
     save_figure(figure, path)

@@ -8,7 +8,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
@@ -17,7 +16,7 @@ from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import BATCH, Dreamer, filtered_latents, roll_out
 from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.colours import colourings, frame_times, scatter
-from worldmodel.pictures.figures import BLUE, LINGER, ORANGE, labelled_grid, save_animation
+from worldmodel.pictures.figures import BLUE, LINGER, ORANGE, labelled_grid, rasterise, save_animation
 from worldmodel.worlds.world import world_of
 
 SHOWN_SEQUENCES = 2
@@ -126,6 +125,6 @@ class Cloud:
         points = self._points(latents)
         for collection, plane in self.drawn:
             collection.set_offsets(points[:, plane])
-        canvas = FigureCanvasAgg(self.figure)
-        canvas.draw()
-        return np.asarray(canvas.buffer_rgba())[..., :3]
+        picture = rasterise(self.figure)
+        self.figure.set_layout_engine("none")  # what is laid out stays where it is
+        return picture

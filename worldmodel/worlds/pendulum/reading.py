@@ -55,12 +55,14 @@ class AngleReader:
         templates /= np.maximum(np.linalg.norm(templates, axis=1, keepdims=True), 1e-12)
         # All templates are one rod turned: their first principal directions hold nearly everything, and make reading
         # several times cheaper.
-        left, scale, right = np.linalg.svd(templates, full_matrices=False)
-        rank = 1 + int(np.searchsorted(np.cumsum(scale**2), KEPT_SHAPE * np.sum(scale**2)))
+        squares, vectors = np.linalg.eigh(templates @ templates.T)  # the smallest comes first
+        rank = 1 + int(np.searchsorted(np.cumsum(squares[::-1]), KEPT_SHAPE * np.sum(squares)))
+        kept = vectors[:, : -1 - rank : -1]
+        scale = np.sqrt(np.maximum(squares[: -1 - rank : -1], 1e-12))
         self.templates = AngleTemplates(
             mean.astype(np.float32),
-            right[:rank].T.astype(np.float32),
-            (left[:, :rank] * scale[:rank]).T.astype(np.float32),
+            (templates.T @ kept / scale).astype(np.float32),
+            (kept * scale).T.astype(np.float32),
             grid[seen].astype(np.float32),
         )
 
