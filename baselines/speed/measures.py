@@ -183,7 +183,7 @@ def limits(turns: int, seconds: float) -> dict[str, Any]:
         "cache": lambda count: repeat_triad(cache, cache, count).block_until_ready(),
     }
     rates = take_turns(jobs, turns, seconds)
-    cost: Any = ours.lower().compile().cost_analysis()
+    cost: Any = ours.program.cost_analysis()
     return {
         "rates": scaled(rates, peak=2 * SQUARE**3, memory=3 * MEMORY, cache=3 * CACHE),
         "products": [

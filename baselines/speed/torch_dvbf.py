@@ -202,7 +202,7 @@ class TorchTraining:
         steps = jnp.arange(recipe.steps)
         progress = steps / recipe.steps
         self.rates = warm_up_and_cosine(recipe.learning_rate, recipe.steps)(steps).tolist()
-        self.early = early(progress).tolist()
+        self.early = early(progress, model.options.help_ends).tolist()
         self.noise_scales = noise_scale(progress, model.options.final_noise_scale).tolist()
 
     def train(self, updates: int) -> float:

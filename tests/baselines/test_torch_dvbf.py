@@ -9,7 +9,7 @@ from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
-from worldmodel.data.windows import Batch
+from worldmodel.data.windows import Batch, below
 from worldmodel.models.distributions import from_noise
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.objective import early, noise_scale, open_loop_tails
@@ -44,9 +44,9 @@ def batch(pendulum_data: Sequences) -> tuple[np.ndarray, np.ndarray]:
 def draw(model: DVBF, seed: int, step: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The mask `[8, 14]`, the noise `[8, 15, Z]` and the starts `[8]` that the loss draws from the key of that seed."""
     mask_key, noise_key, start_key = jax.random.split(jax.random.key(seed), 3)
-    share = early(jnp.asarray(step / STEPS)) * model.options.open_loop_share
+    share = early(jnp.asarray(step / STEPS), model.options.help_ends) * model.options.open_loop_share
     noise = jax.random.normal(noise_key, (8, 15, model.options.latent_size))
-    starts = jax.random.randint(start_key, (8,), 0, 15 - model.options.initial_frames + 1)
+    starts = below(jax.random.bits(start_key, (8,)), 15 - model.options.initial_frames + 1)
     return open_loop_tails(mask_key, 8, 14, share), noise, starts
 
 
@@ -77,7 +77,10 @@ def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, ste
     value, gradients = jax.jit(jax.value_and_grad(loss))(params)
     other = TorchDVBF(model)
     progress = jnp.asarray(step / STEPS)
-    scheduled = float(early(progress)), float(noise_scale(progress, model.options.final_noise_scale))
+    scheduled = (
+        float(early(progress, model.options.help_ends)),
+        float(noise_scale(progress, model.options.final_noise_scale)),
+    )
     others = other.loss(*tensors(*batch, observed, noise, starts), *scheduled)
     others.backward()
     assert others.item() == pytest.approx(float(value), rel=1e-5)
@@ -118,7 +121,7 @@ def test_the_schedules_are_those_of_the_training(model: DVBF, pendulum_data: Seq
     for step in (0, 3, 10, 11, 50, 99):
         progress = jnp.asarray(step / STEPS)
         assert training.rates[step] == pytest.approx(float(schedule(step)), abs=1e-9)
-        assert training.early[step] == pytest.approx(float(early(progress)), abs=1e-6)
+        assert training.early[step] == pytest.approx(float(early(progress, model.options.help_ends)), abs=1e-6)
         expected = float(noise_scale(progress, model.options.final_noise_scale))
         assert training.noise_scales[step] == pytest.approx(expected, abs=1e-6)
 

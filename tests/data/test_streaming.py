@@ -28,7 +28,7 @@ from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.training.feed import Windows
 from worldmodel.training.options import Recipe
-from worldmodel.training.seeds import Trainings, split_seed
+from worldmodel.training.seeds import Trainings, split_key
 from worldmodel.training.step import update_keys
 
 # Batches
@@ -36,7 +36,7 @@ from worldmodel.training.step import update_keys
 
 def test_windows_cut_on_the_host_are_those_of_the_compiled_program(data_folder: Path, pendulum_data: Sequences):
     seeds, steps = (3, 8), 130
-    keys = np.stack([jax.random.key_data(split_seed(seed)[1]) for seed in seeds])
+    keys = np.stack([jax.random.key_data(split_key(jax.random.key(seed))[1]) for seed in seeds])
     windows = Windows(load_sequences(data_folder), Recipe(seeds, steps, batch_size=5, window=6), keys)
     assert len(windows) == steps
     device = to_device(pendulum_data)

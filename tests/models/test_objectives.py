@@ -105,7 +105,7 @@ def test_the_distance_to_a_restart_is_that_of_a_slow_loop(tiny_dvbf: DVBF, tiny_
 
 
 def test_schedules():
-    helped = jax.vmap(early)(jnp.array([0, 0.15, 0.3, 0.45, 1]))
+    helped = early(jnp.array([0, 0.15, 0.3, 0.45, 1]), 0.45)
     np.testing.assert_allclose(helped, [1, 1, 0.5, 0, 0], atol=1e-6)
     scales = jax.vmap(lambda progress: noise_scale(progress, 0.01))(jnp.array([0, 0.2, 0.45, 0.7, 1]))
     np.testing.assert_allclose(scales, [1, 1, 0.1, 0.01, 0.01], rtol=1e-5)

@@ -35,7 +35,7 @@ def calibrated(model: WorldModel, data: Sequences) -> WorldModel:
     if not isinstance(model, Sampled):
         return model
     graphdef, params = nnx.split(model)
-    plain = nnx.merge(graphdef, jax.tree.map(jnp.copy, params))
+    plain = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf, params))  # variables of its own
     plain.spread[...] = jnp.ones(())
     errors, variances, noise = errors_along_spread(plain, data, jax.random.key(0))
     plain.spread[...] = jnp.asarray(fitted_factor(errors, variances, noise), jnp.float32)

@@ -67,11 +67,17 @@ def predict(dreamer: Dreamer, data: Sequences, context: int, rollouts: Rollouts)
     } | {name: roll_out(dreamer, of(data, context), context).frames[:, context:] for name, of in others.items()}
 
 
-def judge(data: Sequences, context: int, predictions: dict[str, np.ndarray], world: World | None) -> Evaluation:
+def judge(
+    data: Sequences,
+    context: int,
+    predictions: dict[str, np.ndarray],
+    world: World | None,
+    read: Reader | None = None,
+) -> Evaluation:
     """Every error of every prediction, with 95% bootstrap intervals over the sequences.
 
-    Where the world is known, its measures score what is read off the frames; the last row is that of true frames: the
-    floor, which reading alone costs.
+    Where the world is known, its measures score what is read off the frames, by `read` or a reader made of the data;
+    the last row is that of true frames: the floor, which reading alone costs.
     """
     truth = as_unit_frames(data.frames)
     ahead = truth[:, context:]
@@ -79,7 +85,7 @@ def judge(data: Sequences, context: int, predictions: dict[str, np.ndarray], wor
     scores = {name: pixel_scores(ahead, frames) for name, frames in predictions.items()}
     if world is not None and data.states is not None:
         measures = [*world.measures, *measures]
-        for name, shown in read_frames(world, truth, data.states, context, predictions).items():
+        for name, shown in read_frames(world, truth, data.states, context, predictions, read).items():
             scores[name] = world.score(shown, data.states, context) | scores.get(name, {})
     statistics: dict[str, Callable] = {m.name: np.median if m.statistic == "median" else np.mean for m in measures}
     horizon = data.length - context
@@ -125,18 +131,23 @@ def reader_of(world: World, frames: np.ndarray, states: np.ndarray) -> Reader:
 
 
 def read_frames(
-    world: World, truth: np.ndarray, states: np.ndarray, context: int, predictions: dict[str, np.ndarray]
+    world: World,
+    truth: np.ndarray,
+    states: np.ndarray,
+    context: int,
+    predictions: dict[str, np.ndarray],
+    read: Reader | None = None,
 ) -> dict[str, np.ndarray]:
     """The visible variables `[N, S, D]` that each prediction `[N, S, H, W(, C)]` shows.
 
-    They are read by the true frames `[N, T, ...]` and their `states` `[N, T, S]`. The last row is what is read off true
-    frames by those of other sequences.
+    They are read by `read`, or a reader made of the true frames `[N, T, ...]` and their `states` `[N, T, S]`. The last
+    row is what is read off true frames by those of other sequences.
     """
 
     def shown(read: Reader, frames: np.ndarray) -> np.ndarray:
         return read(frames.reshape(*frames.shape[:2], -1))
 
-    everything = reader_of(world, truth, states)
+    everything = read or reader_of(world, truth, states)
     result = {name: shown(everything, frames) for name, frames in predictions.items()}
     if len(truth) > 1:
         floor = np.empty_like(visible_states(world, states[:, context:]))
@@ -150,15 +161,21 @@ def read_frames(
 
 
 def judge_samples(
-    dreamer: Dreamer, data: Sequences, context: int, futures: int, key: jax.Array, world: World | None
+    dreamer: Dreamer,
+    data: Sequences,
+    context: int,
+    futures: int,
+    key: jax.Array,
+    world: World | None,
+    read: Reader | None = None,
 ) -> Samples:
     """How well sampled futures cover what came, for each horizon: coverage of central intervals, and CRPS.
 
     Where the world is known its visible variables are scored: coverage is the mean over all of them, CRPS over those in
-    the unit of the first. Otherwise it is every pixel, in brightness, with the emission's noise. The key is consumed.
+    the unit of the first; they are read by `read` or a reader made of the data. Otherwise it is every pixel, in
+    brightness, with the emission's noise. The key is consumed.
     """
-    read = None
-    if world is not None and data.states is not None:
+    if read is None and world is not None and data.states is not None:
         read = reader_of(world, as_unit_frames(data.frames), data.states)
     covered, scores = [], []
     for batch, count, samples in sample_futures(dreamer, data, context, futures, key, read):

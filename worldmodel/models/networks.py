@@ -2,13 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-Model = TypeVar("Model", bound=nnx.Module)
 
 
 class MLP(nnx.Module):
@@ -43,28 +40,28 @@ def split_in_two(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return first, second
 
 
-def initialise(build: Callable[[nnx.Rngs], Model], key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
-    """The structure and the initial parameters of the model that `build` makes; the key is consumed.
-    `nnx.merge(graphdef, params)` gives the model back."""
-    graphdef, [params] = initialise_each(build, [key])
-    return graphdef, params
+IN_HASTE = {"xla_backend_optimization_level": 0}
+"""the compiler's options for a program that runs once"""
 
 
-def initialise_each(
-    build: Callable[[nnx.Rngs], Model], keys: Sequence[jax.Array]
-) -> tuple[nnx.GraphDef, list[nnx.State]]:
-    """As `initialise`, the parameters by each of the keys.
+def maker(build: Callable[[nnx.Rngs], nnx.Module]) -> tuple[nnx.GraphDef, Callable[[jax.Array], nnx.State]]:
+    """The structure of the model that `build` makes, and a function from a key, which is consumed, to its initial
+    parameters; `nnx.merge(graphdef, params)` gives the model back.
 
-    The parameters are made by one compiled program: building the model eagerly would compile one small
-    program for each distinct shape. It runs once, and is therefore compiled in haste.
+    The function is to be compiled: building the model eagerly would compile one small program for each distinct shape.
     """
 
     def parameters(key: jax.Array) -> nnx.State:
         return nnx.state(build(nnx.Rngs(params=key)), nnx.Param)
 
     graphdef, _, _ = nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), nnx.Param, ...)
-    make = jax.jit(parameters, compiler_options={"xla_backend_optimization_level": 0})
-    return graphdef, [make(key) for key in keys]
+    return graphdef, parameters
+
+
+def initialise(build: Callable[[nnx.Rngs], nnx.Module], key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
+    """The structure and the initial parameters of the model that `build` makes; the key is consumed."""
+    graphdef, parameters = maker(build)
+    return graphdef, jax.jit(parameters, compiler_options=IN_HASTE)(key)
 
 
 BALL_RADIUS = 3.0

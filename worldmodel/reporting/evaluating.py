@@ -1,6 +1,7 @@
 """What scripts/imagine.py and scripts/evaluate.py do with a trained model: numbers with intervals, and pictures."""
 
 import dataclasses
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.simulator import find_simulator
-from worldmodel.worlds.world import World, world_of
+from worldmodel.worlds.world import Reader, World, world_of
 
 FEWEST_FUTURES = 39
 """of fewer samples no interval of 95% can be told"""
@@ -51,6 +52,13 @@ class Dreaming:
     world: World | None
     left_out: list[str]
     """what of the data is not looked at, and why"""
+
+    @cached_property
+    def read(self) -> Reader | None:
+        """The reader of the world's visible variables, by the data's own frames; None where no world is known."""
+        if self.world is None or self.data.states is None:
+            return None
+        return reader_of(self.world, as_unit_frames(self.data.frames), self.data.states)
 
     @staticmethod
     def of(
@@ -88,7 +96,7 @@ class Dreaming:
             "trained_steps": max(self.run.checkpoint_steps(), default=0),
             "left_out": self.left_out,
         }
-        found = judge(self.data, self.context, predictions, self.world)
+        found = judge(self.data, self.context, predictions, self.world, self.read)
         return dataclasses.replace(found, **about, **probe_latents(filtered, self.data, self.world))
 
 
@@ -152,7 +160,7 @@ def evaluate_run(
         rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
         found = task.judged(rollouts, filtered, ceiling)
         bar.update()
-        samples = judge_samples(dreamer, data, context, futures, sample_key, world)
+        samples = judge_samples(dreamer, data, context, futures, sample_key, world, task.read)
         bar.update()
         with atomic_folder(out_folder) as out:
             ranking = draw_predictions(out, task, rollouts, found)
@@ -189,12 +197,11 @@ def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
 def draw_fans(path: Path, task: Dreaming, sequences: np.ndarray, futures: int, key: jax.Array) -> list[str]:
     """Sampled futures of the world's first visible variable; a line where there is none. The key is consumed."""
     data, context = task.data, task.context
-    if task.world is None or data.states is None:
+    if task.world is None or data.states is None or task.read is None:
         return [f"left out: {path.name} (no known world's states are in the data)"]
-    read = reader_of(task.world, as_unit_frames(data.frames), data.states)
     variable = visible_variables(task.world)[0]
     values = visible_states(task.world, data.states)[..., 0]
-    parts = sample_futures(task.dreamer, data.take(sequences), context, futures, key, read)
+    parts = sample_futures(task.dreamer, data.take(sequences), context, futures, key, task.read)
     samples = np.concatenate([shown[..., 0] for _, _, shown in parts], axis=1)
     ranks = ("the best", "the median", "the worst") if len(sequences) == 3 else ("the best", "the worst")
     names = [f"{rank} of {len(data)} (sequence {which})" for rank, which in zip(ranks, sequences, strict=False)]

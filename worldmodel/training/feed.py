@@ -42,6 +42,11 @@ class Resident:
         """A NextBatch for the data of `pieces`."""
         return sample_windows(data, key, self._recipe.batch_size, self._recipe.window)
 
+    @property
+    def shapes(self) -> DeviceData:
+        """What is like the data of `pieces`."""
+        return self._data
+
     def pieces(self, updates: int) -> Iterator[tuple[DeviceData, int]]:
         """The data for the next updates, in parts, and for how many of them each is."""
         yield self._data, updates
@@ -66,6 +71,8 @@ class Stream:
         bytes_of_update = seeds * batch_size * recipe.window * data.nbytes / math.prod(data.frames.shape[:2])
         pieces = math.ceil(LOG_EVERY * bytes_of_update / min(PIECE, recipe.memory_budget / 2))
         self._shape = (seeds, max(2, math.ceil(LOG_EVERY / pieces)), batch_size)
+        self._window = recipe.window
+        self._whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), DeviceData.of(data))
         self._own_seeds, _, self._own_batch = own_part(self._sharding, self._shape)
         self._windows = functools.partial(Windows, data, recipe, seeds=self._own_seeds, batch=self._own_batch)
         self._batches: Any = None
@@ -82,6 +89,13 @@ class Stream:
     def next_batch(self, data: DeviceData, key: jax.Array, index: jax.Array) -> Batch:
         """A NextBatch for the data of `pieces`."""
         return jax.tree.map(lambda array: array[index], data).batch()
+
+    @property
+    def shapes(self) -> DeviceData:
+        """What is like the data of `pieces`."""
+        places = (jax.ShapeDtypeStruct((*self._shape, frames), np.int32) for frames in (1, self._window))
+        pieces = jax.eval_shape(DeviceData.cut, self._whole, *places)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self._sharding), pieces)
 
     def pieces(self, updates: int) -> Iterator[tuple[DeviceData, int]]:
         """The batches of the next updates in parts of one shape, and how many batches of each count."""

@@ -111,9 +111,12 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
     trainings = Trainings(task.build, data, options.recipe(task.window))
     step = saved = restore(runs, trainings)
 
-    def log(step: int, metrics: list[dict[str, Any]]) -> None:
+    def shown(step: int) -> list[Any]:
+        """The models, where they are to be looked at."""
+        return trainings.models() if step % VALIDATE_EVERY == 0 or step >= options.steps else []
+
+    def log(step: int, models: list[Any], metrics: list[dict[str, Any]]) -> None:
         validated: list[dict[str, Any]] = [{} for _ in runs]
-        models = trainings.models() if step % VALIDATE_EVERY == 0 or step >= options.steps else []
         if not is_writer():
             return
         if models:
@@ -136,8 +139,7 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
         stop_on_interrupt() as interrupted,
         progress_bar(task.name, options.steps, "step", done=step) as bar,
     ):
-        if step == 0:
-            log(0, [{}] * len(runs))
+        untrained = shown(0) if step == 0 else []  # looked at after the first updates, which a person waits for
         while step < options.steps and not any_process(interrupted()):
             started = time.monotonic()
             updates = min(LOG_EVERY - step % LOG_EVERY, options.steps - step)
@@ -146,7 +148,10 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             for run, of_run in zip(runs, metrics, strict=True):
                 require_finite(run, step - updates, updates, of_run)
                 of_run["steps_per_second"] = updates / (time.monotonic() - started)
-            log(step, metrics)
+            if untrained:
+                log(0, untrained, [{}] * len(runs))
+                untrained = []
+            log(step, shown(step), metrics)
             bar.update(updates)
             bar.set_postfix_str(headline(metrics), refresh=False)
             if step % CHECKPOINT_EVERY == 0 and step < options.steps:

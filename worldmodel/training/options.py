@@ -24,7 +24,7 @@ class Recipe:
 
     seeds: tuple[int, ...] = (0,)
     """trained together, in one program"""
-    steps: int = 8000
+    steps: int = 16000
     batch_size: int = 16
     learning_rate: float = 0.01
     window: int = 15
@@ -46,7 +46,7 @@ class TrainingOptions:
     seeds: int = 1
     """How many runs to train at once, in one program: with more than one, runs of the seeds --seed, --seed + 1, ... in
     the folders seed_0, seed_1, ... of --out, each a run of its own."""
-    steps: int = 8000
+    steps: int = 16000
     """Optimiser updates."""
     batch_size: int = 16
     """Windows (or single frames) in one update."""

@@ -7,19 +7,21 @@ processes (jax.distributed) the same program runs in each, over all of their dev
 
 import math
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import DeviceData
-from worldmodel.models.networks import initialise_each
+from worldmodel.models.networks import IN_HASTE, maker
 from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.training.feed import make_feed
@@ -27,6 +29,7 @@ from worldmodel.training.options import Recipe
 from worldmodel.training.step import (
     FINITE,
     LOG_EVERY,
+    MakeOptimiser,
     TrainState,
     initial_state,
     make_optimiser,
@@ -37,11 +40,12 @@ from worldmodel.training.step import (
 
 Build = Callable[[nnx.Rngs], Any]
 """makes an untrained model"""
+Result = TypeVar("Result")
 
 
-def split_seed(seed: int) -> tuple[jax.Array, jax.Array]:
-    """The keys of a run: one for the initial parameters, one for all of training."""
-    parameters, training = jax.random.split(jax.random.key(seed))
+def split_key(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of a run, from that of its seed: one for the initial parameters, one for all of training."""
+    parameters, training = jax.random.split(key)
     return parameters, training
 
 
@@ -77,21 +81,46 @@ def over_seeds(chunk: Callable, seeds: int, data_axis: int | None) -> Callable:
     return alone
 
 
+def in_background(work: Callable[[], Result]) -> "Future[Result]":
+    """Do it in a thread of its own; the compiler works while Python does other things."""
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
+
+
 class Trainings:
     """One training for each seed. What it gives to the outside is on the host and the same in every process."""
 
-    def __init__(self, build: Build, data: Sequences, recipe: Recipe):
+    def __init__(self, build: Build, data: Sequences, recipe: Recipe, make_optimiser: MakeOptimiser = make_optimiser):
         """Nothing is trained yet: every seed is at step 0. Data of more bytes than the recipe's budget is streamed."""
         seeds = recipe.seeds
         self.mesh = make_mesh(len(seeds), recipe.batch_size)
-        keys = [split_seed(seed) for seed in seeds]
         optimiser = make_optimiser(warm_up_and_cosine(recipe.learning_rate, recipe.steps))
-        self._graphdef, initial = initialise_each(build, [first for first, _ in keys])
+        self._graphdef, parameters = maker(build)
         self._feed = make_feed(data, recipe, self.mesh)
-        self.load([initial_state(params, optimiser, key) for params, (_, key) in zip(initial, keys, strict=True)])
+
+        def initial(key: jax.Array) -> TrainState:
+            parameters_key, training_key = split_key(key)
+            return initial_state(parameters(parameters_key), optimiser, training_key)
+
+        keys = [jax.random.key(seed) for seed in seeds]
+        self._program = in_background(lambda: self._compile(recipe, optimiser, jax.eval_shape(initial, keys[0])))
+        make_state = jax.jit(initial, compiler_options=IN_HASTE)
+        self.load([make_state(key) for key in keys])
+
+    def _compile(
+        self, recipe: Recipe, optimiser: optax.GradientTransformation, state: TrainState
+    ) -> jax.stages.Compiled:
+        """The program of many updates, for states of these shapes."""
+        by_seed, seeds = self._sharding("seed"), len(recipe.seeds)
         train_step = make_train_step(self._graphdef, optimiser, recipe.steps)
         chunk = make_train_chunk(train_step, self._feed.next_batch, self._sharding("data"))
-        self._chunk = jax.jit(over_seeds(chunk, len(seeds), self._feed.seed_axis), donate_argnums=0)
+        stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype, sharding=by_seed), state)
+        program = jax.jit(
+            over_seeds(chunk, seeds, self._feed.seed_axis), donate_argnums=0, out_shardings=(by_seed, None)
+        )
+        return program.lower(stacked, self._feed.shapes, np.int32(1)).compile()
 
     def _sharding(self, *axes: str) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec(*axes))
@@ -110,10 +139,8 @@ class Trainings:
     def models(self) -> list[Any]:
         """The model of every seed."""
         stacked = self._to_host(self._state.params)
-        count = len(self._state.step)
-        return [
-            nnx.merge(self._graphdef, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), stacked)) for i in range(count)
-        ]
+        each = [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(self._state.step))]
+        return [nnx.merge(self._graphdef, jax.device_put(params)) for params in each]
 
     def adopt(self, models: list[Any]) -> None:
         """Go on with the parameters of these models, one a seed."""
@@ -125,7 +152,7 @@ class Trainings:
         pieces: list[dict[str, jax.Array]] = []
         counts: list[int] = []
         for data, count in self._feed.pieces(updates):
-            self._state, means = self._chunk(self._state, data, jnp.asarray(count))
+            self._state, means = self._program.result()(self._state, data, np.int32(count))
             pieces.append(means)
             counts.append(count)
             jax.block_until_ready(pieces[:-1])  # the next piece is made while this one is trained on, but no third
@@ -136,10 +163,10 @@ class Trainings:
         means = {name: np.average(values, axis=1, weights=counts) for name, values in by_piece.items()}
         return [{name: float(value[i]) for name, value in means.items()} for i in range(len(self._state.step))]
 
-    def lower(self) -> jax.stages.Lowered:
-        """The program of one update, to be looked at."""
-        [(data, _)] = self._feed.pieces(1)
-        return self._chunk.lower(self._state, data, jnp.asarray(1))
+    @property
+    def program(self) -> jax.stages.Compiled:
+        """That of the updates, to be looked at."""
+        return self._program.result()
 
     def close(self) -> None:
         """End what reads ahead; nothing more can be trained."""
@@ -151,11 +178,13 @@ class Trainings:
         return jax.device_get(tree)
 
 
-def train_seeds(name: str, build: Build, data: Sequences, recipe: Recipe) -> list[Any]:
+def train_seeds(
+    name: str, build: Build, data: Sequences, recipe: Recipe, make_optimiser: MakeOptimiser = make_optimiser
+) -> list[Any]:
     """One trained model for each seed, without a run folder; equal, up to rounding, to the models that a run with that
-    seed alone gives."""
+    seed alone gives before they are calibrated."""
     steps = recipe.steps
-    trainings = Trainings(build, data, recipe)
+    trainings = Trainings(build, data, recipe, make_optimiser)
     with closing(trainings), progress_bar(f"{name}, {len(recipe.seeds)} seeds", steps, "step") as bar:
         for done in range(0, steps, LOG_EVERY):
             metrics = trainings.train(min(LOG_EVERY, steps - done))

@@ -10,35 +10,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.windows import Batch, mean_of_seen
+from worldmodel.data.windows import Batch, below, mean_of_seen
 from worldmodel.models.variational import Inference, annealed, bound_terms, observed_steps, temperature, watched
 
 if TYPE_CHECKING:
     from worldmodel.models.dvbf.model import DVBF
 
-HELP_ENDS = (0.15, 0.45)
-"""shares of the steps between which the help of the beginning ends"""
 NOISE_FALLS = (0.2, 0.7)
 """shares of the steps between which the transition's noise falls"""
 
 
 def open_loop_tails(key: jax.Array, batch: int, steps: int, share: jax.Array | float) -> jax.Array:
     """A mask `[batch, steps]` in which a share of the sequences is not observed from a random step on."""
-    which, where = jax.random.split(key)
-    open_loop = jax.random.bernoulli(which, share, (batch, 1))
-    start = jax.random.randint(where, (batch, 1), 0, steps)
-    return ~open_loop | (jnp.arange(steps)[None, :] < start)
+    which, where = jax.random.uniform(key, (2, batch, 1))
+    return (which >= share) | (jnp.arange(steps)[None, :] < jnp.floor(where * steps))
 
 
-def early(progress: jax.Array) -> jax.Array:
-    """1 until the first number of HELP_ENDS, 0 from the second on, a straight line between: the help a beginner gets.
+def early(progress: jax.Array, end: float) -> jax.Array:
+    """1 for the first third of the time up to `end`, 0 from there on, a straight line between: the help a beginner
+    gets.
 
     It makes the model explain motion by its dynamics first: corrections by the frames are dear (the weight of the
     transition's KL), and some sequences end without frames (open-loop tails). What is learnt so stays when the help
     ends, and is refined by the bound alone.
     """
-    begin, end = HELP_ENDS
-    return jnp.clip((end - progress) / (end - begin), 0, 1)
+    return jnp.clip(1.5 * (1 - progress / end), 0, 1)
 
 
 def noise_scale(progress: jax.Array, final: float) -> jax.Array:
@@ -82,7 +78,7 @@ def dvbf_loss(
     options, frames, actions = model.options, batch.frames, batch.actions
     size, length = frames.shape[:2]
     mask_key, noise_key, start_key = jax.random.split(key, 3)
-    help_given = early(progress)
+    help_given = early(progress, options.help_ends)
     observed = open_loop_tails(mask_key, size, length - 1, help_given * options.open_loop_share)
     if batch.valid is not None:
         observed &= observed_steps(actions, batch.valid)
@@ -99,7 +95,7 @@ def dvbf_loss(
     loss = jnp.mean(-c * terms.reconstruction + regulariser)
     metrics = {}
     if options.consistency_weight > 0:
-        starts = jax.random.randint(start_key, (size,), 0, length - options.initial_frames + 1)
+        starts = below(jax.random.bits(start_key, (size,)), length - options.initial_frames + 1)
         distance = restart_distance(model, inferred, actions, starts)
         whole = None
         if batch.valid is not None:

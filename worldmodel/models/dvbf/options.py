@@ -43,10 +43,13 @@ class DVBFOptions:
     observation_std: float | None = None
     """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
     open_loop_share: float = 0.5
-    """Share of the training windows that run without measurements from a random step on, for the first 15% of the
-    steps; it falls to 0 by 45%."""
+    """Share of the training windows that run without measurements from a random step on, while the training is
+    helped."""
     transition_kl_weight: float = 5.0
-    """Weight of the transition's KL for the first 15% of the steps; it falls to 1 by 45%."""
+    """Weight of the transition's KL while the training is helped."""
+    help_ends: float = 0.45
+    """Share of the steps by which that help has gone: no open loop, the weight at 1. It is given in full for the first
+    third of that time."""
     final_noise_scale: float = 0.07
     """The transition's noise is multiplied by 1 for the first 20% of the steps and by this from 70% on."""
     annealing_share: float = 0.0
@@ -75,7 +78,8 @@ class DVBFOptions:
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
         require_share("--open-loop-share", self.open_loop_share)
-        require_positive("--final-noise-scale", self.final_noise_scale)
+        for name in ("help_ends", "final_noise_scale"):
+            require_positive(flag(name), getattr(self, name))
         require_share("--annealing-share", self.annealing_share)
         for name in ("transition_kl_weight", "consistency_weight"):
             require_at_least(flag(name), getattr(self, name), 0)
