@@ -1,6 +1,7 @@
 """What scripts/imagine.py and scripts/evaluate.py do with a trained model: numbers with intervals, and pictures."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,8 @@ def imagine_run(task: Dreaming, out_folder: Path, seed: int) -> Evaluation:
     with atomic_folder(out_folder) as out:
         np.savez(out / "imagined.npz", allow_pickle=False, **arrays)
         write_json(out / "metrics.json", dataclasses.asdict(found))
-        draw_predictions(out, task, rollouts, found)
+        ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
+        draw_predictions(out, task, rollouts, ranking, found)
     return found
 
 
@@ -156,31 +158,40 @@ def evaluate_run(
     require_empty(out_folder)
     dreamer, data, context, world = task.dreamer, task.data, task.context, task.world
     roll_key, sample_key, fan_key = jax.random.split(jax.random.key(seed), 3)
-    with progress_bar("evaluation", 3, "part") as bar:
+    with (
+        progress_bar("evaluation", 6, "part") as bar,
+        atomic_folder(out_folder) as out,
+        ThreadPoolExecutor(1) as drawing,  # what is drawn in Python, while programs are compiled and run
+    ):
         rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
+        ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
+        pictures = [
+            drawing.submit(draw_latents, out, dreamer, data, rollouts, filtered, context, world),
+            drawing.submit(draw_what_if, out, task, int(ranking[len(ranking) // 2])),
+            drawing.submit(draw_fans, out / "futures.png", task, spread_over(ranking, 3), futures, fan_key),
+        ]
         found = task.judged(rollouts, filtered, ceiling)
         bar.update()
+        predictions = drawing.submit(draw_predictions, out, task, rollouts, ranking, found)
         samples = judge_samples(dreamer, data, context, futures, sample_key, world, task.read)
         bar.update()
-        with atomic_folder(out_folder) as out:
-            ranking = draw_predictions(out, task, rollouts, found)
-            draw_reliability(out / "reliability.png", samples, data.dt)
-            left_out = draw_what_if(out, task, int(ranking[len(ranking) // 2]))
-            left_out += draw_fans(out / "futures.png", task, spread_over(ranking, 3), futures, fan_key)
-            left_out += draw_latents(out, dreamer, data, rollouts, filtered, context, world)
-            found = dataclasses.replace(found, samples=samples, left_out=[*task.left_out, *left_out])
-            write_json(out / "evaluation.json", dataclasses.asdict(found))
+        reliability = drawing.submit(draw_reliability, out / "reliability.png", samples, data.dt)
+        left_out = [*task.left_out]
+        for lines in pictures:
+            left_out += lines.result()
+            bar.update()
+        for drawn in (predictions, reliability):
+            drawn.result()
+        found = dataclasses.replace(found, samples=samples, left_out=left_out)
+        write_json(out / "evaluation.json", dataclasses.asdict(found))
         bar.update()
     return found
 
 
-def draw_predictions(folder: Path, task: Dreaming, rollouts: Rollouts, found: Evaluation) -> np.ndarray:
-    """errors.png, film_strip.png and rollouts.gif; the ranking `[N]` of the sequences by error."""
-    truth = as_unit_frames(task.data.frames)
-    ranking = rank_by_error(truth, rollouts.frames, task.context)
+def draw_predictions(folder: Path, task: Dreaming, rollouts: Rollouts, ranking: np.ndarray, found: Evaluation) -> None:
+    """errors.png, film_strip.png and rollouts.gif; `ranking` `[N]` are the sequences by error."""
     draw_errors(folder / "errors.png", found)
-    draw_rollouts(folder, truth, rollouts.frames, ranking, task.context, task.data.dt)
-    return ranking
+    draw_rollouts(folder, as_unit_frames(task.data.frames), rollouts.frames, ranking, task.context, task.data.dt)
 
 
 def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""A whole training, from a data set to the pictures of its run: what scripts/train.py and the Python API call."""
+"""A whole training, from a data set to the pictures of its run: what scripts/train.py and the Python API call.
+
+What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
+"""
 
 from typing import Any
 
@@ -6,10 +9,8 @@ from flax import nnx
 
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.protocol import Panel, Plotted, WorldModel
-from worldmodel.pictures.figures import draw_curves
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
-from worldmodel.training.checks import run_overfit, run_range_test
 from worldmodel.training.cluster import is_writer
 from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
 from worldmodel.training.options import TrainingOptions
@@ -67,9 +68,13 @@ def train(name: str, options: TrainingOptions) -> int | None:
         return Task(name, build(model), window, watch.validate, watch.snapshot, watch.calibrate)
 
     if options.overfit_one_batch:
+        from worldmodel.training.checks import run_overfit
+
         sharp = options.model.sharpened(card.scale) if hasattr(kind, "sharpened") else options.model
         return run_overfit(task(sharp), data, options)
     if options.find_lr:
+        from worldmodel.training.checks import run_range_test
+
         return run_range_test(task(options.model), data, options)
     runs = start_or_resume(options, name, card)
     models, finished = fit(runs, task(options.model), data, options)
@@ -107,6 +112,8 @@ def choose_window(name: str, model: Any, options: TrainingOptions, longest: int)
 
 def draw(run: Run, model: Any) -> None:
     """curves.png, of the metrics that the model has."""
+    from worldmodel.pictures.figures import draw_curves
+
     metrics = run.metrics()
     draw_curves(run.folder / "curves.png", metrics, panels_for(model, {name for line in metrics for name in line}))
 

@@ -1,10 +1,15 @@
 """What a training looks at on held-out data while it goes on, and what it leaves in the run folder when it is done: one
 class for models of sequences, one for models of single frames.
+
+What draws is loaded where it is needed, after the first updates (training/session.py).
 """
 
+from __future__ import annotations
+
 import dataclasses
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -15,11 +20,12 @@ from worldmodel.evaluation.calibration import calibrated
 from worldmodel.evaluation.posterior import latent_walk, report_posterior
 from worldmodel.imagination.dreamer import Dreamer, bounds, reconstruct
 from worldmodel.models.protocol import Bounded, FrameModel, WorldModel
-from worldmodel.pictures.figures import animate_grid, animate_walk, draw_posterior
-from worldmodel.pictures.learning import Watched
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, write_json
 from worldmodel.worlds.world import world_of
+
+if TYPE_CHECKING:
+    from worldmodel.pictures.learning import Watched
 
 
 class Watch(Protocol):
@@ -52,9 +58,14 @@ class WatchedSequences:
             validation = validation.whole(looked_at.length)
             if not len(validation):
                 raise UserError(f"{source}: no held-out sequence has {looked_at.length} unbroken frames to look at")
-        self.validation, self.seed = validation, seed
+        self.validation, self.context, self.seed = validation, context, seed
         world_of(validation, source)  # a record that does not fit is told before the training, not after it
-        self.watched = Watched.of(validation, context)
+
+    @cached_property
+    def watched(self) -> Watched:
+        from worldmodel.pictures.learning import Watched
+
+        return Watched.of(self.validation, self.context)
 
     def validate(self, model: WorldModel) -> tuple[dict[str, float], list[str]]:
         found = health.measure(model, self.validation)
@@ -99,6 +110,8 @@ class WatchedFrames:
         return model
 
     def finish(self, run: Run, model: FrameModel) -> tuple[list[str], str]:
+        from worldmodel.pictures.figures import animate_grid, animate_walk, draw_posterior
+
         folder: Path = run.folder
         found = report_posterior(model.posterior(self.frames), self.frames, reconstruct(model, self.frames))
         write_json(folder / "posterior.json", dataclasses.asdict(found))
