@@ -1,14 +1,18 @@
 """The whole main job on Gymnasium's Pendulum-v1: collect, train the static VAE, train the DVBF, imagine, report.
 
 Every stage is one of the other scripts, called as a person would call it. A stage whose result is there already
-is kept, so that a demo that was stopped goes on where it was; delete the folder to begin anew.
+is kept, so that a demo that was stopped goes on where it was; delete the folder to begin anew. The static VAE is
+trained beside the DVBF, on another core.
 """
 
 import dataclasses
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
@@ -24,44 +28,97 @@ class Options:
 
 def main(options: Options) -> None:
     out = options.out
-    train, test = out / "train.npz", out / "test.npz"
+    train, test, vae, dvbf = out / "train.npz", out / "test.npz", out / "vae", out / "dvbf"
     started = time.monotonic()
     pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55")
-    stage("training data", train, *pendulum, "--sequences", "600", "--frames", "40", "--seed", "0", "--out", train)
-    stage("test data", test, *pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
-    vae, dvbf = out / "vae", out / "dvbf"
+    collect_train = (*pendulum, "--sequences", "600", "--frames", "40", "--seed", "0", "--out", train)
+    collect_test = (*pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
     train_vae = ("train.py", "vae", "--data", train, "--out", vae)
-    train_stage("static VAE", vae, "latent_walk.gif", *train_vae)
     train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf, "--steps", "5000")
-    train_stage("DVBF", dvbf, "health.json", *train_dvbf)
     evaluate = ("evaluate.py", "--run", dvbf, "--data", test, "--vae", vae, "--context", "10")
-    stage("imagination and its evaluation", dvbf / "evaluation", *evaluate, quiet=True)
-    stage("report", dvbf / "report.html", "report.py", "--run", dvbf, quiet=True)
+    Stage("training data", train, collect_train).run()
+    # a training hardly uses a second core
+    meanwhile = Meanwhile(
+        Stage("static VAE, meanwhile", vae / "latent_walk.gif", train_vae + resume(vae)),
+        Stage("test data, meanwhile", test, collect_test),
+    )
+    try:
+        Stage("DVBF", dvbf / "health.json", train_dvbf + resume(dvbf)).run()
+    finally:
+        meanwhile.join()
+    meanwhile.report()
+    Stage("imagination and its evaluation", dvbf / "evaluation", evaluate).run(quiet=True)
+    Stage("report", dvbf / "report.html", ("report.py", "--run", dvbf)).run(quiet=True)
     print_summary(out, time.monotonic() - started)
 
 
-def stage(name: str, result: Path, *command: str | Path, quiet: bool = False) -> None:
-    """Run one script, unless its result is there already; `quiet` keeps what it prints for the summary."""
-    if result.exists():
-        print(f"\n== {name}: {result} is there already and is kept")
-        return
-    script, *arguments = map(str, command)
-    print(f"\n== {name}: python scripts/{script} {' '.join(arguments)}", flush=True)
-    output = subprocess.DEVNULL if quiet else None
-    with subprocess.Popen([sys.executable, SCRIPTS / script, *arguments], stdout=output) as process:
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # Ctrl-C has reached the script too: it is saving its last state
-            raise
-    if status != 0:
-        raise UserError(f"the demo stopped at '{name}' (exit status {status}); make demo goes on from there")
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One script, which is not run where its result is there already."""
+
+    name: str
+    result: Path
+    """what it writes last"""
+    command: tuple[str | Path, ...]
+
+    def announce(self) -> bool:
+        """Say what is done; whether anything is to be done."""
+        if self.result.exists():
+            print(f"\n== {self.name}: {self.result} is there already and is kept")
+            return False
+        script, *arguments = map(str, self.command)
+        print(f"\n== {self.name}: python scripts/{script} {' '.join(arguments)}", flush=True)
+        return True
+
+    def start(self, **streams: Any) -> subprocess.Popen:
+        script, *arguments = map(str, self.command)
+        return subprocess.Popen([sys.executable, SCRIPTS / script, *arguments], text=True, **streams)
+
+    def run(self, quiet: bool = False) -> None:
+        """Run it to its end; `quiet` keeps what it prints for the summary."""
+        if not self.announce():
+            return
+        with self.start(stdout=subprocess.DEVNULL if quiet else None) as process:
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                process.wait()  # Ctrl-C has reached the script too: it is saving its last state
+                raise
+        self.require_success(status)
+
+    def require_success(self, status: int) -> None:
+        if status != 0:
+            raise UserError(f"the demo stopped at '{self.name}' (exit status {status}); make demo goes on from there")
 
 
-def train_stage(name: str, run: Path, written_last: str, *command: str | Path) -> None:
-    """Run a training, or go on with the one that is there and is not finished."""
-    resume = ["--resume"] if (run / "config.json").exists() else []
-    stage(name, run / written_last, *command, *resume)
+class Meanwhile(threading.Thread):
+    """Stages that run one after the other, beside what is shown: their words come when they are done."""
+
+    def __init__(self, *stages: Stage):
+        super().__init__()
+        self.waiting = [stage for stage in stages if stage.announce()]
+        self.done: list[tuple[Stage, int, str]] = []
+        self.start()
+
+    def run(self) -> None:
+        for stage in self.waiting:
+            no_bar = os.environ | {"TQDM_DISABLE": "1"}
+            with stage.start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=no_bar) as process:
+                words, _ = process.communicate()
+            self.done.append((stage, process.returncode, words))
+            if process.returncode != 0:
+                return
+
+    def report(self) -> None:
+        """What they said, once they are done. Raises UserError where one failed."""
+        for stage, status, words in self.done:
+            print(f"\n== {stage.name}: done\n{words.strip()}", flush=True)
+            stage.require_success(status)
+
+
+def resume(run: Path) -> tuple[str, ...]:
+    """What makes a training go on with the run that is there and is not finished."""
+    return ("--resume",) if (run / "config.json").exists() else ()
 
 
 def print_summary(out: Path, seconds: float) -> None:

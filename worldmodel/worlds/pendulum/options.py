@@ -77,8 +77,10 @@ class PendulumV1Options:
         return _world("gymnasium", gravity=self.g)
 
     def before_render(self, env: Any) -> None:
-        """Without its last torque it is drawn without the arrow that shows it."""
+        """Without its last torque it is drawn without the arrow that shows it. It is drawn half as large as usual: in
+        half the time, and far larger still than a frame."""
         env.unwrapped.last_u = None
+        env.unwrapped.screen_dim = 250
 
     def state_of(self, env: Any) -> np.ndarray:
         """`[2]` rad, rad/s."""

@@ -1,0 +1,28 @@
+"""The frames of a Gymnasium environment, and of a world that draws itself."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """How a picture becomes a frame."""
+
+    size: int
+    """side of the square frame, pixels"""
+    crop: float = 1.0
+    """share of the picture's width and height that is kept, around its centre"""
+    noise_std: float = 0.0
+    """standard deviation of Gaussian noise on every pixel, in units of full brightness"""
+    grey: bool = True
+    """whether the frame is `[size, size]`, or has the colours red, green and blue, `[size, size, 3]`"""
+
+    def frame(self, picture: np.ndarray) -> np.ndarray:
+        """`[H, W, 3]` to `[size, size(, 3)]` uint8; resized before it is grey: several times faster than after."""
+        height, width = picture.shape[:2]
+        top, left = round(height * (1 - self.crop) / 2), round(width * (1 - self.crop) / 2)
+        picture = picture[top : height - top, left : width - left]
+        small = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if self.grey else small
