@@ -6,6 +6,7 @@ left out. Quality is another matter: scripts/benchmark.py.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -28,6 +29,8 @@ ANY_DEVICE: dict[str, str] = {}
 """environments of a measurement"""
 AXES = {"batch": [16, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64]}
 """of baselines.speed.measures.Setting, and their values; a quick try has the first two"""
+BUDGETS = [300, 500, 700, 1000, 1500, 2000, 3000, 4000]
+"""steps of the trainings whose quality is measured"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +44,12 @@ class Options:
 
 def main(options: Options) -> None:
     from baselines.speed import measures
-    from baselines.speed.page import write_speed_page
+    from baselines.speed.page import medians_of_goals, write_speed_page
     from worldmodel.support.machine import machine, versions
 
     for written in ("results/speed.json", "docs/speed.png", "SPEED.md"):
         require_writable(options.out / written)
-    started, quick = time.monotonic(), options.quick
+    started, quick, before = time.monotonic(), options.quick, committed(options.out)
     turns: dict[str, Any] = {"turns": 2, "seconds": 0.2} if quick else {"turns": 7, "seconds": 1.0}
     halves = turns | {"seconds": turns["seconds"] / 2}
     axes = {axis: values[:2] if quick else values for axis, values in AXES.items()}
@@ -66,7 +69,10 @@ def main(options: Options) -> None:
     }
     if not measures.has_torch:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
+    budgets, seeds = ([20, 40], 2) if quick else (BUDGETS, 10)
+    found["quality"] = measure(measures.quality, ALL_CORES, steps=budgets, seeds=seeds)
     found["one_core"] = compared(ONE_THREAD, axes) | {
+        "default_training": measure(measures.default_training, ONE_THREAD, **turns),
         "limits": measure(measures.limits, ONE_THREAD, **turns),
         "latency": measure(measures.latency, ONE_THREAD, calls=200 if quick else 2000),
     }
@@ -80,10 +86,13 @@ def main(options: Options) -> None:
                 kind: measure(measures.first_use, ALL_CORES, cache, what=what, started=time.time())
                 for kind in ("cold", "warm")
             }
-    found["start"] = starts(2 if quick else 5)
+    found["scripts"] = starts(1 if quick else 3)
+    found["demo"] = [] if quick else [demo()]
     if (device := measure(measures.device, ANY_DEVICE))["platform"] == "gpu":
         found["gpu"] = device | compared(ANY_DEVICE, {"seeds": [1, 64]})
     found["minutes"] = round((time.monotonic() - started) / 60, 1)
+    if before is not None:
+        found["before"] = {"machine": before["machine"], "goals": medians_of_goals(before)}
     write_json(options.out / "results" / "speed.json", found)
     write_speed_page(options.out)
     print(f"{options.out / 'SPEED.md'}: written in {found['minutes']:g} minutes; picture: docs/speed.png")
@@ -120,25 +129,70 @@ def run(place: dict[str, str], cache: str | None, *arguments: object) -> str:
     return result.stdout
 
 
-def starts(turns: int) -> dict[str, Any]:
-    """Seconds of scripts/imagine.py as a whole, on a small run: the first time and, with what that compiled, later."""
+def starts(turns: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each script as a whole, on a small run: with an empty cache and, with what that compiled, later."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data, model = folder / "data.npz", folder / "run"
+        data, run_folder, fresh = folder / "data.npz", folder / "run", (folder / str(i) for i in itertools.count())
 
-        def call(script: str, *arguments: object) -> float:
+        def seconds(cache: str, script: str, *arguments: object) -> float:
             start = time.monotonic()
-            run(ALL_CORES, str(folder / f"cache of {script}"), Path(__file__).with_name(script), *arguments)
+            run(ALL_CORES, str(folder / cache), Path(__file__).with_name(script), *arguments)
             return time.monotonic() - start
 
-        print("all cores, imagine.py from its start", end=": ", flush=True)
-        call("collect.py", "--out", data, "--sequences", 60, "--frames", 60)
-        call("train.py", "dvbf", "--data", data, "--out", model, "--steps", 100)
-        seconds = [
-            call("imagine.py", "--run", model, "--data", data, "--out", folder / f"{i}") for i in range(turns + 1)
-        ]
-        print(f"{seconds[0]:.1f} s, then {min(seconds[1:]):.1f} s")
-        return {"cold": seconds[:1], "warm": seconds[1:]}
+        def seconds_to_page(cache: str) -> float:
+            """Until play.py prints its address."""
+            start = time.monotonic()
+            script = Path(__file__).with_name("play.py")
+            command = [sys.executable, str(script), "--run", str(run_folder), "--port", "0"]
+            env = os.environ | ALL_CORES | {"JAX_COMPILATION_CACHE_DIR": str(folder / cache)}
+            with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                opened = bool(process.stdout.readline())
+                process.terminate()
+            if not opened:
+                raise UserError("play.py failed; its last words are above")
+            return time.monotonic() - start
+
+        train = ("train.py", "dvbf", "--data", data, "--steps", 100)
+        seconds("others", "collect.py", "--out", data, "--sequences", 60, "--frames", 100)
+        seconds("others", *train, "--out", run_folder)
+        calls: dict[str, Callable[[str], float]] = {
+            "train.py": lambda cache: seconds(cache, *train, "--out", next(fresh)),
+            "imagine.py": lambda cache: seconds(
+                cache, "imagine.py", "--run", run_folder, "--data", data, "--out", next(fresh)
+            ),
+            "evaluate.py": lambda cache: seconds(
+                cache, "evaluate.py", "--run", run_folder, "--data", data, "--out", next(fresh)
+            ),
+            "report.py": lambda cache: seconds(cache, "report.py", "--run", run_folder),
+            "play.py": seconds_to_page,
+        }
+        found = {}
+        for name, call in calls.items():
+            print(f"all cores, {name} as a whole", end=": ", flush=True)
+            cold, *warm = (call(f"cache of {name}") for _ in range(turns + 1))
+            print(f"{cold:.1f} s, then {min(warm):.1f} s")
+            found[name] = {"cold": [cold], "warm": warm}
+        return found
+
+
+def demo() -> float:
+    """Seconds of scripts/demo.py with an empty cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        print("all cores, demo.py", end=": ", flush=True)
+        start = time.monotonic()
+        run(ALL_CORES, f"{folder}/cache", Path(__file__).with_name("demo.py"), "--out", f"{folder}/demo")
+        print(f"{time.monotonic() - start:.0f} s")
+        return time.monotonic() - start
+
+
+def committed(out: Path) -> dict[str, Any] | None:
+    """The results/speed.json of the last commit of the repository `out`; None where there is none."""
+    found = subprocess.run(
+        ["git", "-C", out, "show", "HEAD:./results/speed.json"], capture_output=True, text=True, check=False
+    )
+    return json.loads(found.stdout) if found.returncode == 0 else None
 
 
 if __name__ == "__main__":

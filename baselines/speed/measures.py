@@ -27,19 +27,23 @@ from baselines.speed.matmuls import Matmuls, matmuls_of, repeat_product, repeat_
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import sample_windows, to_device
-from worldmodel.imagination.dreamer import Dreamer, last, roll_out
+from worldmodel.evaluation.judge import probe_latents
+from worldmodel.imagination.dreamer import Dreamer, filtered_latents, last, roll_out
 from worldmodel.models.catalogue import MODELS
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.protocol import imagine
 from worldmodel.training.options import Recipe
-from worldmodel.training.seeds import Trainings
+from worldmodel.training.seeds import Trainings, train_seeds
 from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
 from worldmodel.worlds.pendulum.physics import PAPER
-from worldmodel.worlds.pendulum.world import collect_pendulum
+from worldmodel.worlds.pendulum.world import PendulumWorld, collect_pendulum
 
 HIDDEN_SIZE = 176
 """makes the DVBF one of 197,800 parameters; all other options are the defaults"""
 VAE_BATCH = 128
 """frames in an update of the static VAE"""
+CONTEXT, QUALITY_HORIZONS = 15, (10, 30, 60, 100)
+"""frames observed, and frames imagined after them, where quality is measured"""
 IMAGINED = 100
 """frames in a rollout"""
 PIXELS = 16
@@ -70,13 +74,14 @@ class Setting:
     latent: int = 8
     """dimensions, four of them visible"""
     seeds: int = 1
+    hidden: int = HIDDEN_SIZE
 
     @property
     def recipe(self) -> Recipe:
         return Recipe(tuple(range(self.seeds)), batch_size=self.batch, window=self.length)
 
     def trainings(self) -> Trainings:
-        options = {"hidden_size": HIDDEN_SIZE, "latent_size": self.latent}
+        options = {"hidden_size": self.hidden, "latent_size": self.latent}
         return trainings("dvbf", collect(self.length), self.recipe, **options)
 
     def dvbf(self) -> Any:
@@ -153,6 +158,43 @@ def training(turns: int, seconds: float) -> Rates:
     jobs: Jobs = {"dvbf": Setting().trainings().train, "vae": vae_trainings().train}
     if has_torch:
         jobs["twin"] = Setting().twin_training().train
+    return take_turns(jobs, turns, seconds)
+
+
+def quality(steps: list[int], seeds: int) -> list[dict[str, Any]]:
+    """What trainings of so many steps give on the paper's pendulum, with all options at their defaults: for each number
+    R^2 of the latents and the median angle errors in degrees after 15 frames, of every seed."""
+    from baselines.study.scores import Trials  # heavy, and not what `first_use` is about
+
+    trials = Trials.collect("paper", 500, 200, 0.0)
+    long = trials.long.first_frames(CONTEXT + max(QUALITY_HORIZONS))
+    trials = dataclasses.replace(trials, long=long, clean=long)
+    scale, world = FrameScale.of(trials.training, "the benchmark's data"), PendulumWorld(trials.params)
+    points = []
+    for count in steps:
+        recipe = Recipe(tuple(range(seeds)), count, window=trials.training.length)
+        runs = []
+        for model in train_seeds(
+            f"{count} steps", functools.partial(DVBFOptions().build, scale), trials.training, recipe
+        ):
+            dreamer = Dreamer(model)
+            probed = probe_latents(filtered_latents(dreamer, trials.test, jax.random.key(0)), trials.test, world)
+            imagined = roll_out(dreamer, long, CONTEXT).frames[:, CONTEXT:]
+            degrees = trials.by_horizon(trials.read(imagined), CONTEXT)["angle_error_degrees"]
+            runs.append(
+                {kind: list(probed[kind].values()) for kind in ("r2_linear", "r2_polynomial")}
+                | {"degrees": [degrees[h] for h in QUALITY_HORIZONS]}
+            )
+        points.append({"steps": count, "runs": runs})
+    return points
+
+
+def default_training(turns: int, seconds: float) -> Rates:
+    """Updates per second of the DVBF and of its twin, with all options at their defaults."""
+    setting = Setting(batch=Recipe.batch_size, hidden=DVBFOptions().hidden_size)
+    jobs: Jobs = {"dvbf": setting.trainings().train}
+    if has_torch:
+        jobs["twin"] = setting.twin_training().train
     return take_turns(jobs, turns, seconds)
 
 
@@ -281,17 +323,19 @@ def collecting(turns: int, seconds: float) -> Rates:
 
 def first_use(what: str, started: float) -> dict[str, float]:
     """Seconds from the process's start (as time.time() gave it) until everything is imported and, but for "imports",
-    from there until the first update (or rollout) is done; and the process's largest memory in bytes then."""
+    from there until the first update (or rollout) is done; seconds until then from the process's start; and the
+    process's largest memory in bytes then."""
     setting, imported = Setting(), time.time()
     if what == "roll_out":
         model = setting.dvbf()
         roll_out(Dreamer(model), collect(setting.length).take(slice(0, 64)), model.context)
     elif what != "imports":
         {"dvbf": setting.trainings, "vae": vae_trainings, "twin": setting.twin_training}[what]().train(1)
+    done = time.time()
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak is not None
-    seconds = imported - started if what == "imports" else time.time() - imported
-    return {"seconds": seconds, "peak_bytes": 1024 * int(peak[1])}
+    seconds = imported - started if what == "imports" else done - imported
+    return {"seconds": seconds, "from_start": done - started, "peak_bytes": 1024 * int(peak[1])}
 
 
 def growth(axis: str, values: list[int], turns: int, seconds: float) -> list[dict[str, Any]]:

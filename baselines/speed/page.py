@@ -1,16 +1,19 @@
 """SPEED.md and docs/speed.png from results/speed.json."""
 
+import dataclasses
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from baselines.markdown import table
 from baselines.speed.figure import draw_costs
-from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Rates, Setting
+from baselines.speed.measures import CONTEXT, HIDDEN_SIZE, IMAGINED, QUALITY_HORIZONS, VAE_BATCH, Rates, Setting
 from baselines.speed.tried import TRIED
 from worldmodel.support.files import UserError, atomic_write, read_json
+from worldmodel.training.options import Recipe
 
 SHOWN_SHAPES = 12
 MISSING = "-"
@@ -22,6 +25,16 @@ FIRST_USES = {
     "roll_out": "from the imports to the DVBF's first 64 rollouts",
     "twin": "from the imports to the first update of PyTorch's DVBF",
 }
+SCRIPTS = {
+    "train.py": "scripts/train.py as a whole: 100 steps, a look, its pictures",
+    "imagine.py": "scripts/imagine.py, 60 sequences of 100 frames",
+    "evaluate.py": "scripts/evaluate.py, the same",
+    "report.py": "scripts/report.py",
+    "play.py": "scripts/play.py, until its page can be opened",
+}
+PAPER_R2 = (0.961, 0.982, 0.916)
+"""Karl et al. 2017, Table 1"""
+GOOD_R2, GOOD_DEGREES = 0.99, 0.5
 ROWS = (
     ("training", "dvbf", "DVBF, training, steps/s", 1),
     ("training", "dvbf", "the same, frames/s", Setting.batch * Setting.length),
@@ -71,9 +84,21 @@ What is compared takes turns in one process, {found["turn_seconds"]:g} s of each
 medians over the turns (smallest to largest); a ratio is taken turn by turn. *One thread*: one core, and one thread on
 it. On several cores PyTorch's threads wait for one another: other work on the machine slows them most.
 
+## Seconds to quality
+
+The DVBF with the defaults (batches of {Recipe.batch_size}, hidden size 128) but for the number of steps, over which the
+schedules stretch; the paper's pendulum, {len(found["quality"][0]["runs"])} seeds, data that served for no choice.
+Seconds are those of the updates, on one thread, after compilation; *PyTorch* is the twin with the same recipe. R^2 is
+that of a linear probe, as the paper has it, and of a polynomial one. Degrees are median angle errors after {CONTEXT}
+observed and {" / ".join(map(str, QUALITY_HORIZONS))} imagined frames. Median seed (worst seed).
+
+{quality_table(found)}
+
 ## Goals
 
-{goals_table(found, floor / update, more_updates, more_frames)}
+What is committed was measured {before_where(found)}.
+
+{goals_table(found)}
 
 ## Rates
 
@@ -123,33 +148,135 @@ All cores.
 {TRIED}"""
 
 
-def goals_table(found: dict[str, Any], matmul_share: float, more_updates: str, more_frames: str) -> str:
-    """What was aimed at and what came of it. `more_updates` and `more_frames` are the ratios to PyTorch of a program
-    that does nothing but its matrix products."""
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """What was aimed at, and what came of it: whether the median of the values is at least, or at most, so much."""
+
+    what: str
+    values: list[float] | None
+    """None: not measured; empty: never reached"""
+    least: float = 0
+    most: float = math.inf
+    possible: str = ""
+    """the ratio to PyTorch of a program that does nothing but its matrix products"""
+
+    def row(self, before: float | None) -> list[str]:
+        """A line of the table."""
+        aim = (
+            f"at most {self.most:g}" if self.most < math.inf else f"at least {self.least:g}" if self.least else MISSING
+        )
+        earlier = MISSING if before is None else number(before)
+        if not self.values:
+            return [self.what, aim, MISSING, MISSING if self.values is None else "**missed**", earlier]
+        limit = self.possible and f": {self.possible} with nothing but the matrix products"
+        met = self.least <= median(self.values) <= self.most
+        verdict = MISSING if aim == MISSING else "met" if met else f"**missed**{limit}"
+        return [self.what, aim, spread(self.values), verdict, earlier]
+
+
+def goals(found: dict[str, Any]) -> list[Goal]:
+    """All of them."""
     one, (alone, *_, most) = found["one_core"], found["all_cores"]["growth"]["seeds"]
-    each_over_one = divided(alone["dvbf"], most["dvbf"])
-    training, rollouts = (
-        f"{what}, one thread: {unit}/s over those of PyTorch"
-        for what, unit in (("training", "steps"), ("imagined rollouts of 64, decoded", "frames"))
-    )
-    rows = [
-        goal(training, ratios(one["training"]), least=6, possible=more_updates),
-        goal("the matrix products of a training step alone, over the step, %", [100 * matmul_share], least=35),
-        goal(rollouts, ratios(one["imagining"]), least=5, possible=more_frames),
-        goal("a filter step, one thread: median, microseconds", [1e6 * one["latency"]["dvbf step"][0]], most=150),
-        goal(f"{most['value']} seeds at once on all cores: time for each, over that of one", each_over_one, most=1),
-        goal("scripts/imagine.py as a whole, warm compilation cache, s", found["start"]["warm"], most=8),
+    share = matmul_share(one["limits"])
+    more = {
+        "training": over_twin(median(one["training"]["dvbf"]) / share, one["training"]),
+        "imagining": over_twin(median(one["imagining"]["matmuls"]), one["imagining"]),
+    }
+    step = 1 / median(one["default_training"]["dvbf"])
+    first, scripts = found["first_use"]["dvbf"], found["scripts"]
+
+    def over(what: str, kind: str, unit: str, least: float) -> Goal:
+        what = f"{what}, one thread: {unit}/s over those of PyTorch"
+        return Goal(what, ratios(one[kind]) or None, least=least, possible=more[kind])
+
+    def seconds_to(reached: Callable[[dict[str, Any]], bool]) -> list[float]:
+        return [point["steps"] * step for point in found["quality"] if reached(point)][:1]
+
+    return [
+        Goal("the paper's linear R^2 (0.961, 0.982, 0.916) in every seed, s", seconds_to(as_good_as_the_paper), most=2),
+        Goal(
+            f"polynomial R^2 of {GOOD_R2:g} and {GOOD_DEGREES:g} degrees at all horizons, median seed, s",
+            seconds_to(lambda point: good(point, median, median)),
+            most=10,
+        ),
+        Goal(
+            "the same in every seed, s (no aim)",
+            seconds_to(lambda point: good(point, min, max)),
+        ),
+        Goal("from a start to the DVBF's first update, empty cache, s", [first["cold"]["from_start"]], most=5),
+        Goal("the same, warm cache, s", [first["warm"]["from_start"]], most=1.5),
+        Goal(
+            "scripts/evaluate.py, 60 sequences of 100 frames, all pictures, empty cache, s",
+            scripts["evaluate.py"]["cold"],
+            most=20,
+        ),
+        Goal("make demo once installed, empty cache, s", found["demo"] or None, most=120),
+        over("training", "training", "steps", 6),
+        Goal("the matrix products of a training step alone, over the step, %", [100 * share], least=35),
+        over("imagined rollouts of 64, decoded", "imagining", "frames", 5),
+        Goal("a filter step, one thread: median, microseconds", [1e6 * one["latency"]["dvbf step"][0]], most=150),
+        Goal(
+            f"{most['value']} seeds at once on all cores: time for each, over that of one",
+            divided(alone["dvbf"], most["dvbf"]),
+            most=1,
+        ),
+        Goal("scripts/imagine.py as a whole, warm cache, s", scripts["imagine.py"]["warm"], most=8),
     ]
-    return table(["", "goal", "here", ""], rows)
 
 
-def goal(what: str, values: list[float], least: float = 0, most: float = math.inf, possible: str = "") -> list[str]:
-    """A line of the goals: whether the median of the values is at least, or at most, what was aimed at."""
-    aim = f"at least {least:g}" if most == math.inf else f"at most {most:g}"
-    if not values:
-        return [what, aim, MISSING, MISSING]
-    limit = possible and f": {possible} with nothing but the matrix products"
-    return [what, aim, spread(values), "met" if least <= median(values) <= most else f"**missed**{limit}"]
+def as_good_as_the_paper(point: dict[str, Any]) -> bool:
+    """Whether every seed reaches the paper's R^2."""
+    return all(r2 >= paper for run in point["runs"] for r2, paper in zip(run["r2_linear"], PAPER_R2, strict=True))
+
+
+def good(point: dict[str, Any], of_r2: Callable, of_degrees: Callable) -> bool:
+    """Whether the median, or the worst, of the seeds has every R^2 and every angle error good."""
+    r2 = [of_r2(values) for values in zip(*(run["r2_polynomial"] for run in point["runs"]), strict=True)]
+    degrees = [of_degrees(values) for values in zip(*(run["degrees"] for run in point["runs"]), strict=True)]
+    return min(r2) >= GOOD_R2 and max(degrees) <= GOOD_DEGREES
+
+
+def medians_of_goals(found: dict[str, Any]) -> dict[str, float]:
+    """Of each goal that was measured, by what it says; nothing of results of another version."""
+    try:
+        return {goal.what: median(goal.values) for goal in goals(found) if goal.values}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def goals_table(found: dict[str, Any]) -> str:
+    before = found.get("before", {"goals": {}})["goals"]
+    return table(["", "goal", "here", "", "committed"], [goal.row(before.get(goal.what)) for goal in goals(found)])
+
+
+def before_where(found: dict[str, Any]) -> str:
+    """On which machine the committed figures were measured."""
+    if "before" not in found or not found["before"]["goals"]:
+        return "by another version of this page, and is left out"
+    machine = found["before"]["machine"]
+    return "on the same kind of machine" if machine == found["machine"] else f"on {machine}: compare the ratios alone"
+
+
+def quality_table(found: dict[str, Any]) -> str:
+    """For each number of steps what it takes and what it gives."""
+    rates, rows = found["one_core"]["default_training"], []
+
+    def seeds(runs: list[dict[str, Any]], key: str, worst: Callable, form: str) -> str:
+        columns = list(zip(*(run[key] for run in runs), strict=True))
+        middle, least = (" / ".join(f"{each(values):{form}}" for values in columns) for each in (median, worst))
+        return f"{middle} ({least})"
+
+    for point in found["quality"]:
+        runs, steps = point["runs"], point["steps"]
+        ours, twin = (number(steps / median(rates[who])) if who in rates else MISSING for who in ("dvbf", "twin"))
+        linear, polynomial = (seeds(runs, key, min, ".3f") for key in ("r2_linear", "r2_polynomial"))
+        rows.append([f"{steps:,}", ours, twin, linear, polynomial, seeds(runs, "degrees", max, ".2f")])
+    return table(["steps", "s", "PyTorch, s", "R^2 linear: sin / cos / velocity", "R^2 polynomial", "degrees"], rows)
+
+
+def matmul_share(limits: dict[str, Any]) -> float:
+    """Of an update's time, what its matrix products alone would take."""
+    return total(limits["products"], "seconds") * median(limits["rates"]["update"])
 
 
 def rates_table(found: dict[str, Any]) -> str:
@@ -240,8 +367,8 @@ def first_use_table(found: dict[str, Any]) -> str:
         each = caches["cold"], caches["warm"]
         memory = (f"{use['peak_bytes'] / MEGA:.0f}" for use in each)
         rows.append([FIRST_USES[what], *(f"{use['seconds']:.1f}" for use in each), *memory])
-    start = (spread(found["start"][cache]) for cache in ("cold", "warm"))
-    rows.append(["scripts/imagine.py as a whole, 60 sequences of 60 frames", *start, MISSING, MISSING])
+    for name, seconds in found["scripts"].items():
+        rows.append([SCRIPTS[name], *(spread(seconds[cache]) for cache in ("cold", "warm")), MISSING, MISSING])
     heads = ["s, empty compilation cache", "s, warm cache", "peak memory in MB, empty cache", "warm cache"]
     return table(["", *heads], rows)
 
