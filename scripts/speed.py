@@ -27,7 +27,7 @@ ONE_THREAD = ALL_CORES | {
 }
 ANY_DEVICE: dict[str, str] = {}
 """environments of a measurement"""
-AXES = {"batch": [16, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64]}
+AXES = {"batch": [16, 64, 128, 256], "length": [8, 15, 30, 60], "latent": [8, 16, 32, 64], "side": [16, 32, 64, 111]}
 """of baselines.speed.measures.Setting, and their values; a quick try has the first two"""
 BUDGETS = [300, 500, 700, 1000, 1500, 2000, 3000, 4000]
 """steps of the trainings whose quality is measured"""

@@ -12,16 +12,19 @@ LABELS = {
     "batch": ("windows in a batch", "ms for an update, one thread"),
     "length": ("frames in a window", "ms for an update, one thread"),
     "latent": ("dimensions of the latent", "ms for an update, one thread"),
+    "side": ("side of a frame, pixels", "ms for an update, one thread"),
     "seeds": ("seeds trained at once, all cores", "ms for an update of one seed"),
 }
 
 
 def draw_costs(path: Path, found: dict[str, Any]) -> None:
-    """Milliseconds of an update over batch, sequence length, latent size and number of seeds: the median of the turns
-    and their range."""
-    figure = new_figure(9, 6.4)
+    """Milliseconds of an update over batch, sequence length, latent size, frame size and number of seeds: the median of
+    the turns and their range."""
+    figure = new_figure(12, 6.4)
     growth = found["one_core"]["growth"] | found["all_cores"]["growth"]
-    for axis, (name, labels) in zip(figure.subplots(2, 2).ravel(), LABELS.items(), strict=True):
+    *axes, empty = figure.subplots(2, 3).ravel()
+    empty.set_axis_off()
+    for axis, (name, labels) in zip(axes, LABELS.items(), strict=True):
         for kind, label, colour in (("dvbf", "ours", BLUE), ("twin", "PyTorch", ORANGE)):
             points = [point for point in growth[name] if kind in point]
             if points:

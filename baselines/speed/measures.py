@@ -59,9 +59,9 @@ has_torch = importlib.util.find_spec("torch") is not None
 
 
 @functools.cache
-def collect(length: int) -> Sequences:
+def collect(length: int, side: int = PIXELS) -> Sequences:
     """500 sequences of the paper's pendulum."""
-    return collect_pendulum(seed=0, sequences=500, length=length, params=PAPER, size=PIXELS)
+    return collect_pendulum(seed=0, sequences=500, length=length, params=PAPER, size=side)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Setting:
     """dimensions, four of them visible"""
     seeds: int = 1
     hidden: int = HIDDEN_SIZE
+    side: int = PIXELS
+    """of a frame"""
 
     @property
     def recipe(self) -> Recipe:
@@ -82,7 +84,7 @@ class Setting:
 
     def trainings(self) -> Trainings:
         options = {"hidden_size": self.hidden, "latent_size": self.latent}
-        return trainings("dvbf", collect(self.length), self.recipe, **options)
+        return trainings("dvbf", collect(self.length, self.side), self.recipe, **options)
 
     def dvbf(self) -> Any:
         """Untrained."""
@@ -100,7 +102,7 @@ class Setting:
     def twin_training(self) -> Any:
         from baselines.speed.torch_dvbf import TorchTraining
 
-        return TorchTraining(self.twin(), collect(self.length), self.recipe)
+        return TorchTraining(self.twin(), collect(self.length, self.side), self.recipe)
 
 
 def trainings(name: str, data: Sequences, recipe: Recipe, **options: Any) -> Trainings:

@@ -11,6 +11,7 @@ from typing import Any
 from baselines.markdown import table
 from baselines.speed.figure import draw_costs
 from baselines.speed.measures import CONTEXT, HIDDEN_SIZE, IMAGINED, QUALITY_HORIZONS, VAE_BATCH, Rates, Setting
+from baselines.speed.scale import scale_section
 from baselines.speed.tried import TRIED
 from worldmodel.support.files import UserError, atomic_write, read_json
 from worldmodel.training.options import Recipe
@@ -133,6 +134,10 @@ Where an update's time goes, in percent of it (one thread): the matrix products'
 that they are in; forward in all is the time of the loss alone, backward what its gradient takes beyond that.
 
 {parts_table(limits)}
+
+## Scale on paper
+
+{scale_section(found)}
 
 ## What it costs to grow
 

@@ -167,7 +167,12 @@ def results(torch: bool) -> dict[str, Any]:
             "imagining": imagining,
             "latency": rates(**{"dvbf step": [2e-5, 1e-4], "dvbf look": [4e-5, 2e-4]})
             | ({"twin step": [1e-4, 2e-4], "twin look": [3e-4, 4e-4]} if torch else {}),
-            "growth": growth(batch={8: 90.0, 16: 45.0}, length={8: 90.0, 16: 45.0}, latent={8: 90.0, 16: 45.0}),
+            "growth": growth(
+                batch={16: rate_of(240, 256), 64: rate_of(960, 256)},
+                length={30: rate_of(1920, 256), 60: rate_of(3840, 256)},
+                latent={8: 90.0, 16: 45.0},
+                side={16: rate_of(960, 256), 32: rate_of(960, 1024), 111: rate_of(960, 12321) / 1.1},
+            ),
         },
         "all_cores": {
             "training": training,
@@ -179,6 +184,12 @@ def results(torch: bool) -> dict[str, Any]:
         "scripts": dict.fromkeys(("train.py", "imagine.py", "evaluate.py", "report.py", "play.py"), script),
         "demo": [90.0],
     }
+
+
+def rate_of(frames: int, pixels: int) -> float:
+    """Updates per second of a machine that follows the formula, in the first of two turns; in the second it is half as
+    fast, and the median three quarters."""
+    return 1 / 0.75 / (1e-3 + frames * (2e-6 + pixels * 1e-8))
 
 
 def write_results(folder: Path, found: dict[str, Any]) -> str:
@@ -229,6 +240,17 @@ def test_the_page_without_the_twin(tmp_path: Path):
     assert "| training, one thread: steps/s over those of PyTorch | at least 6 | - | - | - |" in page
     assert "| a filter step with one frame | 20 | 100 |" in page
     assert "250 updates a\nsecond, and\n" in page
+
+
+def test_the_formula_of_scale_is_found_and_checked_where_it_was_not_fitted(tmp_path: Path):
+    found = results(torch=True)
+    page = write_results(tmp_path, found)
+    assert "1.00 ms + n x (2.00 us + p x 10.00 ns)" in page
+    assert "the largest error at any point is\n9%." in page
+    assert "it says 121.2 ms for an update of 64 windows of them, and it is 133.3 ms." in page
+    # 240 frames of 256 numbers: 1 + 0.48 + 0.6144 ms
+    assert "| a training with the defaults | 16,000 updates x 2.09 ms | 33.5 seconds |" in page
+    assert "| every one of 10 million frames once, 16 x 16 | 1e7 / 240 updates x 2.09 ms | 87.3 seconds |" in page
 
 
 def test_a_slower_commit_is_seen(tmp_path: Path):
