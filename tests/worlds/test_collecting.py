@@ -51,6 +51,19 @@ def test_the_frames_of_pendulum_v1_do_not_show_the_action(env_id: str):
     assert differ < 200
 
 
+def test_small_frames_of_pendulum_v1_are_those_of_its_own_picture(pendulum_v1: Sequences):
+    """They are drawn from a picture half as large."""
+    env = gymnasium.make("Pendulum-v1", render_mode="rgb_array")
+    env.reset(seed=0)
+    differ = []
+    assert pendulum_v1.states is not None
+    for state, frame in zip(pendulum_v1.states[0], pendulum_v1.frames[0], strict=True):
+        env.unwrapped.state, env.unwrapped.last_u = state.astype(np.float64), None
+        differ.append(Camera(48).frame(env.render()).astype(float) - frame)
+    one_pixel_off = np.roll(pendulum_v1.frames[0], 1, axis=1) - pendulum_v1.frames[0].astype(float)
+    assert np.std(differ) < 0.25 * np.std(one_pixel_off)
+
+
 def test_a_gymnasium_data_set_does_not_depend_on_the_number_of_workers(pendulum_v1: Sequences):
     again = collect("Pendulum-v1", 4, 12, 48, seed=3, workers=2)
     assert again.fingerprint() == pendulum_v1.fingerprint()

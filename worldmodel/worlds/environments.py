@@ -113,7 +113,7 @@ def _collect_some(
                 actions.append(_as_vector(action, env.action_space))
                 rewards.append(reward)
             if options is not None:
-                options.before_render(env)
+                options.before_render(env, round(camera.size / camera.crop))
             pictures.append(camera.frame(env.render()))
             if options is not None:
                 states.append(np.array(options.state_of(env)))

@@ -135,8 +135,9 @@ class GymnasiumOptions(Options, Protocol):
     gymnasium_id: str
     """what gymnasium.make takes: the id, behind the module that registers it where Gymnasium does not know it"""
 
-    def before_render(self, env: Any) -> None:
-        """Take out of the picture what is no state, such as the action."""
+    def before_render(self, env: Any, side: int) -> None:
+        """Take out of the picture what is no state, such as the action. Of its side no more than so many pixels are
+        kept: where it may be drawn smaller, that is faster."""
         ...
 
     def state_of(self, env: Any) -> np.ndarray:

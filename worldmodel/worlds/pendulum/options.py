@@ -57,7 +57,7 @@ class PendulumV0Options:
     def build(self) -> PendulumWorld:
         return _world(self.preset)
 
-    def before_render(self, env: Any) -> None:
+    def before_render(self, env: Any, side: int) -> None:
         """Its picture shows no action."""
 
     def state_of(self, env: Any) -> np.ndarray:
@@ -76,11 +76,12 @@ class PendulumV1Options:
     def build(self) -> PendulumWorld:
         return _world("gymnasium", gravity=self.g)
 
-    def before_render(self, env: Any) -> None:
-        """Without its last torque it is drawn without the arrow that shows it. It is drawn half as large as usual: in
-        half the time, and far larger still than a frame."""
+    def before_render(self, env: Any, side: int) -> None:
+        """Without its last torque it is drawn without the arrow that shows it. For small frames it is drawn half as
+        large as usual, in half the time."""
         env.unwrapped.last_u = None
-        env.unwrapped.screen_dim = 250
+        if 5 * side < env.unwrapped.screen_dim:
+            env.unwrapped.screen_dim = 250
 
     def state_of(self, env: Any) -> np.ndarray:
         """`[2]` rad, rad/s."""
