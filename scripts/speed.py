@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.support.files import UserError, require_writable, write_json
-from worldmodel.support.script import run_script
+from worldmodel.support.script import COMPILE_QUICKLY, run_script
 
 ALL_CORES = {"JAX_PLATFORMS": "cpu"}
 ONE_THREAD = ALL_CORES | {
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "XLA_FLAGS": f"{COMPILE_QUICKLY} --xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "OMP_NUM_THREADS": "1",
 }
 ANY_DEVICE: dict[str, str] = {}

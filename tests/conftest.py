@@ -18,13 +18,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from worldmodel.support.script import use_compilation_cache
+from worldmodel.support.script import set_up_compiler
 
 os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 os.environ.setdefault("TQDM_DISABLE", "1")
-# most of a test is compilation: programs are made quickly, and run less quickly (see `optimise`)
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-use_compilation_cache()
+set_up_compiler()
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +47,8 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def optimise(programs: bool) -> None:
-    """Whether the programs that are compiled from now on, here and in processes that are started, are optimised."""
+    """Whether the programs that are compiled from now on, here and in processes that are started, are optimised: most
+    of a test is compilation."""
     jax.config.update("jax_disable_most_optimizations", not programs)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not programs))
 
@@ -245,3 +244,17 @@ def tiny_batch() -> tuple[np.ndarray, np.ndarray]:
     """Frames `[3, 7, 4, 4]` in [0, 1] and actions `[3, 6, 2]`, random."""
     random = np.random.default_rng(0)
     return random.random((3, 7, 4, 4), np.float32), random.standard_normal((3, 6, 2)).astype(np.float32)
+
+
+def model_of(data: Sequences) -> DVBF:
+    """An untrained DVBF for some data."""
+    scale = FrameScale.of(data, "test data")
+    options = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6, mixture_hidden_size=5)
+    return nnx.merge(*initialise(lambda rngs: DVBF(scale, options, rngs), jax.random.key(0)))
+
+
+def colour_data() -> Sequences:
+    """Seven sequences of nine small colour frames, with two actions, without states and without a dt."""
+    random = np.random.default_rng(10)
+    frames = random.integers(0, 256, (7, 9, 6, 8, 3), dtype=np.uint8)
+    return Sequences(frames, random.standard_normal((7, 8, 2)).astype(np.float32))

@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from worldmodel.support.script import saved_options, use_compilation_cache
+from worldmodel.support.script import saved_options, set_up_compiler
 
-use_compilation_cache()  # before JAX is imported
+set_up_compiler()  # before JAX is imported
 
 
 from worldmodel.data.sequences import Sequences
