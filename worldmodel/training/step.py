@@ -4,6 +4,7 @@ fit.py drives it and keeps the run folder.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -100,6 +101,7 @@ def make_train_chunk(
     state however they are cut into chunks.
     """
 
+    @partial(jax.jit, inline=True)  # traced once, for its shapes and for the loop
     def update(state: TrainState, data: DeviceData, index: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
         window_key, loss_key = update_keys(state.key, state.step)
         with jax.named_scope("batch"):
