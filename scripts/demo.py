@@ -7,10 +7,12 @@ trained beside the DVBF, on another core.
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,10 @@ def main(options: Options) -> None:
     )
     try:
         Stage("DVBF", dvbf / "health.json", train_dvbf + resume(dvbf)).run()
-    finally:
-        meanwhile.join()
-    meanwhile.report()
+    except BaseException:
+        meanwhile.stop()
+        raise
+    meanwhile.finish()
     Stage("imagination and its evaluation", dvbf / "evaluation", evaluate).run(quiet=True)
     Stage("report", dvbf / "report.html", ("report.py", "--run", dvbf)).run(quiet=True)
     print_summary(out, time.monotonic() - started)
@@ -86,34 +89,42 @@ class Stage:
                 raise
         self.require_success(status)
 
-    def require_success(self, status: int) -> None:
+    def require_success(self, status: int, last_words: Sequence[str] = ()) -> None:
         if status != 0:
-            raise UserError(f"the demo stopped at '{self.name}' (exit status {status}); make demo goes on from there")
+            why = "".join(f": {line}" for line in last_words)
+            raise UserError(
+                f"the demo stopped at '{self.name}' (exit status {status}){why}; make demo goes on from there"
+            )
 
 
-class Meanwhile(threading.Thread):
-    """Stages that run one after the other, beside what is shown: their words come when they are done."""
+class Meanwhile:
+    """Stages that run one after the other beside what is shown; their words come when they are done."""
 
     def __init__(self, *stages: Stage):
-        super().__init__()
-        self.waiting = [stage for stage in stages if stage.announce()]
-        self.done: list[tuple[Stage, int, str]] = []
-        self.start()
+        self.running: subprocess.Popen | None = None
+        self.pool = ThreadPoolExecutor(1)
+        self.words = {stage.name: self.pool.submit(self.run, stage) for stage in stages if stage.announce()}
 
-    def run(self) -> None:
-        for stage in self.waiting:
-            no_bar = os.environ | {"TQDM_DISABLE": "1"}
-            with stage.start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=no_bar) as process:
-                words, _ = process.communicate()
-            self.done.append((stage, process.returncode, words))
-            if process.returncode != 0:
-                return
+    def run(self, stage: Stage) -> str:
+        """What a stage printed. Raises UserError with its last words where it failed."""
+        no_bar = os.environ | {"TQDM_DISABLE": "1"}
+        with stage.start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=no_bar) as self.running:
+            words = self.running.communicate()[0].strip()
+        stage.require_success(self.running.returncode, words.splitlines()[-1:])
+        return words
 
-    def report(self) -> None:
-        """What they said, once they are done. Raises UserError where one failed."""
-        for stage, status, words in self.done:
-            print(f"\n== {stage.name}: done\n{words.strip()}", flush=True)
-            stage.require_success(status)
+    def finish(self) -> None:
+        """Wait for all, and say what they said. Raises UserError where one failed."""
+        self.pool.shutdown()
+        for name, words in self.words.items():
+            print(f"\n== {name}: done\n{words.result()}", flush=True)
+
+    def stop(self) -> None:
+        """Interrupt what runs, which saves itself, and begin nothing more."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        if self.running is not None:
+            self.running.send_signal(signal.SIGINT)
+        self.pool.shutdown()
 
 
 def resume(run: Path) -> tuple[str, ...]:

@@ -149,10 +149,11 @@ def starts(turns: int) -> dict[str, dict[str, list[float]]]:
             with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as process:
                 assert process.stdout is not None
                 opened = bool(process.stdout.readline())
+                took = time.monotonic() - start
                 process.terminate()
             if not opened:
                 raise UserError("play.py failed; its last words are above")
-            return time.monotonic() - start
+            return took
 
         train = ("train.py", "dvbf", "--data", data, "--steps", 100)
         seconds("others", "collect.py", "--out", data, "--sequences", 60, "--frames", 100)

@@ -23,17 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from baselines.options import StaticVAEOptions
 from baselines.speed.matmuls import Matmuls, matmuls_of, repeat_product, repeat_triad
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import sample_windows, to_device
+from worldmodel.evaluation.calibration import calibrated
 from worldmodel.evaluation.judge import probe_latents
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, last, roll_out
-from worldmodel.models.catalogue import MODELS
 from worldmodel.models.dvbf.options import DVBFOptions
+from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import imagine
 from worldmodel.training.options import Recipe
-from worldmodel.training.seeds import Trainings, train_seeds
+from worldmodel.training.seeds import Build, Trainings, train_seeds
 from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import PendulumWorld, collect_pendulum
@@ -82,13 +84,17 @@ class Setting:
     def recipe(self) -> Recipe:
         return Recipe(tuple(range(self.seeds)), batch_size=self.batch, window=self.length)
 
+    @property
+    def build(self) -> Build:
+        scale = FrameScale.of(collect(self.length, self.side), "the benchmark's data")
+        return functools.partial(DVBFOptions(hidden_size=self.hidden, latent_size=self.latent).build, scale)
+
     def trainings(self) -> Trainings:
-        options = {"hidden_size": self.hidden, "latent_size": self.latent}
-        return trainings("dvbf", collect(self.length, self.side), self.recipe, **options)
+        return Trainings(self.build, collect(self.length, self.side), self.recipe)
 
     def dvbf(self) -> Any:
         """Untrained."""
-        return self.trainings().models()[0]
+        return nnx.merge(*initialise(self.build, jax.random.key(0)))
 
     def twin(self) -> Any:
         """In PyTorch, on all cores that this process may use, or on the GPU when JAX is."""
@@ -105,14 +111,10 @@ class Setting:
         return TorchTraining(self.twin(), collect(self.length, self.side), self.recipe)
 
 
-def trainings(name: str, data: Sequences, recipe: Recipe, **options: Any) -> Trainings:
-    """Of a model of the catalogue."""
-    scale = FrameScale.of(data, "the benchmark's data")
-    return Trainings(functools.partial(MODELS.options(name)(**options).build, scale), data, recipe)
-
-
 def vae_trainings() -> Trainings:
-    return trainings("vae", collect(Setting.length), Recipe(batch_size=VAE_BATCH, window=1))
+    data = collect(Setting.length)
+    build = functools.partial(StaticVAEOptions().build, FrameScale.of(data, "the benchmark's data"))
+    return Trainings(build, data, Recipe(batch_size=VAE_BATCH, window=1))
 
 
 def elapsed(job: Callable[[int], object], count: int) -> float:
@@ -179,7 +181,7 @@ def quality(steps: list[int], seeds: int) -> list[dict[str, Any]]:
         for model in train_seeds(
             f"{count} steps", functools.partial(DVBFOptions().build, scale), trials.training, recipe
         ):
-            dreamer = Dreamer(model)
+            dreamer = Dreamer(calibrated(model, trials.validation))
             probed = probe_latents(filtered_latents(dreamer, trials.test, jax.random.key(0)), trials.test, world)
             imagined = roll_out(dreamer, long, CONTEXT).frames[:, CONTEXT:]
             degrees = trials.by_horizon(trials.read(imagined), CONTEXT)["angle_error_degrees"]

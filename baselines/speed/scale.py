@@ -60,30 +60,30 @@ def scale_section(found: dict[str, Any]) -> str:
         for said, seconds in checks
     )
     frames, cores, reading = Recipe.batch_size * Recipe.window, found["machine"].split()[0], 1e7 * COLOUR / FED
-    alone, *_, most = found["all_cores"]["growth"]["seeds"]
-    together = median(most["dvbf"]) / median(alone["dvbf"])
+    *_, most = found["all_cores"]["growth"]["seeds"]
+    together = median(most["dvbf"]) / median(found["one_core"]["training"]["dvbf"])
     small, colour = costs.update(frames, PIXELS**2), costs.update(frames, COLOUR)
     rows = [
         [
-            "a training with the defaults",
-            f"{Recipe.steps:,} updates x {1e3 * small:.2f} ms",
-            hours(Recipe.steps * small),
+            f"{Recipe.steps:,} updates of {Recipe.batch_size} windows, 16 x 16",
+            f"{Recipe.steps:,} x {1e3 * small:.2f} ms",
+            duration(Recipe.steps * small),
         ],
-        ["the same, 64 x 64 in colour", f"{Recipe.steps:,} x {1e3 * colour:.1f} ms", hours(Recipe.steps * colour)],
+        ["the same, 64 x 64 in colour", f"{Recipe.steps:,} x {1e3 * colour:.1f} ms", duration(Recipe.steps * colour)],
         [
             f"128 seeds on the {cores} cores",
             f"128 x {Recipe.steps:,} x {1e3 * small:.2f} ms / {together:.2f}",
-            hours(128 * Recipe.steps * small / together),
+            duration(128 * Recipe.steps * small / together),
         ],
         [
             "every one of 10 million frames once, 16 x 16",
             f"1e7 / {frames} updates x {1e3 * small:.2f} ms",
-            hours(1e7 / frames * small),
+            duration(1e7 / frames * small),
         ],
         [
             "the same, 64 x 64 in colour",
-            f"1e7 / {frames} x {1e3 * colour:.1f} ms, while {bytes_of(COLOUR)} are read in {hours(reading)}",
-            hours(max(1e7 / frames * colour, reading)),
+            f"1e7 / {frames} x {1e3 * colour:.1f} ms, while {bytes_of(COLOUR)} are read in {duration(reading)}",
+            duration(max(1e7 / frames * colour, reading)),
         ],
     ]
     return f"""An update of n frames with p numbers each takes, on one thread,
@@ -105,7 +105,7 @@ Eight GPUs train 8 k seeds in the time in which one trains k, for seeds exchange
 with its gradient exchanged at every update, was tested for its results, not for its speed."""
 
 
-def hours(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds in the unit that is easiest to read."""
     units = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
     size, unit = next((each for each in units if seconds >= 1.5 * each[0]), units[-1])

@@ -55,8 +55,8 @@ How wide sampled futures are: one factor, fitted on the last third of whole vali
 frames it becomes a third larger, on training data a fifth smaller; a second factor for the transition alone made the
 90% intervals too narrow. With 50 sequences rather than 500 the factor varies by a tenth.
 
-No gain: compiler options (less optimisation of the updates' program, or more pieces of it, compile no faster); single
-seeds one after the other rather than mapped together (equal time for each). From earlier trials of a prototype,
-not repeated: Muon (2.4 times the time of a step), averaged parameters, bfloat16 on a CPU, unrolled loops, other
-random bits, hoisting what the loop does not change, decoding five of fifteen frames (equal at equal time).
-"""
+No gain: other compiler options than the older fusion of loops, which is used (less optimisation of the updates'
+program, or more pieces of it, compile no faster); single seeds one after the other rather than mapped together (equal
+time for each). From earlier trials of a prototype, not repeated: Muon (2.4 times the time of a step), averaged
+parameters, bfloat16 on a CPU, unrolled loops, other random bits, hoisting what the loop does not change, decoding five
+of fifteen frames (equal at equal time). """

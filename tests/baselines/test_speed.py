@@ -249,7 +249,7 @@ def test_the_formula_of_scale_is_found_and_checked_where_it_was_not_fitted(tmp_p
     assert "the largest error at any point is\n9%." in page
     assert "it says 121.2 ms for an update of 64 windows of them, and it is 133.3 ms." in page
     # 240 frames of 256 numbers: 1 + 0.48 + 0.6144 ms
-    assert "| a training with the defaults | 16,000 updates x 2.09 ms | 33.5 seconds |" in page
+    assert "| 16,000 updates of 16 windows, 16 x 16 | 16,000 x 2.09 ms | 33.5 seconds |" in page
     assert "| every one of 10 million frames once, 16 x 16 | 1e7 / 240 updates x 2.09 ms | 87.3 seconds |" in page
 
 
@@ -264,6 +264,14 @@ def test_a_slower_commit_is_seen(tmp_path: Path):
     assert "on another machine: compare the ratios alone" in write_results(tmp_path, slower)
     del found["one_core"]["default_training"]
     assert medians_of_goals(found) == {}
+
+
+def test_a_quality_counts_as_reached_where_no_longer_training_falls_below_it_again(tmp_path: Path):
+    found = results(torch=True)
+    found["quality"].append({"steps": 6000, "runs": [found["quality"][0]["runs"][0]]})
+    page = write_results(tmp_path, found)
+    assert "in every seed, s | at most 2 | - | **missed** | - |" in page
+    assert "the same in every seed, s (no aim) | - | - | - | - |" in page
 
 
 def test_the_page_with_a_gpu(tmp_path: Path):

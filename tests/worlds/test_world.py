@@ -11,7 +11,8 @@ import pytest
 from worldmodel.data.sequences import join
 from worldmodel.support.files import UserError
 from worldmodel.training.watch import WatchedSequences
-from worldmodel.worlds.collecting import Camera, collect, compiled_blocks
+from worldmodel.worlds.camera import Camera
+from worldmodel.worlds.collecting import collect, compiled_blocks
 from worldmodel.worlds.pendulum.options import PendulumOptions
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
 from worldmodel.worlds.pendulum.world import PendulumWorld

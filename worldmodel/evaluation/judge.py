@@ -147,7 +147,7 @@ def read_frames(
     def shown(read: Reader, frames: np.ndarray) -> np.ndarray:
         return read(frames.reshape(*frames.shape[:2], -1))
 
-    everything = read or reader_of(world, truth, states)
+    everything = reader_of(world, truth, states) if read is None else read
     result = {name: shown(everything, frames) for name, frames in predictions.items()}
     if len(truth) > 1:
         floor = np.empty_like(visible_states(world, states[:, context:]))

@@ -1,7 +1,9 @@
 """What scripts/imagine.py and scripts/evaluate.py do with a trained model: numbers with intervals, and pictures."""
 
 import dataclasses
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -161,7 +163,7 @@ def evaluate_run(
     with (
         progress_bar("evaluation", 6, "part") as bar,
         atomic_folder(out_folder) as out,
-        ThreadPoolExecutor(1) as drawing,  # what is drawn in Python, while programs are compiled and run
+        drawing_thread() as drawing,
     ):
         rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
         ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
@@ -186,6 +188,17 @@ def evaluate_run(
         write_json(out / "evaluation.json", dataclasses.asdict(found))
         bar.update()
     return found
+
+
+@contextmanager
+def drawing_thread() -> Iterator[ThreadPoolExecutor]:
+    """Draws in Python while programs are compiled and run; after a failure, what waits to be drawn is dropped."""
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread
+        except BaseException:
+            thread.shutdown(cancel_futures=True)
+            raise
 
 
 def draw_predictions(folder: Path, task: Dreaming, rollouts: Rollouts, ranking: np.ndarray, found: Evaluation) -> None:

@@ -264,6 +264,8 @@ def load_tree(path: Path, like: Tree) -> Tree:
     flat, structure = _flat(like)
     leaves = ADDED | read_arrays(path, "checkpoint")
     for name, leaf in flat.items():
+        if name not in leaves and name.startswith("optimiser"):
+            raise UserError(f"{path}: has another optimiser's state; the model can be used, but not trained further")
         if name not in leaves:
             raise UserError(f"{path}: belongs to another model: {name}")
         if leaves[name].shape != leaf.shape or leaves[name].dtype != leaf.dtype:

@@ -145,18 +145,20 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             updates = min(LOG_EVERY - step % LOG_EVERY, options.steps - step)
             metrics = trainings.train(updates)
             step += updates
-            for run, of_run in zip(runs, metrics, strict=True):
-                require_finite(run, step - updates, updates, of_run)
-                of_run["steps_per_second"] = updates / (time.monotonic() - started)
             if untrained:
                 log(0, untrained, [{}] * len(runs))
                 untrained = []
+            for run, of_run in zip(runs, metrics, strict=True):
+                require_finite(run, step - updates, updates, of_run)
+                of_run["steps_per_second"] = updates / (time.monotonic() - started)
             log(step, shown(step), metrics)
             bar.update(updates)
             bar.set_postfix_str(headline(metrics), refresh=False)
             if step % CHECKPOINT_EVERY == 0 and step < options.steps:
                 save()
                 saved = step
+        if untrained:  # stopped before the first update
+            log(0, untrained, [{}] * len(runs))
         if step >= options.steps:
             trainings.adopt([task.calibrate(model) for model in trainings.models()])
     if step != saved:

@@ -152,7 +152,7 @@ class Trainings:
         pieces: list[dict[str, jax.Array]] = []
         counts: list[int] = []
         for data, count in self._feed.pieces(updates):
-            self._state, means = self._program.result()(self._state, data, np.int32(count))
+            self._state, means = self.program(self._state, data, np.int32(count))
             pieces.append(means)
             counts.append(count)
             jax.block_until_ready(pieces[:-1])  # the next piece is made while this one is trained on, but no third

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, join
+from worldmodel.worlds.camera import Camera
 from worldmodel.worlds.circle import degrees_apart, wrap
-from worldmodel.worlds.collecting import Camera, compiled_blocks
+from worldmodel.worlds.collecting import compiled_blocks
 from worldmodel.worlds.pendulum.physics import PAPER, PendulumParams, pendulum_reward, pendulum_step
 from worldmodel.worlds.pendulum.reading import AngleReader, AngleTemplates
 from worldmodel.worlds.pendulum.rendering import render_pendulum
