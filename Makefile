@@ -7,18 +7,18 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
 
-# Three hours on two cores; writes RESULTS.md and results/.
+# Four hours on two cores; writes RESULTS.md and results/.
 benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-told dvbf-w-inference
 	$(BIN)/python scripts/benchmark.py --models paper-dvbf paper-dvbf-bayesian dkf static-vae
 	$(BIN)/python scripts/benchmark.py --models dvbf --sequences 250
 	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-w-inference --noise 0.05
 	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.1
-	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless --steps 16000
+	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
 
-# Ten minutes on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
+# A quarter of an hour on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.
 # The twin is first proved to be one.
 bench: .venv/installed-bench

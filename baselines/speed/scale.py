@@ -55,7 +55,7 @@ def scale_section(found: dict[str, Any]) -> str:
     checks = [(costs.update(*shape), seconds) for *shape, seconds in points if shape[1] >= CHECKED**2]
     worst = max(abs(costs.update(frames, pixels) / seconds - 1) for frames, pixels, seconds in points)
     check = "".join(
-        f" The formula was not fitted to frames of {CHECKED**2:,} pixels: it says {1e3 * said:.1f} ms for an update of"
+        f"The formula was not fitted to frames of {CHECKED**2:,} pixels: it says {1e3 * said:.1f} ms for an update of"
         f" {Setting.batch} windows of them, and it is {1e3 * seconds:.1f} ms."
         for said, seconds in checks
     )
@@ -92,7 +92,9 @@ def scale_section(found: dict[str, Any]) -> str:
 
 (hidden size {HIDDEN_SIZE}), fitted to the updates of the next section up to
 {max(pixels for _, pixels, _ in points if pixels < CHECKED**2):,} pixels; the largest error at any point is
-{worst:.0%}.{check} By it:
+{worst:.0%}.
+{check}
+By it:
 
 {table(["one thread, if it says nothing else", "", "takes"], rows)}
 

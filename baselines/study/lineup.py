@@ -1,10 +1,14 @@
 """The models that the benchmark compares, and the parts of the recipe that its ablation takes away, one by one."""
 
 import dataclasses
+from functools import partial
 from typing import Any
+
+import optax
 
 from baselines.options import DKFOptions, PaperDVBFOptions, StaticVAEOptions
 from worldmodel.models.dvbf.options import PLAIN_BOUND, DVBFOptions
+from worldmodel.training.step import B2, CLIP, MakeOptimiser, make_optimiser
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +18,9 @@ class Entry:
     about: str
     options: Any
     """a dataclass of the catalogue of models, which builds the model"""
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """what is changed of the training's Recipe"""
+    make_optimiser: MakeOptimiser = make_optimiser
 
 
 DEFAULTS = DVBFOptions()
@@ -21,6 +28,18 @@ DEFAULTS = DVBFOptions()
 
 def _dvbf(about: str, base: DVBFOptions = DEFAULTS, **changes: Any) -> Entry:
     return Entry(about, dataclasses.replace(base, **changes))
+
+
+def _trained(about: str, make_optimiser: MakeOptimiser = make_optimiser, **recipe: Any) -> Entry:
+    return Entry(about, DEFAULTS, recipe, make_optimiser)
+
+
+def _clipped(optimiser: MakeOptimiser, schedule: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    return optax.chain(optax.clip_by_global_norm(CLIP), optimiser(schedule))
+
+
+USUAL_ADAM = partial(_clipped, optax.adam)
+ADAM_OF_SHORT_MEMORY = partial(_clipped, partial(optax.adam, b2=B2))
 
 
 MODELS: dict[str, Entry] = {
@@ -36,7 +55,7 @@ MODELS: dict[str, Entry] = {
     "dvbf-bfloat16": _dvbf("the defaults, the networks of frames computing in bfloat16", precision="bfloat16"),
     "dvbf-w-inference": _dvbf("the defaults with the paper's inference q(w | z, u, x')", inference="noise"),
     "paper-dvbf": Entry(
-        "the paper's networks and annealed bound, but Adam and 8,000 x 32 sequences, not Adadelta and 100,000 x 500",
+        "the paper's networks and annealed bound, but Adam and 16,000 x 16 sequences, not Adadelta and 100,000 x 500",
         PaperDVBFOptions(),
     ),
     "paper-dvbf-bayesian": Entry("the same with Bayesian base matrices", PaperDVBFOptions(bayesian=True)),
@@ -53,5 +72,11 @@ ABLATIONS: dict[str, Entry] = {
     "one-initial-frame": _dvbf("the initial state is inferred from one frame", initial_frames=1),
     "small-observation-noise": _dvbf("pixel sigma 0.03 instead of 0.18", observation_std=0.03),
     "large-observation-noise": _dvbf("pixel sigma 1 instead of 0.18", observation_std=1.0),
+    "late-help": _dvbf("the beginner's help goes from 23% to 70% of the steps, not from 15% to 45%", help_ends=0.7),
+    "usual-adam": _trained("Adam as usual: b2 0.999, no Nesterov, rate 0.002", USUAL_ADAM, learning_rate=0.002),
+    "usual-adam-high-rate": _trained("the same, at the recipe's rate of 0.01", USUAL_ADAM),
+    "without-nesterov": _trained("the recipe's rate and b2, without Nesterov's momentum", ADAM_OF_SHORT_MEMORY),
+    "low-rate": _trained("rate 0.002", learning_rate=0.002),
+    "half-the-steps": _trained("half as many updates, of twice as many windows", batch_size=32, steps=8000),
     "plain-bound": _dvbf("none of the parts: the ELBO alone", PLAIN_BOUND, visible_size=8),
 }

@@ -1,19 +1,20 @@
 """Every figure that the benchmark reports of one trained model, and of the predictors that learn nothing."""
 
 import dataclasses
-import time
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from baselines.physics_oracle import predict_angles, quadratic_fit, shooting
 from baselines.study.lineup import Entry
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.evaluation.calibration import calibrated
 from worldmodel.evaluation.health import measure
-from worldmodel.evaluation.judge import probe_latents
+from worldmodel.evaluation.judge import judge_samples, probe_latents
 from worldmodel.evaluation.measures import squared_error, valid_frames
 from worldmodel.imagination.dreamer import Dreamer, bounds, filtered_latents, roll_out
 from worldmodel.models.protocol import FrameModel, WorldModel
@@ -27,6 +28,11 @@ from worldmodel.worlds.pendulum.world import PendulumWorld, collect_pendulum
 
 HORIZONS = (1, 10, 30, 60, 100, 500)
 CONTEXTS = (15, 5)
+COVERED_HORIZONS = (10, 30, 60)
+SAMPLED = 100
+"""futures of each of so many long sequences, of which coverage is counted"""
+FIRST_SEED = 100
+"""of the data. Others serve for choosing; nothing is chosen by these"""
 IWAE_SAMPLES = 16
 
 
@@ -37,7 +43,7 @@ class Trials:
     params: PendulumParams
     training: Sequences
     validation: Sequences
-    """for the health check"""
+    """for the health check, and to calibrate"""
     test: Sequences
     """for probes and bounds"""
     long: Sequences
@@ -53,9 +59,9 @@ class Trials:
         params = PAPER if paper else dataclasses.replace(GYMNASIUM, initial_speed=GYMNASIUM.max_speed)
         sizes = ((sequences, 15 if paper else 50), (500, 15), (500, 15), (rollouts, 515 if paper else 115))
         training, validation, test, long = (
-            collect_pendulum(seed, *size, params, 16, noise) for seed, size in enumerate(sizes)
+            collect_pendulum(FIRST_SEED + i, *size, params, 16, noise) for i, size in enumerate(sizes)
         )
-        clean = collect_pendulum(3, *sizes[3], params, 16) if noise else long
+        clean = collect_pendulum(FIRST_SEED + 3, *sizes[3], params, 16) if noise else long
         return Trials(params, training, validation, test, long, clean)
 
     @property
@@ -117,21 +123,23 @@ def state(data: Sequences, name: str) -> np.ndarray:
     return found
 
 
-def study(name: str, entry: Entry, trials: Trials, seeds: int, steps: int) -> dict[str, Any]:
-    """Train and score all seeds of one model."""
+def study(name: str, entry: Entry, trials: Trials, seeds: int, steps: int | None) -> dict[str, Any]:
+    """Train and score all seeds of one model; `steps` are in place of the model's own number."""
     scale = FrameScale.of(trials.training, "the benchmark's data")
-    recipe = Recipe(tuple(range(seeds)), steps, window=trials.training.length)
-    started = time.monotonic()
-    models = train_seeds(name, lambda rngs: entry.options.build(scale, rngs), trials.training, recipe)
-    seconds = round(time.monotonic() - started)
+    own = getattr(entry.options, "TRAINING", {}) | entry.recipe | ({} if steps is None else {"steps": steps})
+    build = partial(entry.options.build, scale)
+    of_sequences = isinstance(nnx.eval_shape(lambda: build(nnx.Rngs(params=0))), WorldModel)
+    recipe = Recipe(tuple(range(seeds)), window=trials.training.length if of_sequences else 1, **own)
+    models = train_seeds(name, build, trials.training, recipe, entry.make_optimiser)
     spread = {"train": trials.training, "test": trials.test}
     return {
         "model": name,
         "about": entry.about,
         "options": dataclasses.asdict(entry.options),
-        "steps": steps,
+        "steps": recipe.steps,
+        "batch_size": recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
         "training_sequences": len(trials.training),
-        "training_seconds": seconds,
         "rollouts": len(trials.long),
         "machine": machine(),
         "velocity_std": {part: round(float(state(data, "angular_velocity").std()), 3) for part, data in spread.items()},
@@ -142,8 +150,10 @@ def study(name: str, entry: Entry, trials: Trials, seeds: int, steps: int) -> di
 def score(model: WorldModel | FrameModel, seed: int, trials: Trials) -> dict[str, Any]:
     """Every figure of one seed; horizons are keyed by their number of imagined frames. Of a model of single frames
     there are only probes and bounds, and it never works: it cannot imagine."""
-    sample_key, bound_key = jax.random.split(jax.random.key(1000 + seed))
-    test, dreamer = trials.test, Dreamer(model)
+    sample_key, bound_key, future_key = jax.random.split(jax.random.key(1000 + seed), 3)
+    if isinstance(model, WorldModel):
+        model = calibrated(model, trials.validation)
+    test, dreamer, world = trials.test, Dreamer(model), PendulumWorld(trials.params)
     if isinstance(model, WorldModel):
         latents = filtered_latents(dreamer, test, sample_key)
     else:
@@ -151,7 +161,7 @@ def score(model: WorldModel | FrameModel, seed: int, trials: Trials) -> dict[str
     nats = bounds(dreamer, test, bound_key, IWAE_SAMPLES)
     result = {
         "seed": seed,
-        **probe_latents(latents, test, PendulumWorld(trials.params)),
+        **probe_latents(latents, test, world),
         "nats_per_sequence": nats,
         "nats_per_frame": {part: value / test.length for part, value in nats.items()},
         "works": False,
@@ -166,6 +176,11 @@ def score(model: WorldModel | FrameModel, seed: int, trials: Trials) -> dict[str
             "frame_mse": trials.frame_mse(imagined, context),
             "valid_prediction_frames": float(np.median(valid_frames(trials.truth[:, context:], imagined))),
         }
+    some = trials.long.take(slice(SAMPLED)).first_frames(CONTEXTS[0] + max(COVERED_HORIZONS))
+    samples = judge_samples(dreamer, some, CONTEXTS[0], SAMPLED, future_key, world, trials.reader.templates)
+    result["coverage"] = {
+        level: {h: inside[h - 1] for h in COVERED_HORIZONS} for level, inside in samples.coverage.items()
+    }
     return result | {"works": works(result, friction=trials.params.friction > 0)}
 
 
