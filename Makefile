@@ -11,10 +11,12 @@ demo: .venv/installed
 benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-told dvbf-w-inference
 	$(BIN)/python scripts/benchmark.py --models paper-dvbf paper-dvbf-bayesian dkf static-vae
-	$(BIN)/python scripts/benchmark.py --models dvbf --sequences 250
-	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-w-inference --noise 0.05
-	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.1
-	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless
+	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.05
+	$(BIN)/python scripts/benchmark.py --models dvbf-w-inference --noise 0.05 --seeds 5
+	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.1 --seeds 5
+	$(BIN)/python scripts/benchmark.py --models dvbf --sequences 250 --seeds 5
+	$(BIN)/python scripts/benchmark.py --models dvbf-bfloat16 --seeds 5
+	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless --seeds 5
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
 
