@@ -125,9 +125,9 @@ def test_a_damaged_evaluation_is_named_and_the_last_report_stays(case: str, dvbf
     ],
 )
 def test_other_damaged_files_are_named(
-    kind: str, name: str, content: bytes, message: str, request: pytest.FixtureRequest
+    kind: str, name: str, content: bytes, message: str, tmp_path: Path, pendulum_data: Sequences
 ):
-    run = request.getfixturevalue(kind)
+    run = {"dvbf": make_dvbf_run, "vae": make_vae_run}[kind](tmp_path / "run", pendulum_data)
     (run / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         write_report(run, run / "report.html")

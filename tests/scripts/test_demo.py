@@ -14,7 +14,8 @@ from worldmodel.support.files import UserError
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('x'); print('wrote', sys.argv[1])"
 FAIL = "import sys; print('first words'); sys.exit('error: last words')"
 WAIT = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background may not have
 pathlib.Path(sys.argv[1] + ".begun").write_text("")
 try:
     time.sleep(60)
