@@ -108,7 +108,9 @@ class Meanwhile:
     def run(self, stage: Stage) -> str:
         """What a stage printed. Raises UserError with its last words where it failed."""
         no_bar = os.environ | {"TQDM_DISABLE": "1"}
-        with stage.start(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=no_bar) as self.running:
+        # in a session of its own, where Ctrl-C does not reach it: `stop` does, once
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with stage.start(**streams, env=no_bar, start_new_session=True) as self.running:
             words = self.running.communicate()[0].strip()
         stage.require_success(self.running.returncode, words.splitlines()[-1:])
         return words
@@ -122,8 +124,8 @@ class Meanwhile:
     def stop(self) -> None:
         """Interrupt what runs, which saves itself, and begin nothing more."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-        if self.running is not None:
-            self.running.send_signal(signal.SIGINT)
+        if self.running is not None and self.running.poll() is None:
+            os.killpg(self.running.pid, signal.SIGINT)
         self.pool.shutdown()
 
 
