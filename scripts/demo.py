@@ -20,6 +20,8 @@ from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
 
 SCRIPTS = Path(__file__).parent
+PYTHON = os.path.relpath(sys.executable) if Path(sys.executable).is_relative_to(Path.cwd()) else "python"
+"""as a person would type it"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +43,8 @@ def main(options: Options) -> None:
     Stage("training data", train, collect_train).run()
     # a training hardly uses a second core
     meanwhile = Meanwhile(
-        Stage("static VAE, meanwhile", vae / "latent_walk.gif", train_vae + resume(vae)),
-        Stage("test data, meanwhile", test, collect_test),
+        Stage("static VAE, beside the DVBF", vae / "latent_walk.gif", train_vae + resume(vae)),
+        Stage("test data, beside the DVBF after the static VAE", test, collect_test),
     )
     try:
         Stage("DVBF", dvbf / "health.json", train_dvbf + resume(dvbf)).run()
@@ -70,7 +72,7 @@ class Stage:
             print(f"\n== {self.name}: {self.result} is there already and is kept")
             return False
         script, *arguments = map(str, self.command)
-        print(f"\n== {self.name}: python scripts/{script} {' '.join(arguments)}", flush=True)
+        print(f"\n== {self.name}: {PYTHON} scripts/{script} {' '.join(arguments)}", flush=True)
         return True
 
     def start(self, **streams: Any) -> subprocess.Popen:
@@ -151,7 +153,7 @@ def print_summary(out: Path, seconds: float) -> None:
         ("vae/latent_walk.gif", "the VAE's decoder along a walk through its latent space"),
     ):
         print(f"  {out / picture!s:<48} {what}")
-    print(f"\npush the pendulum yourself: python scripts/play.py --run {out / 'dvbf'}")
+    print(f"\npush the pendulum yourself: {PYTHON} scripts/play.py --run {out / 'dvbf'}")
 
 
 if __name__ == "__main__":
