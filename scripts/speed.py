@@ -44,7 +44,8 @@ class Options:
 
 def main(options: Options) -> None:
     from baselines.speed import measures
-    from baselines.speed.page import medians_of_goals, write_speed_page
+    from baselines.speed.goals import medians_of_goals
+    from baselines.speed.page import write_speed_page
     from worldmodel.support.machine import machine, versions
 
     for written in ("results/speed.json", "docs/speed.png", "SPEED.md"):

@@ -12,8 +12,9 @@ import pytest
 from conftest import assert_ok, run_process, width
 from flax import nnx
 
+from baselines.speed.goals import medians_of_goals
 from baselines.speed.matmuls import Matmul, Matmuls, Where, matmuls_of, repeat_product
-from baselines.speed.page import medians_of_goals, write_speed_page
+from baselines.speed.page import write_speed_page
 from worldmodel.data.windows import Batch
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.support.files import UserError
