@@ -46,6 +46,7 @@ def main(options: Options) -> None:
     from baselines.speed import measures
     from baselines.speed.goals import medians_of_goals
     from baselines.speed.page import write_speed_page
+    from baselines.speed.quality import quality
     from worldmodel.support.machine import machine, versions
 
     for written in ("results/speed.json", "docs/speed.png", "SPEED.md"):
@@ -71,7 +72,7 @@ def main(options: Options) -> None:
     if not measures.has_torch:
         print("PyTorch is not installed: its twin is left out (pip install -e '.[bench]')")
     budgets, seeds = ([20, 40], 2) if quick else (BUDGETS, 10)
-    found["quality"] = measure(measures.quality, ALL_CORES, steps=budgets, seeds=seeds)
+    found["quality"] = measure(quality, ALL_CORES, steps=budgets, seeds=seeds)
     found["one_core"] = compared(ONE_THREAD, axes) | {
         "default_training": measure(measures.default_training, ONE_THREAD, **turns),
         "limits": measure(measures.limits, ONE_THREAD, **turns),
@@ -100,12 +101,12 @@ def main(options: Options) -> None:
 
 
 def measure(function: Callable, place: dict[str, str], cache: str | None = None, **arguments: Any) -> Any:
-    """What a function of baselines/speed/measures.py gives in a fresh process, with a compilation cache in the folder
+    """What a function of baselines/speed/ gives in a fresh process, with a compilation cache in the folder
     `cache` if one is given."""
     told = [str(arguments[key]) for key in ("axis", "what") if key in arguments]
     print(", ".join([f"{len(cores_of(place))} cores", function.__name__, *told]), end=": ", flush=True)
     start = time.monotonic()
-    words = run(place, cache, "-m", function.__module__, function.__name__, json.dumps(arguments))
+    words = run(place, cache, "-m", "baselines.speed", function.__module__, function.__name__, json.dumps(arguments))
     print(f"{time.monotonic() - start:.0f} s")
     return json.loads(words.splitlines()[-1])
 

@@ -8,10 +8,8 @@ number for each turn.
 import dataclasses
 import functools
 import importlib.util
-import json
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,24 +26,20 @@ from baselines.speed.matmuls import Matmuls, matmuls_of, repeat_product, repeat_
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.windows import sample_windows, to_device
-from worldmodel.evaluation.calibration import calibrated
-from worldmodel.evaluation.judge import probe_latents
-from worldmodel.imagination.dreamer import Dreamer, filtered_latents, last, roll_out
+from worldmodel.imagination.dreamer import Dreamer, last, roll_out
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import imagine
 from worldmodel.training.options import Recipe
-from worldmodel.training.seeds import Build, Trainings, train_seeds
+from worldmodel.training.seeds import Build, Trainings
 from worldmodel.training.step import initial_state, make_optimiser, make_train_step, warm_up_and_cosine
 from worldmodel.worlds.pendulum.physics import PAPER
-from worldmodel.worlds.pendulum.world import PendulumWorld, collect_pendulum
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 HIDDEN_SIZE = 176
 """makes the DVBF one of 197,800 parameters; all other options are the defaults"""
 VAE_BATCH = 128
 """frames in an update of the static VAE"""
-CONTEXT, QUALITY_HORIZONS = 15, (10, 30, 60, 100)
-"""frames observed, and frames imagined after them, where quality is measured"""
 IMAGINED = 100
 """frames in a rollout"""
 PIXELS = 16
@@ -163,34 +157,6 @@ def training(turns: int, seconds: float) -> Rates:
     if has_torch:
         jobs["twin"] = Setting().twin_training().train
     return take_turns(jobs, turns, seconds)
-
-
-def quality(steps: list[int], seeds: int) -> list[dict[str, Any]]:
-    """What trainings of so many steps give on the paper's pendulum, with all options at their defaults: for each number
-    R^2 of the latents and the median angle errors in degrees after 15 frames, of every seed."""
-    from baselines.study.scores import Trials  # heavy, and not what `first_use` is about
-
-    trials = Trials.collect("paper", 500, 200, 0.0)
-    long = trials.long.first_frames(CONTEXT + max(QUALITY_HORIZONS))
-    trials = dataclasses.replace(trials, long=long, clean=long)
-    scale, world = FrameScale.of(trials.training, "the benchmark's data"), PendulumWorld(trials.params)
-    points = []
-    for count in steps:
-        recipe = Recipe(tuple(range(seeds)), count, window=trials.training.length)
-        runs = []
-        for model in train_seeds(
-            f"{count} steps", functools.partial(DVBFOptions().build, scale), trials.training, recipe
-        ):
-            dreamer = Dreamer(calibrated(model, trials.validation))
-            probed = probe_latents(filtered_latents(dreamer, trials.test, jax.random.key(0)), trials.test, world)
-            imagined = roll_out(dreamer, long, CONTEXT).frames[:, CONTEXT:]
-            degrees = trials.by_horizon(trials.read(imagined), CONTEXT)["angle_error_degrees"]
-            runs.append(
-                {kind: list(probed[kind].values()) for kind in ("r2_linear", "r2_polynomial")}
-                | {"degrees": [degrees[h] for h in QUALITY_HORIZONS]}
-            )
-        points.append({"steps": count, "runs": runs})
-    return points
 
 
 def default_training(turns: int, seconds: float) -> Rates:
@@ -355,7 +321,3 @@ def growth(axis: str, values: list[int], turns: int, seconds: float) -> list[dic
         kind, value = name.split()
         points[int(value)][kind] = [settings[int(value)].seeds * rate for rate in rates]
     return list(points.values())
-
-
-if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](**json.loads(sys.argv[2]))))

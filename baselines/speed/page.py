@@ -8,7 +8,8 @@ from typing import Any
 from baselines.markdown import table
 from baselines.speed.figure import draw_costs
 from baselines.speed.goals import before_where, goals_table, quality_table
-from baselines.speed.measures import CONTEXT, HIDDEN_SIZE, IMAGINED, QUALITY_HORIZONS, VAE_BATCH, Rates, Setting
+from baselines.speed.measures import HIDDEN_SIZE, IMAGINED, VAE_BATCH, Rates, Setting
+from baselines.speed.quality import CONTEXT, QUALITY_HORIZONS
 from baselines.speed.rates import MISSING, divided, number, over_twin, ratios, spread, total
 from baselines.speed.scale import scale_section
 from baselines.speed.tried import TRIED
