@@ -1,4 +1,4 @@
-"""Calls a function of a module with arguments in JSON and prints what it gives in JSON: scripts/speed.py measures so, in
+"""Calls a function of a module with arguments in JSON and prints its result in JSON. So scripts/speed.py measures, in
 processes of their own."""
 
 import importlib
