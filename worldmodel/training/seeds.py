@@ -165,7 +165,7 @@ class Trainings:
 
     @property
     def program(self) -> jax.stages.Compiled:
-        """That of the updates, to be looked at."""
+        """That of the updates; waits for the compiler."""
         return self._program.result()
 
     def close(self) -> None:
