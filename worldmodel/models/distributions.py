@@ -42,6 +42,15 @@ def from_noise(distribution: distrax.Independent, noise: jax.Array) -> jax.Array
     return distribution.mean() + distribution.stddev() * noise
 
 
+def where(condition: jax.Array, one: distrax.Independent, other: distrax.Independent) -> distrax.Independent:
+    """Of two Gaussians over the last axis the one or the other, by a `condition` `[..., 1]`."""
+    mean, std = (
+        jnp.where(condition, mine, others)
+        for mine, others in ((one.mean(), other.mean()), (one.stddev(), other.stddev()))
+    )
+    return diagonal_normal(mean, std)
+
+
 def draw(distribution: distrax.Independent, key: jax.Array | None, spread: jax.Array | float = 1.0) -> jax.Array:
     """A reparameterised sample, its distance from the mean multiplied by `spread`, or the mean without a key. The key
     is consumed."""

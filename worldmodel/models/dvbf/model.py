@@ -10,7 +10,7 @@ The generative model, with T frames x_t, T-1 actions u_t and latents z_t (timeli
 and its inference, one filter step at a time, each step through the transition, so that the error of a
 reconstruction flows back through the dynamics:
 
-    q(z_0 | first few frames and actions)                                         initial posterior
+    q(z_0 | first few frames and actions, or those of them that were seen)        initial posterior
     q(z_{t+1} | z_t, u_t, x_{t+1})                                                posterior
 
 `ProcessNoisePosterior` is the paper's q(w_t | z_t, u_t, x_{t+1}); `FusionPosterior` multiplies the
@@ -40,7 +40,7 @@ from flax import nnx
 
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch
-from worldmodel.models.distributions import diagonal_normal, draw, from_noise, fuse, image_normal, positive
+from worldmodel.models.distributions import diagonal_normal, draw, from_noise, fuse, image_normal, positive, where
 from worldmodel.models.dvbf import objective
 from worldmodel.models.dvbf.advice import explain
 from worldmodel.models.dvbf.options import DVBFOptions
@@ -139,6 +139,7 @@ class DVBF(VariationalFilter):
         self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
         self.posterior = posterior(scale.action_size, options, rngs)
         self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
+        self.glimpse_network = MLP((prefix_size + prefix, hidden, 2 * latent), rngs, precision=precision)
 
     # One step
 
@@ -150,10 +151,24 @@ class DVBF(VariationalFilter):
     @jax.named_scope("initial_state")
     def initial(self, features: jax.Array, actions: jax.Array) -> distrax.Independent:
         """q(z_0) from the features `[B, T, F]` of the first `initial_frames` and the scaled actions between."""
+        mean, raw_std = split_in_two(self.initial_network(self._first(features, actions)))
+        return diagonal_normal(mean, positive(raw_std))
+
+    @jax.named_scope("initial_state")
+    def glimpse(self, features: jax.Array, actions: jax.Array, seen: jax.Array) -> distrax.Independent:
+        """q(z_0) where of the first `initial_frames` only those were seen that `seen` `[B, T]` says: as wide as what
+        the others would tell (objective.glimpse_loss). Else as `initial`."""
+        seen = seen[:, : self.options.initial_frames]
+        features = jnp.where(seen[..., None], features[:, : self.options.initial_frames], 0)
+        flat = jnp.concatenate([self._first(features, actions), seen.astype(jnp.float32)], axis=-1)
+        mean, raw_std = split_in_two(self.glimpse_network(flat))
+        return diagonal_normal(mean, positive(raw_std))
+
+    def _first(self, features: jax.Array, actions: jax.Array) -> jax.Array:
+        """`[B, N]`: the features of the first `initial_frames` and the actions between them."""
         batch, prefix = len(features), self.options.initial_frames
         flat = [features[:, :prefix].reshape(batch, -1), actions[:, : prefix - 1].reshape(batch, -1)]
-        mean, raw_std = split_in_two(self.initial_network(jnp.concatenate(flat, axis=-1)))
-        return diagonal_normal(mean, positive(raw_std))
+        return jnp.concatenate(flat, axis=-1)
 
     def prior(
         self, latent: jax.Array, action: jax.Array, noise_scale: jax.Array | float
@@ -208,9 +223,10 @@ class DVBF(VariationalFilter):
             noise_scale = self.options.final_noise_scale
         actions = actions / self.scale.action_scale
         features = self.encode(frames)
-        if valid is not None:
-            features = jnp.where(valid[..., None], features, 0)
         initial = self.initial(features, actions)
+        if valid is not None:
+            whole = jnp.all(valid[:, : self.options.initial_frames], axis=1)[:, None]
+            initial = where(whole, initial, self.glimpse(features, actions, valid))
         first = from_noise(initial, noise[:, 0])
 
         @jax.checkpoint  # its parts are cheaper computed again than kept for the gradient

@@ -66,13 +66,31 @@ def stretch(values: jax.Array, starts: jax.Array, count: int) -> jax.Array:
     return jnp.take_along_axis(values, starts[:, None, None] + np.arange(count)[None, :, None], axis=1)
 
 
+@jax.named_scope("glimpse")
+def glimpse_loss(model: "DVBF", inferred: Inference, actions: jax.Array, key: jax.Array) -> jax.Array:
+    """-ln q(z_0 | some of its frames), in nats `[B]`, at the z_0 that was drawn with all of them; actions are
+    `[B, T-1, A]`, the key is consumed. Its expectation is least where q is what those frames leave open, on average
+    over the others (q(z_0 | all) marginalised). Half of the sequences show the first few frames, half a random choice.
+
+    Neither z_0 nor the features learn from it.
+    """
+    size, count = len(actions), model.options.initial_frames
+    few_key, some_key, which_key = jax.random.split(key, 3)
+    few = jnp.arange(count)[None, :] <= below(jax.random.bits(few_key, (size, 1)), max(count - 1, 1))
+    some = jax.random.bernoulli(some_key, 0.5, (size, count))
+    seen = jnp.where(jax.random.bernoulli(which_key, 0.5, (size, 1)), few, some)
+    features, target = jax.lax.stop_gradient((inferred.features, inferred.latents[:, 0]))
+    return -model.glimpse(features, actions / model.scale.action_scale, seen).log_prob(target)
+
+
 def dvbf_loss(
     model: "DVBF", batch: Batch, key: jax.Array, progress: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The training objective in nats per frame, and what to watch.
 
     With temperature 1 and KL weight 1 the loss is the negative ELBO plus the penalty on the latents' distance from an
-    initial state, at one random frame of each sequence. The metrics always hold the plain, unweighted ELBO beside it.
+    initial state, at one random frame of each sequence, and the glimpse's own loss, which moves the glimpse alone. The
+    metrics always hold the plain, unweighted ELBO beside it.
     The key is consumed.
     """
     options, frames, actions = model.options, batch.frames, batch.actions
@@ -103,4 +121,8 @@ def dvbf_loss(
         distance = mean_of_seen(distance, whole)
         loss += options.consistency_weight * distance
         metrics["restart_distance"] = distance
+    if options.glimpse_weight > 0:
+        glimpse = glimpse_loss(model, inferred, actions, jax.random.fold_in(key, 3))
+        whole = None if batch.valid is None else jnp.all(batch.valid[:, : options.initial_frames], axis=1)
+        loss += options.glimpse_weight * mean_of_seen(glimpse, whole)
     return loss, metrics | {"loss": loss} | watched(model, batch, inferred, terms, observed)

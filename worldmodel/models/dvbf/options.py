@@ -57,6 +57,9 @@ class DVBFOptions:
     consistency_weight: float = 30.0
     """Weight of the mean squared distance between a filtered latent and the initial state that the frames from
     there on would give, in nats per frame: a latent must mean the same at every time."""
+    glimpse_weight: float = 1.0
+    """Weight of learning what the initial state can be when only some of its frames were seen: the first of them, where
+    one acts at once. It moves no other network."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the networks of frames (encoder, initial state, decoder) compute in. Parameters, dynamics and densities stay
     float32."""
@@ -81,7 +84,7 @@ class DVBFOptions:
         for name in ("help_ends", "final_noise_scale"):
             require_positive(flag(name), getattr(self, name))
         require_share("--annealing-share", self.annealing_share)
-        for name in ("transition_kl_weight", "consistency_weight"):
+        for name in ("transition_kl_weight", "consistency_weight", "glimpse_weight"):
             require_at_least(flag(name), getattr(self, name), 0)
 
     def sharpened(self, scale: "FrameScale") -> "DVBFOptions":
@@ -100,5 +103,6 @@ PLAIN_BOUND = DVBFOptions(
     transition_kl_weight=1.0,
     final_noise_scale=1.0,
     consistency_weight=0.0,
+    glimpse_weight=0.0,
 )
 """The evidence lower bound alone, without what the recipe adds to it."""
