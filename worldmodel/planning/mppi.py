@@ -1,0 +1,59 @@
+"""Model predictive path integral control (Williams et al. 2017)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from worldmodel.support.settings import require_at_least, require_positive, require_share
+
+if TYPE_CHECKING:
+    import jax
+
+    from worldmodel.planning.catalogue import Score
+    from worldmodel.planning.spaces import ActionSpace
+
+
+@dataclasses.dataclass(frozen=True)
+class MPPI:
+    """Path integral control: the mean of random plans around the last one, each weighted by the exponential of its
+    return."""
+
+    horizon: int = 20
+    """Steps that are looked ahead."""
+    samples: int = 256
+    """Plans that are tried."""
+    iterations: int = 1
+    """How often they are drawn anew around the mean."""
+    std: float = 0.5
+    """Standard deviation of the plans, in half ranges of an action."""
+    correlation: float = 0.7
+    """Of the noise of one step with that of the next."""
+    temperature: float = 0.05
+    """In standard deviations of the returns of the plans: near 0 the best plan alone counts."""
+
+    def check(self) -> None:
+        """Raise UserError for options that cannot be."""
+        for name in ("horizon", "samples", "iterations"):
+            require_at_least(f"--{name}", getattr(self, name), 1)
+        require_positive("--std", self.std)
+        require_positive("--temperature", self.temperature)
+        require_share("--correlation", self.correlation)
+
+    def search(
+        self, score: Score, start: jax.Array, space: ActionSpace, proposals: jax.Array, key: jax.Array
+    ) -> jax.Array:
+        """As Planner.search."""
+        import jax
+        import jax.numpy as jnp
+
+        from worldmodel.planning.sampling import correlated_noise
+
+        mean = start
+        for each in jax.random.split(key, self.iterations):
+            noise = correlated_noise(each, self.samples, start, self.correlation)
+            tried = jnp.concatenate([mean[None], proposals, space.bound(mean + self.std * noise)])
+            returns = score(tried)
+            weights = jax.nn.softmax(returns / (self.temperature * jnp.std(returns) + 1e-6))
+            mean = jnp.einsum("s,sha->ha", weights, tried)
+        return mean

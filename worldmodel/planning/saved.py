@@ -1,0 +1,127 @@
+"""What a run has learnt to act by: R/acting/, made of a trained run when it is first asked for.
+
+R/acting/reward.npz, reward.json    the learnt reward, and how good it is
+R/acting/policy.npz, policy.json    the policy learnt in the dream, its options and its returns
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from worldmodel.data.sequences import Sequences, WorldRecord
+from worldmodel.imagination.dreamer import Dreamer
+from worldmodel.models.networks import MLP
+from worldmodel.planning.options import PolicyOptions
+from worldmodel.planning.policy import LearntPolicy, learn_policy
+from worldmodel.planning.reward import HIDDEN, LearntReward, RewardQuality, learn_reward
+from worldmodel.planning.spaces import ActionSpace
+from worldmodel.runs.folder import Run, load_tree, save_tree
+from worldmodel.support.files import UserError, read_json, write_json
+from worldmodel.support.settings import from_json
+from worldmodel.worlds.episodes import open_environment
+from worldmodel.worlds.world import WORLDS, World
+
+
+def saved_reward(run: Run, dreamer: Dreamer, data: Sequences | None = None) -> tuple[LearntReward, RewardQuality]:
+    """The reward of a run and its quality: the one that was kept or, where the run has none of its last checkpoint, one
+    that is learnt from `data`, by default what the run was trained on, and kept.
+
+    Raises UserError where the data has no rewards, or is not there.
+    """
+    place, step = run.folder / "acting" / "reward", max(run.checkpoint_steps())
+    note = _note(place, step)
+    if note is not None and data is None:
+        return load_tree(place.with_suffix(".npz"), _like_reward(dreamer)), from_json(RewardQuality, note["quality"])
+    data = run.data() if data is None else data
+    reward, quality = learn_reward(dreamer, data, run.card.path)
+    save_tree(place.with_suffix(".npz"), reward)
+    write_json(place.with_suffix(".json"), {"step": step, "quality": dataclasses.asdict(quality)})
+    return reward, quality
+
+
+def save_policy(
+    run: Run, policy: LearntPolicy, options: PolicyOptions, space: ActionSpace, returns: np.ndarray
+) -> None:
+    """Keep a policy in its run."""
+    place = run.folder / "acting" / "policy"
+    save_tree(place.with_suffix(".npz"), policy)
+    note = {
+        "step": max(run.checkpoint_steps()),
+        "options": dataclasses.asdict(options),
+        "space": dataclasses.asdict(space),
+        "returns": returns.tolist(),
+    }
+    write_json(place.with_suffix(".json"), note)
+
+
+def learn_and_save(run: Run, dreamer: Dreamer, options: PolicyOptions) -> LearntPolicy:
+    """Learn a policy by the run's reward, from the states of the data that it was trained on, and keep it."""
+    options.check()
+    data = run.data()
+    reward, _ = saved_reward(run, dreamer)
+    space = space_of(data.world, data.actions)
+    policy, returns = learn_policy(dreamer, data, reward, space, options)
+    save_policy(run, policy, options, space, returns)
+    return policy
+
+
+def saved_policy(run: Run, space: ActionSpace) -> LearntPolicy | None:
+    """The policy that was learnt in the run's dream, or None where there is none of its last checkpoint. Raises
+    UserError when it is of other actions."""
+    place = run.folder / "acting" / "policy"
+    note = _note(place, max(run.checkpoint_steps()))
+    if note is None:
+        return None
+    if from_json(ActionSpace, note["space"]) != space:
+        raise UserError(f"{place}.json: is a policy of other actions: {note['space']}")
+    latent = run.structure().latent_size
+    hidden = from_json(PolicyOptions, note["options"]).hidden_size
+    like = LearntPolicy(_network((latent, hidden, hidden, space.size)), jnp.zeros(latent), jnp.zeros(latent))
+    return load_tree(place.with_suffix(".npz"), like)
+
+
+def space_of(record: WorldRecord | None, actions: np.ndarray) -> ActionSpace:
+    """The actions of the world that made a data set or, where that is not known, those of the data `[N, T-1, A]`."""
+    if record is not None and (world := known_world(record)) is not None:
+        if world.discrete:
+            return ActionSpace.of_choices(world.action_size)
+        return ActionSpace((-world.largest_action,) * world.action_size, (world.largest_action,) * world.action_size)
+    if record is not None:
+        try:
+            env, _ = open_environment(record.id, record.arguments)
+        except UserError:
+            return ActionSpace.of_data(actions)
+        env.close()
+        return ActionSpace.of(env.action_space)
+    return ActionSpace.of_data(actions)
+
+
+def known_world(record: WorldRecord) -> World | None:
+    """The world of a record, where the catalogue has it."""
+    if record.id not in WORLDS.names():
+        return None
+    return from_json(WORLDS.options(record.id), record.arguments).build()
+
+
+def _note(place: Path, step: int) -> dict[str, Any] | None:
+    """What stands beside arrays that were learnt from this checkpoint; None where there are none."""
+    path = place.with_suffix(".json")
+    if not path.exists() or not place.with_suffix(".npz").exists():
+        return None
+    note = read_json(path)
+    return note if isinstance(note, dict) and note.get("step") == step else None
+
+
+def _network(sizes: tuple[int, ...]) -> MLP:
+    """Shapes alone."""
+    return nnx.eval_shape(lambda: MLP(sizes, nnx.Rngs(params=0)))
+
+
+def _like_reward(dreamer: Dreamer) -> LearntReward:
+    inputs = 2 * dreamer.model.latent_size + dreamer.model.scale.action_size
+    zero = jnp.zeros(())
+    return LearntReward(_network((inputs, HIDDEN, HIDDEN, 2)), jnp.zeros(inputs), jnp.zeros(inputs), zero, zero, zero)
