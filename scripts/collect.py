@@ -9,6 +9,7 @@ import tyro
 
 from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
+from worldmodel.worlds.actions import Kind
 from worldmodel.worlds.world import WORLDS
 
 World = TypeVar("World")
@@ -41,6 +42,12 @@ class Options(Generic[World]):
     """With --env: grey frames; with --no-grey red, green and blue."""
     workers: int = 2
     """With --env: processes that render."""
+    actions: Kind = "white"
+    """Random actions that are independent from frame to frame; or held, for up to 32 frames and often at full strength,
+    which drives the world further; or mixed, sequence by sequence."""
+    start: str | None = None
+    """Place of the world at which every sequence begins, such as "hanging, at rest"; another name lists them. Default:
+    a random start."""
 
 
 def main(options: Options) -> None:
@@ -50,6 +57,8 @@ def main(options: Options) -> None:
         if options.arguments != type(options.arguments)():
             names = (f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options.arguments))
             raise UserError(f"{', '.join(names)} belong to the project's own {DEFAULT}, not to --env")
+
+    import numpy as np
 
     from worldmodel.worlds.collecting import collect
     from worldmodel.worlds.world import world_of
@@ -64,18 +73,22 @@ def main(options: Options) -> None:
         crop=options.crop,
         grey=options.grey,
         workers=options.workers,
+        actions=options.actions,
+        start=options.start,
         out=options.out,
     )
     print(
         f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}, actions of size"
         f" {data.action_size}"
     )
-    world = world_of(data)
+    if data.ended is not None:
+        print(f"episodes that ended within their sequence, and are padded: {(data.lengths() < data.length).sum()}")
+    world, real = world_of(data), np.arange(data.length) < data.lengths()[:, None]
     for variable in world.variables if world is not None else ():
         values = data.state(variable.name)
         if values is not None and not variable.circular:
             name = variable.name.replace("_", " ")
-            print(f"standard deviation of the {name}: {values.std():.2f} {variable.unit}")
+            print(f"standard deviation of the {name}: {values[real].std():.2f} {variable.unit}")
 
 
 def chosen_world(arguments: list[str]) -> str:

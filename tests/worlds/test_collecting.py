@@ -188,7 +188,10 @@ def test_the_script_takes_the_options_of_its_world(tmp_path: Path):
     assert data.frames.shape == (2, 5, 16, 16, 3)
     assert world_of(data).params.gravity == 5
     refusals = {
-        ("--world", "moon"): "'moon' is no world; there are Pendulum-v1, pendulum",
+        (
+            "--world",
+            "moon",
+        ): "'moon' is no world; there are Acrobot-v1, MountainCarContinuous-v0, Pendulum-v1, ",
         ("--world", "Pendulum-v1", "--env", "CartPole-v1"): "give --world or --env, not both",
         ("--crop", 0.5): "--crop and --no-grey belong to --env",
         ("--max-torque", 0): "--max-torque must be above 0",

@@ -11,13 +11,14 @@ import pytest
 from worldmodel.data.sequences import join
 from worldmodel.support.files import UserError
 from worldmodel.training.watch import WatchedSequences
+from worldmodel.worlds.actions import Kind
 from worldmodel.worlds.camera import Camera
 from worldmodel.worlds.collecting import collect, compiled_blocks
 from worldmodel.worlds.pendulum.options import PendulumOptions
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
 from worldmodel.worlds.pendulum.world import PendulumWorld
 from worldmodel.worlds.simulator import follows
-from worldmodel.worlds.world import CompiledWorld, Variable, world_of
+from worldmodel.worlds.world import CompiledWorld, Rewarded, Variable, world_of
 
 
 def swinging(length: int) -> np.ndarray:
@@ -62,7 +63,7 @@ def test_places_are_states_at_rest_and_in_motion():
     assert len(places) == 6
 
 
-class Puck(CompiledWorld):
+class Puck(CompiledWorld, Rewarded):
     """A square that slides on a line of eight pixels, pushed by two forces; coloured."""
 
     variables = (Variable("x", "m"), Variable("speed", "m/s"))
@@ -105,6 +106,30 @@ def test_any_world_that_draws_itself_is_collected(noise: float):
     assert green.max() == 0 if noise == 0 else green[green > 0].std() > 0.05
     assert follows(data, Puck())
     assert not follows(dataclasses.replace(data, actions=data.actions[..., ::-1]), Puck())
+
+
+class Boat(CompiledWorld):
+    """Steered by one of three rudders, and paid nothing."""
+
+    variables = (Variable("place", "m"),)
+    visible = ("place",)
+    measures = ()
+    dt = 1.0
+    action_size = 3
+    largest_action = 1.0
+    discrete = True
+    initial, frames = Puck.initial, Puck.frames
+
+    def step(self, state: jax.Array, action: jax.Array) -> jax.Array:
+        return state + action[..., :1] - action[..., 2:]
+
+
+@pytest.mark.parametrize("kind", ["white", "held", "mixed"])
+def test_a_compiled_world_may_have_choices_and_no_rewards(kind: Kind):
+    data = join(list(compiled_blocks(Boat(), 0, 9, 40, Camera(8), kind=kind)))
+    assert data.rewards is None
+    assert (data.actions.sum(axis=-1) == 1).all()
+    assert set(np.unique(np.diff(data.states[..., 0]).round(4))) == {-1, 0, 1}
 
 
 def test_a_record_that_does_not_fit_the_states_is_refused(tmp_path: Path):

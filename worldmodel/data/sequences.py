@@ -45,6 +45,10 @@ class WorldRecord:
     """of the world's dataclass of options, as JSON has them"""
     camera: dict[str, Any]
     """how frames were made of its pictures: size, crop, grey, noise_std"""
+    actions: str = "white"
+    """how they were chosen: the kind of random actions (worlds/actions.py)"""
+    start: str | None = None
+    """the place of the world at which every sequence starts; None: the world's own random start"""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Data sets in files: an .npz, which is read whole, or a folder of plain arrays (folder.py).
 
 An .npz holds frames and actions and, as far as there are any, states, state_names, dt, rewards, ended, valid, as
-sequences.py has them, and world: {"id": ..., "arguments": {...}, "camera": {...}} as a string of JSON.
+sequences.py has them, and world: {"id": ..., "arguments": {...}, "camera": {...}}, and where they are not as usual
+"actions" and "start", as a string of JSON.
 """
 
 import dataclasses
@@ -53,9 +54,15 @@ def save_blocks(path: Path, blocks: Iterable[Sequences], count: int) -> None:
 
 def _notes(data: Sequences) -> dict[str, Any]:
     """What a data set has beside its arrays, as JSON has it."""
-    world = None if data.world is None else dataclasses.asdict(data.world)
+    world = None if data.world is None else _record(data.world)
     notes = {"state_names": data.state_names or None, "dt": data.dt, "world": world}
     return {name: value for name, value in notes.items() if value is not None}
+
+
+def _record(world: WorldRecord) -> dict[str, Any]:
+    """Without what is as usual: such a record is read by what does not know of it."""
+    usual = {field.name: field.default for field in dataclasses.fields(world)}
+    return {name: value for name, value in dataclasses.asdict(world).items() if value != usual[name]}
 
 
 def load_sequences(path: Path) -> Sequences:
@@ -119,7 +126,8 @@ def _world(path: Path, text: np.ndarray) -> WorldRecord:
     try:
         record = WorldRecord(**json.loads(_text(text.item())))
         kinds = {name: type(value) for name, value in vars(record).items()}
-        if kinds != {"id": str, "arguments": dict, "camera": dict}:
+        start = kinds.pop("start")
+        if kinds != {"id": str, "arguments": dict, "camera": dict, "actions": str} or start not in (str, type(None)):
             raise TypeError
     except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, or of something else
         raise UserError(f"{path}: world must be JSON of an object with id, arguments and camera") from None

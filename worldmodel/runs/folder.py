@@ -20,7 +20,8 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.sequences import Sequences
+from worldmodel.data.sequences import Sequences, WorldRecord
+from worldmodel.data.storage import load_sequences
 from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UNFINISHED, UserError, atomic_write, read_json, write_json
 from worldmodel.support.settings import SEED_FOLDER, from_json, read_options
@@ -50,11 +51,13 @@ class DataCard:
     dt: float | None
     """seconds between two frames"""
     scale: FrameScale
+    world: WorldRecord | None = None
+    """what made the data, where that is known"""
 
     @staticmethod
     def of(path: Path, data: Sequences) -> "DataCard":
         scale = FrameScale.of(data, str(path))
-        return DataCard(str(path), data.fingerprint(), len(data), data.length, data.dt, scale)
+        return DataCard(str(path), data.fingerprint(), len(data), data.length, data.dt, scale, data.world)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +106,16 @@ class Run:
             return from_json(DataCard, self.config["data"])
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{self.folder / 'config.json'}: its data card is not one of this version") from None
+
+    def data(self) -> Sequences:
+        """The data set that the run was trained on. Raises UserError when it is no longer where it was, or another."""
+        path, card = Path(self.card.path), self.card
+        if not path.exists():
+            raise UserError(f"{path}: is not there any more; {self.folder} was trained on it")
+        data = load_sequences(path)
+        if data.fingerprint() != card.fingerprint:
+            raise UserError(f"{path}: is not what {self.folder} was trained on any more")
+        return data
 
     def model_options(self) -> Any:
         """The model's part of the options that the run was started with. Raises UserError when they are not those of

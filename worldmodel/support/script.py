@@ -43,9 +43,9 @@ def run_script(
     try:
         default = options() if inspect.isfunction(options) else None
         kind: Any = options if default is None else type(default)
-        folder = folder_given(arguments)
+        folder = option_given(arguments, "--out")
         if "--resume" in arguments and folder is not None:
-            default = saved_options(kind, folder) or default
+            default = saved_options(kind, Path(folder)) or default
         status = main(tyro.cli(kind, prog=name, description=description, args=arguments, default=default)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,12 +68,12 @@ def saved_options(kind: type[Options], folder: Path) -> Options | None:
     return dataclasses.replace(first, out=folder, seed=seeds[0], seeds=len(seeds))
 
 
-def folder_given(arguments: list[str]) -> Path | None:
-    """What a command line says of --out."""
+def option_given(arguments: list[str], option: str) -> str | None:
+    """What a command line says of an option such as "--out"."""
     for position, argument in enumerate(arguments):
         name, _, value = argument.partition("=")
-        if name == "--out":
-            return Path(value or "".join(arguments[position + 1 : position + 2]))
+        if name == option:
+            return value or "".join(arguments[position + 1 : position + 2])
     return None
 
 

@@ -26,3 +26,10 @@ class Camera:
         picture = picture[top : height - top, left : width - left]
         small = cv2.resize(picture, (self.size, self.size), interpolation=cv2.INTER_AREA)
         return cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if self.grey else small
+
+    def noisy(self, frame: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """A frame with the noise on it, uint8; what noise pushed outside is clipped."""
+        if self.noise_std == 0:
+            return frame
+        shown = frame / 255 + self.noise_std * random.standard_normal(frame.shape)
+        return np.round(np.clip(shown, 0, 1) * 255).astype(np.uint8)

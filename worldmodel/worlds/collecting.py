@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, WorldRecord, join
-from worldmodel.data.storage import load_sequences, save_blocks
+from worldmodel.data.storage import load_sequences, save_blocks, save_sequences
 from worldmodel.support.files import UserError, require_writable
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least, require_share
+from worldmodel.worlds.actions import Kind, drawn_actions, require_kind
 from worldmodel.worlds.camera import Camera
 from worldmodel.worlds.environments import gymnasium_blocks
 from worldmodel.worlds.simulator import simulate
-from worldmodel.worlds.world import CompiledWorld, GymnasiumOptions, Options, name_of
+from worldmodel.worlds.world import CompiledWorld, GymnasiumOptions, Options, Rewarded, name_of, place_of
 
 CHUNK_PIXELS = 4_000_000
 """pixels that a compiled world draws at once: what bounds its memory"""
@@ -37,6 +38,8 @@ def collect(
     crop: float = 1.0,
     grey: bool = True,
     workers: int = 2,
+    actions: Kind = "white",
+    start: str | None = None,
     out: Path | None = None,
 ) -> Sequences:
     """Random actions in a world: sequences of `frames` square frames of side `size`, with a progress bar on stderr.
@@ -46,6 +49,8 @@ def collect(
         seed: of the initial states, the actions and the pixel noise.
         noise, crop, grey: see Camera; a compiled world has no crop and its own colours.
         workers: processes that render a Gymnasium environment.
+        actions: kind of random actions (actions.py).
+        start: the world's place at which every sequence begins, such as "hanging, at rest"; default: a random start.
         out: data set to write, where it must not lie in memory: an .npz or, by a name without, a folder that is written
             piece by piece.
 
@@ -59,44 +64,65 @@ def collect(
     require_share("--crop", crop)
     require_at_least("--crop", crop, SMALLEST_CROP)
     require_at_least("--workers", workers, 1)
+    require_kind(actions)
     if out is not None:
         if out.exists():
             raise UserError(f"{out}: exists already; it is not overwritten")
         require_writable(out)  # say it now, not after the work
     camera = Camera(size, crop, noise, grey)
     if isinstance(world, str):
-        blocks = gymnasium_blocks(world, seed, sequences, frames, camera, workers)
+        blocks = gymnasium_blocks(world, seed, sequences, frames, camera, workers, None, actions, start)
     elif isinstance(world, GymnasiumOptions):
         arguments = dataclasses.asdict(world)  # type: ignore[call-overload]
-        blocks = gymnasium_blocks(name_of(world) or "", seed, sequences, frames, camera, workers, arguments)
+        name = name_of(world) or ""
+        blocks = gymnasium_blocks(name, seed, sequences, frames, camera, workers, arguments, actions, start)
     else:
         built = world.build()
         if not isinstance(built, CompiledWorld):
             raise UserError(f"{name_of(world)}: does not draw itself, and is no Gymnasium environment")
         if crop != 1 or not grey:
             raise UserError("--crop and --no-grey belong to --env")
-        blocks = compiled_blocks(built, seed, sequences, frames, camera, world)
-    if out is None:
-        return join(list(blocks))
+        blocks = compiled_blocks(built, seed, sequences, frames, camera, world, actions, start)
+    if out is None or out.suffix == ".npz":
+        data = join(list(blocks))
+        data = dataclasses.replace(data, ended=None) if _nothing_ended(data) else data
+        if out is not None:
+            save_sequences(out, data)
+        return data
     save_blocks(out, blocks, sequences)
+    if _nothing_ended(load_sequences(out)):
+        (out / "ended.npy").unlink()
     return load_sequences(out)
 
 
-def compiled_blocks(
-    world: CompiledWorld, seed: int, sequences: int, length: int, camera: Camera, options: Options | None = None
-) -> Iterator[Sequences]:
-    """Random actions in a world that draws itself: `sequences` x `length` frames.
+def _nothing_ended(data: Sequences) -> bool:
+    """Whether it is said of every episode that it did not end, which goes without saying."""
+    return data.ended is not None and not data.ended.any()
 
-    Actions are uniform and independent from frame to frame; initial states are the world's. Sequence n depends on
-    (seed, n) alone. `options` are what the world was built of, for the record.
+
+def compiled_blocks(
+    world: CompiledWorld,
+    seed: int,
+    sequences: int,
+    length: int,
+    camera: Camera,
+    options: Options | None = None,
+    kind: Kind = "white",
+    start: str | None = None,
+) -> Iterator[Sequences]:
+    """Random actions of a kind in a world that draws itself: `sequences` x `length` frames.
+
+    Initial states are the world's, or all the place `start`. Sequence n depends on (seed, n) alone. `options` are what
+    the world was built of, for the record.
     """
+    place = None if start is None else place_of(world, start, "the world")
 
     def draw(number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Initial state, actions in units of the largest, and key of the pixel noise of one sequence."""
         key = jax.random.fold_in(jax.random.key(seed), number)
         state_key, action_key, noise_key = jax.random.split(key, 3)
-        actions = jax.random.uniform(action_key, (length - 1, world.action_size), minval=-1.0)
-        return world.initial(state_key), actions, noise_key
+        actions = drawn_actions(kind, action_key, number, length - 1, world.action_size, world.discrete)
+        return world.initial(state_key) if place is None else jnp.array(place), actions, noise_key
 
     @jax.jit
     def make(numbers: jax.Array) -> dict[str, jax.Array]:
@@ -106,20 +132,20 @@ def compiled_blocks(
         frames = world.frames(states, camera.size)
         if camera.noise_std > 0:
             frames += camera.noise_std * jax.vmap(lambda key: jax.random.normal(key, frames.shape[1:]))(noise_keys)
-        rewards = world.reward(states[:, :-1], actions)
-        return {"frames": to_uint8(frames), "actions": actions, "states": states, "rewards": rewards}
+        made = {"frames": to_uint8(frames), "actions": actions, "states": states}
+        return made | ({"rewards": world.reward(states[:, :-1], actions)} if isinstance(world, Rewarded) else {})
 
     names = tuple(variable.name for variable in world.variables)
     record = None
     if options is not None and (name := name_of(options)) is not None:
         arguments = dataclasses.asdict(options)  # type: ignore[call-overload]
-        record = WorldRecord(name, arguments, dataclasses.asdict(camera))
+        record = WorldRecord(name, arguments, dataclasses.asdict(camera), kind, start)
     chunk = max(1, min(sequences, CHUNK_PIXELS // (length * camera.size**2)))
     with progress_bar("collect", sequences, "sequence") as bar:
-        for start in range(0, sequences, chunk):
+        for first in range(0, sequences, chunk):
             # The last chunk is as long as the others, for one compilation, and what is too much is cut off.
-            count = min(chunk, sequences - start)
-            arrays = {name: np.asarray(array)[:count] for name, array in make(jnp.arange(start, start + chunk)).items()}
+            count = min(chunk, sequences - first)
+            arrays = {name: np.asarray(array)[:count] for name, array in make(jnp.arange(first, first + chunk)).items()}
             yield Sequences(**arrays, state_names=names, dt=world.dt, world=record)
             bar.update(count)
 

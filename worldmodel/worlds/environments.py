@@ -2,10 +2,8 @@
 nothing heavy."""
 
 import dataclasses
-import os
-import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -14,10 +12,11 @@ import gymnasium
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, WorldRecord
-from worldmodel.support.files import UserError
 from worldmodel.support.progress import progress_bar
+from worldmodel.worlds.actions import Kind, sampled_actions
 from worldmodel.worlds.camera import Camera
-from worldmodel.worlds.world import WORLDS, GymnasiumOptions
+from worldmodel.worlds.episodes import Episode, open_environment, play_episode
+from worldmodel.worlds.world import GymnasiumOptions, place_of
 
 
 def gymnasium_blocks(
@@ -28,18 +27,25 @@ def gymnasium_blocks(
     camera: Camera,
     workers: int = 1,
     arguments: Mapping[str, Any] | None = None,
+    kind: Kind = "white",
+    start: str | None = None,
 ) -> Iterator[Sequences]:
-    """Random actions in any Gymnasium environment that renders: every sequence is one reset and length - 1 steps.
+    """Random actions of a kind in any Gymnasium environment that renders: every sequence is one episode.
 
     Frames are cropped, resized by area and made grey; discrete actions become one-hot vectors. Of environments in the
-    catalogue of worlds the true states are recorded, and the frames do not show the action. Sequence n depends on
-    (seed, n) alone, not on the number of workers. `arguments` are those of gymnasium.make. Raises UserError when the
-    environment is not known, does not render, has actions of another kind, or ends too early.
+    catalogue of worlds the true states are recorded, the frames do not show the action, and sequences can all begin at
+    the place `start`. Each block says which episodes `ended`, and where. Sequence n depends on (seed, n) alone, not on
+    the number of workers. `arguments` are those of gymnasium.make. Raises UserError when the environment is not known,
+    does not render, has actions of another kind or no such place, or breaks an episode off.
     """
-    # Pictures are drawn into memory: no screen, no sound, no greeting.
-    os.environ |= {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
     arguments = dict(arguments or {})
-    about = _check_environment(env_id, arguments, camera)
+    env, options = open_environment(env_id, arguments)
+    about = describe(env, options, WorldRecord(env_id, arguments, dataclasses.asdict(camera), kind, start))
+    env.close()
+    place = None
+    if start is not None:
+        place = place_of(None if options is None else options.build(), start, env_id)
+    task = (env_id, arguments, seed, length, camera, kind, place)
     shares = deque(
         share for share in np.array_split(np.arange(sequences), max(workers, -(-sequences // 10))) if len(share)
     )
@@ -51,8 +57,8 @@ def gymnasium_blocks(
         try:
             while shares or jobs:
                 while shares and len(jobs) < 2 * workers:  # what is finished waits in memory
-                    jobs.append(pool.submit(_collect_some, env_id, arguments, seed, shares.popleft(), length, camera))
-                arrays = jobs.popleft().result()
+                    jobs.append(pool.submit(_collect_some, shares.popleft(), *task))
+                arrays = stacked(jobs.popleft().result())
                 yield Sequences(**arrays, **about)
                 bar.update(len(arrays["frames"]))
         except BaseException:
@@ -60,76 +66,48 @@ def gymnasium_blocks(
             raise
 
 
-def _make(env_id: str, arguments: dict[str, Any]) -> tuple[gymnasium.Env, GymnasiumOptions | None]:
-    """An environment and its options in the catalogue of worlds, where it is one of them."""
-    names = WORLDS.names()
-    listed = WORLDS.options(env_id) if env_id in names else None
-    env = gymnasium.make(getattr(listed, "gymnasium_id", env_id), render_mode="rgb_array", **arguments)
-    options = WORLDS.options(env.spec.id)(**arguments) if env.spec and env.spec.id in names else None
-    return env, options if isinstance(options, GymnasiumOptions) else None
-
-
-def _check_environment(env_id: str, arguments: dict[str, Any], camera: Camera) -> dict[str, Any]:
-    """What the sequences have beside their arrays: the names of the states, where they are known, the seconds between
-    two frames, where the environment says so, and the record of the world."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            env, options = _make(env_id, arguments)
-    except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
-        raise UserError(f"{env_id}: cannot be made with rgb_array rendering: {' '.join(str(error).split())}") from None
-    space, inner = env.action_space, env.unwrapped
+def describe(env: gymnasium.Env, options: GymnasiumOptions | None, record: WorldRecord) -> dict[str, Any]:
+    """What sequences of an environment have beside their arrays: the names of the states, where they are known, the
+    seconds between two frames, where the environment says so, and the record, in which a world of the catalogue has its
+    name."""
     fps = env.metadata.get("render_fps")
-    dt = getattr(inner, "dt", None) or (1 / fps if fps else None)
-    env.close()
-    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-    if not (vector or isinstance(space, gymnasium.spaces.Discrete)):
-        raise UserError(f"{env_id}: actions must be vectors (a one-dimensional Box) or Discrete, not {space}")
-    name = env_id if options is None else env.spec.id
+    dt = getattr(env.unwrapped, "dt", None) or (1 / fps if fps else None)
     return {
         "state_names": () if options is None else tuple(variable.name for variable in options.build().variables),
         "dt": None if dt is None else float(dt),
-        "world": WorldRecord(name, arguments, dataclasses.asdict(camera)),
+        "world": record if options is None else dataclasses.replace(record, id=env.spec.id),
     }
 
 
+def stacked(episodes: list[Episode]) -> dict[str, Any]:
+    """The arrays of a data set, by name, of episodes of one length."""
+    columns = zip(Episode._fields, zip(*episodes, strict=True), strict=True)
+    return {name: np.stack(column) for name, column in columns if column[0] is not None}
+
+
 def _collect_some(
-    env_id: str, arguments: dict[str, Any], seed: int, which: np.ndarray, length: int, camera: Camera
-) -> dict[str, np.ndarray]:
-    """The arrays of some of the sequences, in a process of their own."""
-    env, options = _make(env_id, arguments)
-    records = []
-    for n in which:
-        random = np.random.default_rng([seed, int(n)])
-        env.reset(seed=int(random.integers(2**31)))
-        env.action_space.seed(int(random.integers(2**31)))
-        actions, rewards, pictures, states = [], [], [], []
-        for t in range(length):
-            if t > 0:
-                action = env.action_space.sample()
-                _, reward, terminated, truncated, _ = env.step(action)
-                if (terminated or truncated) and t < length - 1:
-                    raise UserError(f"{env_id}: an episode ended after {t} steps; ask for fewer --frames")
-                actions.append(_as_vector(action, env.action_space))
-                rewards.append(reward)
-            if options is not None:
-                options.before_render(env, round(camera.size / camera.crop))
-            pictures.append(camera.frame(env.render()))
-            if options is not None:
-                states.append(np.array(options.state_of(env)))
-        clean = np.stack(pictures) / 255
-        noisy = clean + camera.noise_std * random.standard_normal(clean.shape)
-        frames = np.round(np.clip(noisy, 0, 1) * 255).astype(np.uint8)
-        records.append({"frames": frames, "actions": actions, "rewards": rewards, "states": states})
+    which: np.ndarray,
+    env_id: str,
+    arguments: dict[str, Any],
+    seed: int,
+    length: int,
+    camera: Camera,
+    kind: Kind,
+    place: tuple[float, ...] | None,
+) -> list[Episode]:
+    """Some of the sequences, in a process of their own."""
+    env, options = open_environment(env_id, arguments)
+    episodes = []
+    for n in map(int, which):
+        random = np.random.default_rng([seed, n])
+        reset_seed, action_seed = (int(random.integers(2**31)) for _ in range(2))
+        env.action_space.seed(action_seed)
+        actions = sampled_actions(kind, env.action_space, random, n, length - 1)
+        episodes.append(play_episode(env, options, camera, _planned(actions), length, reset_seed, random, place))
     env.close()
-    kinds = {"frames": np.uint8, "actions": np.float32, "rewards": np.float32, "states": np.float32}
-    if options is None:
-        del kinds["states"]
-    return {name: np.array([record[name] for record in records], kind) for name, kind in kinds.items()}
+    return episodes
 
 
-def _as_vector(action: Any, space: gymnasium.Space) -> np.ndarray:
-    """An action as the data set keeps it: a vector as it is, one of n choices as a one-hot vector `[n]`."""
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return np.eye(int(space.n), dtype=np.float32)[int(action - space.start)]
-    return np.asarray(action, np.float32)
+def _planned(actions: list[Any]) -> Callable[[np.ndarray, int], Any]:
+    """Whatever the frames show."""
+    return lambda frame, t: actions[t]

@@ -12,10 +12,12 @@ from scipy.spatial import cKDTree
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.support.files import UserError
 from worldmodel.worlds.circle import wrap
+from worldmodel.worlds.reading import shown_points
 from worldmodel.worlds.world import Reader, World, world_of
 
-SAME_STATE = 2e-3
-"""largest difference, in the units of the states, between a recorded step and the same step of the right physics"""
+SAME_STATE, LEAST_SPREAD = 2e-3, 0.01
+"""largest difference between a recorded step and the same step of the right physics, in the units of the states; of a
+variable whose standard deviation is below 1, so much less, down to that of such a spread"""
 LARGEST_ALBUM = 20_000
 """true frames that are kept to be shown again, at most"""
 
@@ -43,7 +45,8 @@ def follows(data: Sequences, world: World) -> bool:
     circular = [variable.circular for variable in world.variables]
     apart[..., circular] = wrap(apart[..., circular])
     real = np.arange(data.length - 1) < data.lengths()[:, None] - 1
-    return bool(np.abs(apart[real]).max() < SAME_STATE)
+    spread = np.clip(data.states[:, 1:][real].std(axis=0, dtype=np.float64), LEAST_SPREAD, 1)
+    return bool((np.abs(apart[real]) / spread).max() < SAME_STATE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Simulator:
         keep = spread_over(np.flatnonzero(shown), LARGEST_ALBUM)
         album = data.frames.reshape(-1, *data.frame_shape)[keep]
         states = data.states.reshape(-1, data.states.shape[-1])[keep]
-        return Simulator(world, album, states, cKDTree(_visible(world, states)))
+        return Simulator(world, album, states, cKDTree(shown_points(world, states)))
 
     def states(self, initial: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """All states `[N, T, S]` from `[N, S]` on, under actions `[N, T-1, A]`."""
@@ -91,21 +94,11 @@ class Simulator:
 
     def frames(self, states: np.ndarray) -> np.ndarray:
         """uint8 `[..., H, W(, C)]`: for every state `[..., S]` the true frame that shows the most similar one."""
-        return self.album[self.album_tree.query(_visible(self.world, states))[1]]
+        return self.album[self.album_tree.query(shown_points(self.world, states))[1]]
 
     def reader(self) -> Reader:
         """Reads the visible variables off frames, by the true ones."""
         return self.world.reader(as_unit_frames(self.album).reshape(len(self.album), -1), self.album_states)
-
-
-def _visible(world: World, states: np.ndarray) -> np.ndarray:
-    """`[..., D']` what a frame shows of states `[..., S]`: a circular variable as the point on the unit circle."""
-    columns: list[np.ndarray] = []
-    for index, variable in enumerate(world.variables):
-        if variable.name in world.visible:
-            value = np.asarray(states[..., index], np.float64)
-            columns += [np.cos(value), np.sin(value)] if variable.circular else [value]
-    return np.stack(columns, axis=-1)
 
 
 def find_simulator(data: Sequences) -> Simulator | None:

@@ -80,12 +80,14 @@ class World(Protocol):
     action_size: int
     """A"""
     largest_action: float
-    """actions beyond it are clipped, in both directions"""
+    """actions beyond it are clipped, in both directions; 1 where they are discrete"""
+    discrete: bool = False
+    """whether an action is one of A choices, as a one-hot vector"""
     action_unit: str
     action_words: tuple[str, str]
     """what a positive and what a negative action does, in a word or two"""
     places: dict[str, tuple[float, ...]]
-    """states `[S]` at which pictures compare linearised dynamics, by their names"""
+    """states `[S]`, by their names: at which pictures compare linearised dynamics, and sequences can start"""
 
     def initial(self, key: jax.Array) -> jax.Array:
         """A random start `[S]`; the key is consumed."""
@@ -106,15 +108,42 @@ class World(Protocol):
 
 
 @runtime_checkable
+class Rewarded(World, Protocol):
+    """A world whose actions are paid, and whose episodes may end."""
+
+    def reward(self, states: jax.Array, actions: jax.Array) -> jax.Array:
+        """What actions `[..., A]` in states `[..., S]` are paid: `[...]`. Pure, for compiled programs."""
+        ...
+
+    def terminal(self, states: jax.Array) -> jax.Array:
+        """bool `[...]`: whether an episode ends when it comes to states `[..., S]`. Pure, for compiled programs."""
+        ...
+
+
+@runtime_checkable
+class Controlled(World, Protocol):
+    """A world that can say how well it was acted in, beside what was paid."""
+
+    def outcomes(self, episodes: list[np.ndarray]) -> dict[str, float]:
+        """Figures by name, of the true states `[L, S]` of each episode."""
+        ...
+
+
+@runtime_checkable
+class Solved(World, Protocol):
+    """A world whose best possible return is known."""
+
+    def optimal_returns(self, starts: np.ndarray, steps: int) -> np.ndarray | None:
+        """`[N]`, of so many steps from true states `[N, S]`; None where it is not known of these constants."""
+        ...
+
+
+@runtime_checkable
 class CompiledWorld(World, Protocol):
-    """A world that draws itself, and so is collected by a compiled program."""
+    """A world that draws itself, and so is collected by a compiled program, in which no episode ends."""
 
     def frames(self, states: jax.Array, size: int) -> jax.Array:
         """The pictures of states `[..., S]`: brightness `[..., size, size(, C)]` in [0, 1]."""
-        ...
-
-    def reward(self, states: jax.Array, actions: jax.Array) -> jax.Array:
-        """What actions `[..., A]` in states `[..., S]` are paid: `[...]`."""
         ...
 
 
@@ -143,6 +172,20 @@ class GymnasiumOptions(Options, Protocol):
     def state_of(self, env: Any) -> np.ndarray:
         """The true state `[S]`."""
         ...
+
+    def set_state(self, env: Any, state: np.ndarray) -> None:
+        """Take an environment that has been reset to a state `[S]`."""
+        ...
+
+
+def place_of(world: World | None, name: str, source: str) -> tuple[float, ...]:
+    """The state `[S]` of a world's place. Raises UserError where it has none of this name; of what `source` says where
+    the world is None, in no catalogue."""
+    if world is None:
+        raise UserError(f"--start: {source} is no world of the catalogue, and has no places")
+    if name not in world.places:
+        raise UserError(f"--start must be one of {', '.join(map(repr, world.places))}, not {name!r}")
+    return world.places[name]
 
 
 def world_of(data: Sequences, source: str = "the data") -> World | None:

@@ -64,6 +64,11 @@ class PendulumV0Options:
         """`[2]` rad, rad/s."""
         return env.unwrapped.state
 
+    def set_state(self, env: Any, state: np.ndarray) -> None:
+        import jax.numpy as jnp
+
+        env.unwrapped.state = jnp.asarray(state, jnp.float32)
+
 
 @dataclasses.dataclass(frozen=True)
 class PendulumV1Options:
@@ -86,6 +91,11 @@ class PendulumV1Options:
     def state_of(self, env: Any) -> np.ndarray:
         """`[2]` rad, rad/s."""
         return env.unwrapped.state
+
+    def set_state(self, env: Any, state: np.ndarray) -> None:
+        import numpy as np
+
+        env.unwrapped.state, env.unwrapped.last_u = np.array(state, np.float64), None
 
 
 def _world(preset: str, **changes: Any) -> PendulumWorld:

@@ -13,7 +13,7 @@ from worldmodel.worlds.collecting import compiled_blocks
 from worldmodel.worlds.pendulum.physics import PAPER, PendulumParams, pendulum_reward, pendulum_step
 from worldmodel.worlds.pendulum.reading import AngleReader, AngleTemplates
 from worldmodel.worlds.pendulum.rendering import render_pendulum
-from worldmodel.worlds.world import CompiledWorld, Measure, Variable
+from worldmodel.worlds.world import CompiledWorld, Measure, Rewarded, Variable
 
 ANGLES = {"hanging": math.pi, "horizontal": math.pi / 2, "upright": 0.0}
 """rad, of the places"""
@@ -21,7 +21,11 @@ SPEED = 2.0
 """rad/s of the places in motion"""
 
 
-class PendulumWorld(CompiledWorld):
+LAST, UPRIGHT = 50, 15.0
+"""states at an episode's end that are looked at, and degrees within which a pendulum stands"""
+
+
+class PendulumWorld(CompiledWorld, Rewarded):
     """A torque-driven pendulum, whose angle a frame shows (worlds/world.py)."""
 
     variables = (Variable("angle", "rad", circular=True, note="0: upright"), Variable("angular_velocity", "rad/s"))
@@ -55,6 +59,10 @@ class PendulumWorld(CompiledWorld):
     def reward(self, states: jax.Array, actions: jax.Array) -> jax.Array:
         return pendulum_reward(states, actions[..., 0], self.params)
 
+    def terminal(self, states: jax.Array) -> jax.Array:
+        """It never ends."""
+        return jnp.zeros(states.shape[:-1], bool)
+
     def frames(self, states: jax.Array, size: int) -> jax.Array:
         return render_pendulum(states[..., 0], size)
 
@@ -72,6 +80,24 @@ class PendulumWorld(CompiledWorld):
             "share_within_30_degrees": errors < 30,
             "energy_error": np.abs(energies),
         }
+
+    def outcomes(self, episodes: list[np.ndarray]) -> dict[str, float]:
+        """"upright", the share of the episodes whose last 50 states all lie within 15 degrees of upright, and
+        "rest_degrees", the median distance from upright in them."""
+        apart = [degrees_apart(states[-LAST:, 0], np.zeros(())) for states in episodes]
+        return {
+            "upright": float(np.mean([each.max() < UPRIGHT for each in apart])),
+            "rest_degrees": float(np.median(np.concatenate(apart))),
+        }
+
+    def optimal_returns(self, starts: np.ndarray, steps: int) -> np.ndarray | None:
+        """By dynamic programming (optimum.py), which needs a largest speed."""
+        if not math.isfinite(self.params.max_speed):
+            return None
+
+        from worldmodel.worlds.pendulum.optimum import optimal_returns
+
+        return optimal_returns(starts, steps, self.params)
 
 
 def energy(angles: np.ndarray, before: np.ndarray, params: PendulumParams) -> np.ndarray:

@@ -1,0 +1,120 @@
+"""The worlds that are Gymnasium's, against its own environments, and what is read off their frames."""
+
+import dataclasses
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from worldmodel.data.sequences import as_unit_frames
+from worldmodel.worlds.acrobot import AcrobotOptions, AcrobotWorld
+from worldmodel.worlds.circle import wrap
+from worldmodel.worlds.collecting import collect
+from worldmodel.worlds.episodes import as_vector, open_environment
+from worldmodel.worlds.mountain_car import MountainCarOptions
+from worldmodel.worlds.simulator import Simulator, follows
+from worldmodel.worlds.world import Rewarded, world_of
+
+WORLDS = {
+    "MountainCarContinuous-v0": ([-1.2, -0.07], [0.6, 0.07]),
+    "Acrobot-v1": ([-np.pi, -np.pi, -12.5, -28.2], [np.pi, np.pi, 12.5, 28.2]),
+    "Pendulum-v1": ([-np.pi, -8], [np.pi, 8]),
+}
+"""the range of their states: every corner of the physics, limits among them"""
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_states_rewards_and_ends_are_gymnasiums(name: str):
+    """Each step from the same state: chaos multiplies rounding errors. The discrete actions are one-hot vectors."""
+    env, options = open_environment(name)
+    world = options.build()
+    assert isinstance(world, Rewarded)
+    random = np.random.default_rng(0)
+    env.action_space.seed(0)
+    low, high = WORLDS[name]
+    starts = random.uniform(low, high, (600, len(low)))
+    starts[:100] = [np.asarray(world.initial(jax.random.key(n))) for n in range(100)]
+    actions, after, rewards, ends = [], [], [], []
+    for state in starts:
+        env.reset(seed=0)
+        options.set_state(env, state)
+        np.testing.assert_allclose(options.state_of(env), state, rtol=1e-6)
+        action = env.action_space.sample()
+        _, reward, end, _, _ = env.step(action)
+        actions.append(as_vector(action, env.action_space))
+        after.append(np.array(options.state_of(env)))
+        rewards.append(reward)
+        ends.append(end)
+    states, vectors = jnp.asarray(starts, jnp.float32), jnp.asarray(np.array(actions))
+    apart = np.asarray(world.step(states, vectors)) - np.array(after)
+    circular = [variable.circular for variable in world.variables]
+    apart[:, circular] = wrap(apart[:, circular])
+    np.testing.assert_allclose(apart, np.zeros_like(apart), atol=5e-4 if name == "Acrobot-v1" else 2e-5)
+    np.testing.assert_allclose(world.reward(states, vectors), rewards, atol=2e-5)
+    np.testing.assert_array_equal(world.terminal(jnp.asarray(np.array(after), jnp.float32)), ends)
+    assert name == "Pendulum-v1" or 10 < np.sum(ends) < 590
+
+
+def test_the_initial_states_are_as_widely_spread_as_gymnasiums():
+    for options in (MountainCarOptions(), AcrobotOptions()):
+        env, world = gymnasium.make(options.gymnasium_id), options.build()
+        theirs = []
+        for seed in range(300):
+            env.reset(seed=seed)
+            theirs.append(np.array(env.unwrapped.state))
+        ours = np.asarray(jax.vmap(world.initial)(jax.random.split(jax.random.key(0), 300)))
+        for end in (np.min, np.max):
+            np.testing.assert_allclose(end(ours, axis=0), end(np.array(theirs), axis=0), atol=0.01)
+
+
+def test_the_goal_velocity_of_the_mountain_car_decides_its_end():
+    env, options = open_environment("MountainCarContinuous-v0", {"goal_velocity": 0.02})
+    for speed in (0.01, 0.04):
+        env.reset(seed=0)
+        options.set_state(env, np.array([0.449, speed]))
+        _, reward, end, _, _ = env.step(np.zeros(1, np.float32))
+        world, state = options.build(), jnp.array([0.449, speed])
+        assert end == (speed > 0.02)
+        assert end == bool(world.terminal(world.step(state, jnp.zeros(1))))
+        assert reward == float(world.reward(state, jnp.zeros(1)))
+
+
+def test_the_angles_of_a_free_acrobot_keep_their_energy():
+    """Kinetic and potential energy of two rods with their own inertia, derived from the places of their centres.
+
+    Gymnasium's equations are those of the book: its second link feels -m l l_c sin(angle) speed^2 of the first."""
+    world = AcrobotWorld()
+    world.dt = 0.01
+    states = [jnp.array([1.2, -0.7, 0.5, 1.5])]
+    for _ in range(100):
+        states.append(world.step(states[-1], jnp.array([0.0, 1.0, 0.0])))
+    one, two, speed_1, speed_2 = np.array(states, np.float64).T
+    both, speed = one + two, speed_1 + speed_2
+    velocity = np.stack([np.cos(one), np.sin(one)]) * speed_1 + 0.5 * np.stack([np.cos(both), np.sin(both)]) * speed
+    kinetic = 0.5 * (1.25 * speed_1**2 + speed**2 + (velocity**2).sum(axis=0))
+    potential = 9.8 * (-0.5 * np.cos(one) - np.cos(one) - 0.5 * np.cos(both))
+    energy = kinetic + potential
+    assert np.ptp(kinetic) > 1
+    np.testing.assert_allclose(energy, np.full(101, energy[0]), atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["MountainCarContinuous-v0", "Acrobot-v1"])
+def test_collected_data_is_of_its_world_and_its_frames_can_be_read(name: str):
+    data = collect(name, 40, 40, 32, actions="held", workers=1)
+    assert data.world.actions == "held"
+    world = world_of(data)
+    assert not follows(dataclasses.replace(data, actions=np.roll(data.actions, 1, axis=1)), world)
+    simulator = Simulator.of(data, "data")
+    reader = simulator.reader()
+    fresh = collect(name, 4, 40, 32, actions="held", seed=1, workers=1)
+    frames = as_unit_frames(fresh.frames).reshape(4, 40, -1)
+    shown, states = reader(frames), fresh.states
+    assert shown.shape == (4, 40, len(world.visible))
+    scored = world.score(shown[:, 5:], states, 5)
+    assert list(scored) == [measure.name for measure in world.measures]
+    headline = np.median(scored[world.measures[0].name])
+    assert headline < (0.002 if name == "MountainCarContinuous-v0" else 2)  # m, degrees
+    compiled = jax.jit(lambda reader, frames: reader(frames))(reader, frames)
+    np.testing.assert_allclose(compiled, shown, atol=1e-3)
