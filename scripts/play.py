@@ -34,6 +34,7 @@ def main(options: Options) -> None:
         from aiohttp import web
 
         from worldmodel.data.storage import load_sequences
+        from worldmodel.evaluation.coverage import Coverage
         from worldmodel.evaluation.health import CONTEXT
         from worldmodel.imagination.dreamer import Dreamer
         from worldmodel.play.live import latent_cloud
@@ -55,7 +56,13 @@ def main(options: Options) -> None:
             raise UserError(f"{path}: has {data.length} frames, but the initial state needs {model.context}")
 
         dreamer = Dreamer(model)
-        stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, data), context)
+        try:
+            coverage = Coverage.of_run(dreamer, run)
+        except UserError as error:
+            coverage = None
+            print(f"left out: whether the dream is beyond the training data ({error})")
+        reader, (view, cloud) = simulator.reader(), latent_cloud(dreamer, data)
+        stage = Stage(dreamer, simulator, reader, view, cloud, context, coverage)
         warm_key, key = jax.random.split(jax.random.key(options.seed))
         warm_up = Player(stage, warm_key)
         for _ in range(2):

@@ -10,12 +10,20 @@ from worldmodel.support.script import saved_options, set_up_compiler
 set_up_compiler()  # before JAX is imported
 
 
-from worldmodel.data.sequences import Sequences
+import numpy as np
+
+from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.evaluation.record import Evaluation
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.protocol import State
+from worldmodel.planning.catalogue import PLANNERS
+from worldmodel.planning.options import PolicyOptions
+from worldmodel.planning.policy import LearntPolicy
+from worldmodel.planning.record import Acted
+from worldmodel.planning.saved import learn_and_save
+from worldmodel.reporting.acting import Acting, act, goal_of_image
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
@@ -68,8 +76,8 @@ def collect(
         frames: T, of each of the N sequences; T - 1 actions.
         size: side of the square frames, pixels.
         out: file to write as well, or a folder (a name without .npz), for data larger than memory.
-        more: `seed`, `noise`, `crop`, `grey`, `workers` (worlds/collecting.py), and the world's own options, such as
-            `preset="gymnasium"` of the pendulum.
+        more: `seed`, `noise`, `crop`, `grey`, `workers`, `actions`, `start` (worlds/collecting.py), and the world's own
+            options, such as `preset="gymnasium"` of the pendulum.
 
     Raises UserError when one of these does not fit.
     """
@@ -199,6 +207,72 @@ class Trained(Dreamer):
         """Imagine every sequence to its end with its own actions, and write all frames and latents (imagined.npz), the
         errors and pictures into the folder `out`; else as `evaluate`, which asks more and keeps less."""
         return imagine_run(self._task(data, context, sequences), Path(out), seed)
+
+    def act(
+        self,
+        env: str | None = None,
+        *,
+        planner: str = "cem",
+        episodes: int = 10,
+        seed: int = 100,
+        steps: int | None = None,
+        start: str | None = None,
+        goal: PathLike | np.ndarray | tuple[int, int] | None = None,
+        policy: bool = True,
+        ceilings: bool = True,
+        out: PathLike | None = None,
+        **options: Any,
+    ) -> Acted:
+        """Act in the real environment, by default the one that made the run's data: plan in the dream, act, look, plan
+        again. Returns beside floors and ceilings, written with pictures into acting/PLANNER of the run, or into `out`.
+
+        Args:
+            planner: cem, mppi, gradient, or policy: what `learn_policy` found.
+            seed: of the starts and of the planner.
+            steps: of an episode, at most; default: the environment's own limit, or 200.
+            start: place of the world at which all episodes start; default: its own random starts.
+            goal: picture of what the world should look like, in place of the reward that is learnt from the data: a
+                file, a frame `[H, W(, C)]`, or the numbers of a sequence of the run's data and of a frame in it.
+            policy: whether the policy that was learnt in the dream makes proposals, where there is one.
+            ceilings: whether to ask what the same planner gets on the true physics, and what the optimum is.
+            options: the planner's own, such as `horizon`.
+
+        Raises UserError when these do not fit, or when something is there already.
+        """
+        kind = PLANNERS.options(planner)
+        try:
+            search = kind(**options)
+        except TypeError as error:
+            raise UserError(f"{planner}: {error}") from None
+        search.check()
+        picture = None if goal is None else self._goal(goal)
+        task = Acting.of(self.run, self, env, picture, steps, start)
+        place = self.run.folder / "acting" / planner if out is None else Path(out)
+        return act(task, place, planner, search, episodes, seed, ceilings, policy)
+
+    def learn_policy(self, **options: Any) -> LearntPolicy:
+        """Learn a policy in the dream, by gradients of the learnt reward through imagined roll-outs, and keep it in the
+        run, where `act` finds it.
+
+        Args:
+            options: `horizon`, `updates`, `dreams`, ... (scripts/learn_policy.py --help).
+
+        Raises UserError when one does not fit, or the run's data has no rewards or is gone.
+        """
+        try:
+            return learn_and_save(self.run, self, PolicyOptions(**options))
+        except TypeError as error:
+            raise UserError(f"policy: {error}") from None
+
+    def _goal(self, goal: PathLike | np.ndarray | tuple[int, int]) -> np.ndarray:
+        if isinstance(goal, np.ndarray):
+            return as_unit_frames(goal)
+        if isinstance(goal, tuple):
+            frames = self.run.data().frames
+            if not (0 <= goal[0] < frames.shape[0] and 0 <= goal[1] < frames.shape[1]):
+                raise UserError(f"--goal-frame: the data has {frames.shape[0]} sequences of {frames.shape[1]} frames")
+            return as_unit_frames(frames[goal])
+        return goal_of_image(Path(goal), self.run.card.scale)
 
     def _task(self, data: PathLike | Sequences, context: int | None, sequences: int | None) -> Dreaming:
         there, source = (data, Path("data")) if isinstance(data, Sequences) else (read(data), Path(data))

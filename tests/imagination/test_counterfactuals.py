@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from worldmodel.data.sequences import Sequences
-from worldmodel.imagination.counterfactuals import imagine_counterfactuals, plans
+from worldmodel.imagination.counterfactuals import imagine_counterfactuals, plans, push_latents, with_actions
 from worldmodel.imagination.dreamer import Dreamer, roll_out
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.pictures.forecasts import animate_counterfactuals, draw_counterfactuals
@@ -45,6 +45,19 @@ def test_futures_share_their_past_and_follow_their_own_actions(trained: DVBF, un
     assert degrees_apart(found.true_shown[2, -1, 0], found.true_shown[3, -1, 0]) > 10
     errors = degrees_apart(found.imagined_shown, found.true_shown)[..., 0]
     assert np.median(errors[:, 10:]) < 10
+
+
+def test_every_sequence_is_pushed_as_the_plans_push_one(trained: DVBF, unseen: Sequences):
+    some = unseen.take(slice(0, 3))
+    found = push_latents(Dreamer(trained), some, 10)
+    assert found.shape == (9, 30, 8)
+    largest = np.abs(some.actions).max(axis=(0, 1))
+    for number, name in enumerate(("constant push, plus", "constant push, minus", "bang-bang")):
+        for sequence in range(3):
+            one = some.take(slice(sequence, sequence + 1))
+            pushed = with_actions(one, 10, plans(one, 10, largest)[name][None])
+            expected = roll_out(Dreamer(trained), pushed, 10).latents[0, 10:]
+            np.testing.assert_allclose(found[3 * number + sequence], expected, atol=1e-4)
 
 
 def test_pictures_with_and_without_a_simulator(trained: DVBF, unseen: Sequences, tmp_path):

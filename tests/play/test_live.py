@@ -8,6 +8,7 @@ import pytest
 from conftest import untrained_dvbf
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.evaluation.coverage import Coverage
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.protocol import imagine
@@ -108,6 +109,17 @@ def test_the_angle_difference_is_what_the_reader_reads(worlds: SideBySide, reade
         assert moment.apart == pytest.approx(expected, abs=1e-3)
     assert np.median([moment.apart for moment in moments]) < 10
     assert worlds.fresh_look().apart < 10
+
+
+def test_how_far_the_dream_is_from_the_data_is_that_of_its_latent(worlds: SideBySide, unseen: Sequences):
+    assert worlds.start(FIRST).outside is None
+    worlds.coverage = Coverage.of(worlds.dreamer, unseen)
+    moments = [worlds.start(FIRST), *map(worlds.step, TORQUES)]
+    found = [moment.outside for moment in moments]
+    np.testing.assert_allclose(found, worlds.coverage(np.stack([moment.latent for moment in moments])), rtol=1e-6)
+    assert np.mean(np.array(found) < 1) > 0.9
+    worlds.coverage = dataclasses.replace(worlds.coverage, mean=worlds.coverage.mean + 20)
+    assert worlds.fresh_look().outside > 5
 
 
 def test_torques_are_clipped_for_both(worlds: SideBySide):

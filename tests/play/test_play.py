@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import dataclasses
+import http.client
 import json
 import re
 import signal
@@ -220,6 +221,54 @@ def test_pages_from_elsewhere_may_not_play(server: str, origin: dict[str, str]):
         pass
     with refused.value:
         assert refused.value.code == 403
+
+
+@pytest.mark.parametrize("path", ["", "play"])
+def test_only_this_machine_s_own_names_are_answered(server: str, path: str):
+    """A page from elsewhere whose name was made to mean this machine has that name for its Host and its Origin."""
+    port = server.split(":")[-1].strip("/")
+    names = {name: 200 for name in (f"localhost:{port}", "127.0.0.1", f"[::1]:{port}", "LOCALHOST:1")}
+    names |= {
+        name: 403 for name in (f"elsewhere.example:{port}", "localhost.example", "127.0.0.1.example", "me@localhost")
+    }
+    for host, expected in names.items():
+        connection = http.client.HTTPConnection("127.0.0.1", int(port))
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+        headers = {"Host": host, "Origin": f"http://{host}", "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode()}
+        connection.request("GET", f"/{path}", headers=headers | (upgrade if path else {}))
+        answer = connection.getresponse()
+        assert answer.status == (101 if path and expected == 200 else expected), host
+        if expected == 403:
+            assert answer.read() == b"this server answers to localhost, 127.0.0.1 and [::1] alone"
+        connection.close()
+
+
+def test_the_page_says_when_the_dream_is_beyond_the_data_and_does_not_flicker(visit: Visit):
+    assert all(0 < moment["outside"] <= 100 for moment in visit.moments)
+    visit.page.evaluate("socket.close()")
+    visit.page.evaluate("now = 1e9; performance.now = () => now")
+    told = []
+    for outside, seconds_dreamt, later in (
+        (0.5, 0.0, 0),  # a fresh look, inside
+        (1.5, 1.0, 400),  # outside, but not for long
+        (0.9, 1.0, 50),
+        (1.5, 1.0, 400),
+        (1.5, 1.0, 200),  # for more than half a second
+        (0.95, 1.0, 1000),  # hardly inside
+        (0.5, 1.0, 1400),  # inside, but not for long
+        (1.5, 1.0, 50),
+        (0.5, 1.0, 1400),
+        (0.5, 1.0, 200),  # for more than a second and a half
+        (1.5, 0.0, 50),  # a fresh look, outside
+        (0.5, 0.0, 50),
+        (None, 1.0, 1000),
+    ):
+        moment = {"outside": outside, "seconds_dreamt": seconds_dreamt}
+        told.append(visit.page.evaluate(f"now += {later}; tellOutside({json.dumps(moment)}); outside"))
+        shown = visit.page.inner_text("#outside")
+        assert shown == ("⚠ The dream is where the training data never was: what it shows is a guess." * told[-1])
+    assert told == [False] * 4 + [True] * 5 + [False, True, False, False]
+    assert visit.page.get_attribute("#outside", "aria-live") == "polite"
 
 
 def test_ctrl_c_ends_it_and_tells_the_page(browser: Browser, dvbf_run: Path):

@@ -21,7 +21,7 @@ from worldmodel.evaluation.judge import CEILING
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.reporting.parts import FRAME_PARTS, WORLD_PARTS, Part
-from worldmodel.support.files import write_json
+from worldmodel.support.files import UserError, write_json
 
 
 @pytest.fixture
@@ -92,6 +92,21 @@ def test_data_without_states_has_pixels_for_a_headline(tmp_path: Path, pendulum_
     assert "R² of probes" not in page.text
     assert ["predictor", "frames"] in page.rows
     assert ["CRPS / brightness", "0.1230", "1.2300", "3.6900"] in page.rows
+
+
+def test_what_has_left_the_training_data_is_told_where_it_is_known(dvbf: Path):
+    assert "Beyond the training data" not in report(dvbf).text
+    path = dvbf / "evaluation" / "evaluation.json"
+    shares = {"true frames, filtered": [0.01, 0.02, 0.03], "imagined": [0.011, 0.25, 0.5]}
+    outside = {"latents": shares, "actions": 0.07}
+    write_json(path, json.loads(path.read_text()) | {"outside": outside})
+    page = report(dvbf)
+    assert ["true frames, filtered", "1%", "2%", "3%"] in page.rows
+    assert ["imagined", "1%", "25%", "50%"] in page.rows
+    assert "Of the actions themselves 7% are beyond" in page.text
+    write_json(path, json.loads(path.read_text()) | {"outside": outside | {"latents": {"imagined": [0.5]}}})
+    with pytest.raises(UserError, match="damaged, or of another version"):
+        report(dvbf)
 
 
 def test_what_the_health_check_found_is_told_with_what_to_change(dvbf: Path, tiny_dvbf: DVBF):

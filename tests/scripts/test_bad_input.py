@@ -68,10 +68,7 @@ BAD_INPUT = {
     "collect nothing": ("collect.py --out new.npz --sequences 0", "--sequences must be at least 1"),
     "collect an unknown world": ("collect.py --out new.npz --env Nothing-v0", "Nothing-v0: cannot be made"),
     "collect a preset of a world": ("collect.py --out new.npz --env Pendulum-v1 --max-torque 1", "not to --env"),
-    "episodes too short": (
-        "collect.py --out new.npz --env Pendulum-v1 --frames 202 --sequences 1 --workers 1",
-        "an episode ended after 200 steps",
-    ),
+    "collect from no place": ("collect.py --out new.npz --start moon", "--start must be one of"),
 }
 
 

@@ -65,6 +65,16 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True)
+class Outside:
+    """What has left that which the training data covered (evaluation/coverage.py)."""
+
+    latents: dict[str, list[float]]
+    """shares of the sequences, at the shown horizons, by how the latents were found"""
+    actions: float
+    """share of the sequences' own actions"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """Predictions of S frames after the context, scored side by side."""
 
@@ -89,6 +99,8 @@ class Evaluation:
     polynomial_degree: int | None = None
     r2_polynomial: dict[str, float] = dataclasses.field(default_factory=dict)
     samples: Samples | None = None
+    outside: Outside | None = None
+    """None where the training data is not there any more"""
     model: str = ""
     """its name in the catalogue"""
     data: str = ""
@@ -103,10 +115,12 @@ class Evaluation:
         series = [getattr(curve, part) for row in self.rows.values() for curve in row.values() for part in PARTS]
         if self.samples is not None:
             series += [self.samples.crps, *(self.samples.coverage[level] for level in SHOWN_LEVELS)]
+        outside = [] if self.outside is None else list(self.outside.latents.values())
         fits = (
             bool(shown)
             and 1 <= min(shown) <= max(shown) <= self.horizon
             and all(len(values) == self.horizon for values in series)
+            and all(len(shares) == len(shown) for shares in outside)
             and all(names >= set(row) for row in self.rows.values())
             and self.measures[0].name in self.rows["model"]
             and all(re.fullmatch(r"\.\d[fg%]", measure.form) for measure in self.measures)

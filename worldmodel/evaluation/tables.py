@@ -83,7 +83,7 @@ def summary(found: Evaluation) -> str:
 def evaluation_tables(found: Evaluation) -> dict[str, list[Table]]:
     """All that an evaluation says in numbers, by part of the report (reporting/parts.py)."""
     return {
-        "errors": [error_table(found), valid_table(found)],
+        "errors": [error_table(found), valid_table(found), *outside_tables(found)],
         "samples": [sample_table(found, found.samples)] if found.samples is not None else [],
         "latents": [probe_table(found)] if found.r2_linear else [],
     }
@@ -155,6 +155,24 @@ def valid_table(found: Evaluation) -> Table:
         columns,
         [Group(rows)],
     )
+
+
+def outside_tables(found: Evaluation) -> list[Table]:
+    """A table of how many latents have left what the training data covered, where that is known."""
+    if found.outside is None:
+        return []
+    return [
+        Table(
+            "Beyond the training data",
+            "Share of latents that are farther from those of the training data than all but 1% of its own frames are."
+            " There the model was taught nothing: where imagined latents are outside and those of the true frames are"
+            " not, the dream went astray; where both are, the world has gone where no training sequence was."
+            f" Of the actions themselves {number(found.outside.actions, '.0%')} are beyond the training data's.",
+            "after so many imagined frames",
+            _horizons(found),
+            [Group([number_row(name, shares, ".0%") for name, shares in found.outside.latents.items()])],
+        )
+    ]
 
 
 def sample_table(found: Evaluation, samples: Samples) -> Table:

@@ -51,18 +51,28 @@ class Counterfactuals:
     """`[M, T, D]`"""
 
 
+def pushes(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.ndarray]:
+    """Three continuations `[S, A]` of any sequence's actions that push as hard as `largest` `[A]`."""
+    steps = data.length - context
+    period = round(BANG_SECONDS / data.dt) if data.dt else BANG_FRAMES
+    sign = np.where(np.arange(steps) // max(1, period) % 2 == 0, 1, -1)[:, None]
+    always = np.broadcast_to(largest, (steps, len(largest)))
+    return {"constant push, plus": always, "constant push, minus": -always, "bang-bang": sign * largest}
+
+
 def plans(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.ndarray]:
     """Five continuations of a single sequence's actions, `[S, A]` each; `largest` `[A]` is the size of pushes."""
     own = data.actions[0, context - 1 :]
-    period = round(BANG_SECONDS / data.dt) if data.dt else BANG_FRAMES
-    sign = np.where(np.arange(len(own)) // max(1, period) % 2 == 0, 1, -1)[:, None]
-    return {
-        "the data's": own,
-        "none": np.zeros_like(own),
-        "constant push, plus": np.broadcast_to(largest, own.shape),
-        "constant push, minus": np.broadcast_to(-largest, own.shape),
-        "bang-bang": sign * largest,
-    }
+    return {"the data's": own, "none": np.zeros_like(own)} | pushes(data, context, largest)
+
+
+def push_latents(dreamer: Dreamer, data: Sequences, context: int) -> np.ndarray:
+    """float32 `[P N, S, Z]`: what is imagined of every sequence under each of the pushes, along the means."""
+    parts = []
+    for push in pushes(data, context, np.abs(data.actions).max(axis=(0, 1))).values():
+        pushed = with_actions(data, context, np.broadcast_to(push, (len(data), *push.shape)))
+        parts.append(roll_out(dreamer, pushed, context).latents[:, context:])
+    return np.concatenate(parts)
 
 
 def imagine_counterfactuals(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, spread_over
+from worldmodel.evaluation.coverage import Coverage
 from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, last
 from worldmodel.imagination.variables import apart, visible_states, visible_variables
@@ -31,6 +32,8 @@ class Moment(NamedTuple):
     """float32 `[Z]` the filter's, which sees every true frame: where a fresh look would take the dream"""
     apart: float
     """between the true value of the first visible variable and the one that the dream's frame shows, in its unit"""
+    outside: float | None
+    """how far the dream's latent is from what the training data covered: above 1 is outside; None: not known"""
     steps: int
     """since the start"""
     steps_dreamt: int
@@ -47,9 +50,18 @@ class SideBySide:
     _dream: State
     _steps_dreamt: int
 
-    def __init__(self, dreamer: Dreamer, simulator: Simulator, reader: Reader, context: int):
-        """`reader` reads imagined frames; `context` is at least what the model needs."""
+    def __init__(
+        self,
+        dreamer: Dreamer,
+        simulator: Simulator,
+        reader: Reader,
+        context: int,
+        coverage: Coverage | None = None,
+    ):
+        """`reader` reads imagined frames; `context` is at least what the model needs; `coverage` is that of the
+        training data."""
         self.dreamer, self.simulator, self.reader, self.context = dreamer, simulator, reader, context
+        self.coverage = coverage
         self.variable = visible_variables(simulator.world)[0]
 
     def start(self, state: np.ndarray) -> Moment:
@@ -78,15 +90,16 @@ class SideBySide:
         return self._moment()
 
     def _moment(self) -> Moment:
-        frame = self.dreamer.decode(self._dream)[0]
+        frame, latent = self.dreamer.decode(self._dream)[0], self.dreamer.vector(self._dream)[0]
         shown, true = self.reader(frame.ravel())[0], visible_states(self.simulator.world, self._state)[0]
         return Moment(
             self._state,
             self.simulator.frames(self._state),
-            self.dreamer.vector(self._dream)[0],
+            latent,
             frame,
             self.dreamer.vector(self._seen)[0],
             float(apart(self.variable, shown, true)),
+            None if self.coverage is None else float(self.coverage(latent)),
             self._steps,
             self._steps_dreamt,
         )

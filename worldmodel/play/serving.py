@@ -10,6 +10,8 @@ import contextlib
 import dataclasses
 import itertools
 import math
+import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ import numpy as np
 from aiohttp import WSCloseCode, web
 
 from worldmodel.data.sequences import as_unit_frames
+from worldmodel.evaluation.coverage import Coverage
 from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.imagination.variables import unit, visible_variables, words
@@ -34,6 +37,10 @@ LATEST = 0.25
 """seconds that a moment can be late and still be made up for by quicker ones"""
 LONGEST_MESSAGE = 100
 """bytes that a browser may send at once"""
+LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
+"""Host headers of this machine's own browsers; a page from elsewhere can point a name of its own here, and no other"""
+FARTHEST = 100.0
+"""outside what the data covered, that is told: JSON has no infinity"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Stage:
     """`[M, Z]` latents of the data"""
     context: int
     """true frames that the model is shown at the start"""
+    coverage: Coverage | None = None
+    """of the training data, where that is there"""
 
     @property
     def seconds_shown(self) -> float:
@@ -59,7 +68,7 @@ class Player:
     """One browser: its two worlds, and what it last asked for. Every random start consumes a part of the key."""
 
     def __init__(self, stage: Stage, key: jax.Array):
-        self.worlds = SideBySide(stage.dreamer, stage.simulator, stage.reader, stage.context)
+        self.worlds = SideBySide(stage.dreamer, stage.simulator, stage.reader, stage.context, stage.coverage)
         self.random_start = stage.simulator.world.initial
         self.keys = (jax.random.fold_in(key, number) for number in itertools.count())
         self.action, self.asked = 0.0, "reset"
@@ -113,6 +122,7 @@ def describe_moment(stage: Stage, moment: Moment) -> dict[str, Any]:
         "dream_at": _in_plane(stage, moment.latent),
         "seen_at": _in_plane(stage, moment.seen_latent),
         "apart": float(f"{moment.apart:.4g}"),
+        "outside": None if moment.outside is None else float(f"{min(moment.outside, FARTHEST):.3g}"),
         "seconds": round(moment.steps * dt, 3),
         "seconds_dreamt": round(moment.steps_dreamt * dt, 3),
     }
@@ -125,6 +135,16 @@ def _in_plane(stage: Stage, latents: np.ndarray) -> list:
 
 def _picture(frame: np.ndarray) -> str:
     return base64.b64encode((as_rgb(frame) * 255).round().astype(np.uint8).tobytes()).decode()
+
+
+@web.middleware
+async def for_this_machine(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer only what asks for this machine by its own name."""
+    if not LOOPBACK.fullmatch(request.headers.get("Host", "")):
+        raise web.HTTPForbidden(text="this server answers to localhost, 127.0.0.1 and [::1] alone")
+    return await handler(request)
 
 
 def make_app(stage: Stage, key: jax.Array) -> web.Application:
@@ -168,7 +188,7 @@ def make_app(stage: Stage, key: jax.Array) -> web.Application:
         for socket in list(sockets):
             await socket.close(code=WSCloseCode.GOING_AWAY)
 
-    app = web.Application()
+    app = web.Application(middlewares=[for_this_machine])
     app.add_routes([web.get("/", page), web.get("/play", play)])
     app.on_shutdown.append(close)
     return app

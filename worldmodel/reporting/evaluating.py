@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation.coverage import Coverage, judge_coverage
 from worldmodel.evaluation.health import CONTEXT
 from worldmodel.evaluation.judge import CEILING, judge, judge_samples, predict, probe_latents, reader_of
 from worldmodel.evaluation.measures import rank_by_error
-from worldmodel.evaluation.record import Evaluation
+from worldmodel.evaluation.record import Evaluation, Outside
 from worldmodel.imagination.counterfactuals import imagine_counterfactuals
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, filtered_latents, reconstruct, roll_out
 from worldmodel.imagination.futures import sample_futures
@@ -179,15 +180,26 @@ def evaluate_run(
         bar.update()
         reliability = drawing.submit(draw_reliability, out / "reliability.png", samples, data.dt)
         left_out = [*task.left_out]
+        outside, unknown = find_outside(task, rollouts, found.shown_horizons)
+        left_out += unknown
         for lines in pictures:
             left_out += lines.result()
             bar.update()
         for drawn in (predictions, reliability):
             drawn.result()
-        found = dataclasses.replace(found, samples=samples, left_out=left_out)
+        found = dataclasses.replace(found, samples=samples, outside=outside, left_out=left_out)
         write_json(out / "evaluation.json", dataclasses.asdict(found))
         bar.update()
     return found
+
+
+def find_outside(task: Dreaming, rollouts: Rollouts, horizons: list[int]) -> tuple[Outside | None, list[str]]:
+    """What has left the data that the run was trained on; a line where that is not there any more."""
+    try:
+        coverage = Coverage.of_run(task.dreamer, task.run)
+    except UserError as error:
+        return None, [f"left out: what is beyond the training data ({error})"]
+    return judge_coverage(coverage, task.dreamer, task.data, task.context, rollouts, horizons), []
 
 
 @contextmanager
