@@ -102,3 +102,29 @@ def draw_returns(
     right.set(xlabel="dreamt return", ylabel="real return", title="Dreamt and real returns of the same actions")
     add_legend(right)
     save_figure(figure, path)
+
+
+def draw_rounds(
+    path: Path,
+    frames: Sequence[int],
+    near_best: Sequence[float],
+    rows: Sequence[Sequence[tuple[str, Sequence[float]]]],
+    mine: str,
+) -> None:
+    """Of every round of the online loop: returns of the test beside floors and ceilings, which the first round has, and
+    how much of the data is near the best reward; over the frames that were collected."""
+    figure = new_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    returns = [dict(of_round)[mine] for of_round in rows]
+    for count, values in zip(frames, returns, strict=True):
+        left.plot([count] * len(values), values, ".", color=ORANGE, alpha=0.5, markersize=4)
+    left.plot(frames, [np.mean(values) for values in returns], "o-", color=ORANGE, label="mean of the test")
+    for style, (name, values) in zip(("-", "--", ":", "-."), (r for r in rows[0] if r[0] != mine), strict=False):
+        left.axhline(float(np.mean(values)), color=GREY, linestyle=style, label=name)
+    left.set(xlabel="frames collected", ylabel="return of an episode", title="Acting")
+    right.plot(frames, 100 * np.asarray(near_best), "o-", color=BLUE)
+    right.set(xlabel="frames collected", ylabel="share near the best reward / %", title="What the data covers")
+    right.set_ylim(bottom=0)
+    add_legend(left)
+    add_legend(right)
+    save_figure(figure, path)

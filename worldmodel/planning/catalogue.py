@@ -26,8 +26,10 @@ Score = Callable[["jax.Array"], "jax.Array"]
 class Planner(Protocol):
     """A way to search for actions. Frozen and hashable: it is compiled in."""
 
-    horizon: int
-    """H, steps that are looked ahead"""
+    @property
+    def horizon(self) -> int:
+        """H, steps that are looked ahead."""
+        ...
 
     def check(self) -> None:
         """Raise UserError for options that cannot be."""

@@ -1,6 +1,7 @@
-"""Options of learning a policy in the dream. Nothing heavy is imported here."""
+"""Options of learning to act. Nothing heavy is imported here."""
 
 import dataclasses
+from pathlib import Path
 
 from worldmodel.support.settings import require_at_least, require_positive
 
@@ -27,3 +28,56 @@ class PolicyOptions:
         for name in ("horizon", "updates", "dreams", "hidden_size"):
             require_at_least(f"--{name.replace('_', '-')}", getattr(self, name), 1)
         require_positive("--learning-rate", self.learning_rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImproveOptions:
+    """Rounds of collecting where plans lead, and training on all that was collected."""
+
+    out: Path
+    """Folder for everything; the same command goes on where it was stopped."""
+    env: str = "Pendulum-v1"
+    """Gymnasium id of an environment with rgb_array rendering."""
+    model: str = "dvbf"
+    """Model that is trained, by its name."""
+    rounds: int = 3
+    """Rounds after the first, which is random."""
+    first: int = 40
+    """Sequences of random actions to begin with."""
+    sequences: int = 40
+    """Sequences that are collected by planning in each round."""
+    frames: int = 120
+    """Frames in each sequence."""
+    size: int = 24
+    """Side of the square frames, pixels."""
+    crop: float = 1.0
+    """Share of the rendered picture's width and height that is kept, around its centre."""
+    grey: bool = True
+    """Grey frames; with --no-grey red, green and blue."""
+    actions: str = "held"
+    """Kind of random actions: white, held or mixed."""
+    start: str | None = None
+    """Place of the world at which every sequence and every test begins; default: its own random starts."""
+    steps: int = 5000
+    """Optimiser steps of every training."""
+    planner: str = "cem"
+    """Planner, with its defaults."""
+    noise: float = 0.3
+    """Standard deviation of what is added to a planned action while collecting, in half ranges of an action."""
+    episodes: int = 10
+    """Episodes of every test, which are not trained on."""
+    seed: int = 0
+    """Of the data, the trainings and the tests."""
+
+    def check(self) -> None:
+        """Raise UserError for options that cannot be."""
+        for name, least in (
+            ("rounds", 0),
+            ("first", 2),
+            ("sequences", 1),
+            ("frames", 8),
+            ("steps", 1),
+            ("episodes", 1),
+        ):
+            require_at_least(f"--{name}", getattr(self, name), least)
+        require_at_least("--noise", self.noise, 0)

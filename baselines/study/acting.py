@@ -1,0 +1,232 @@
+"""The benchmark of acting: models, planners and policies, with several trainings each, from the same fresh starts.
+
+One task is one training of one entry, in a process of its own, on one core. What is finished is kept.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from worldmodel.support.files import atomic_write, read_json, write_json
+from worldmodel.support.progress import progress_bar
+
+STARTS_SEED = 2026
+"""of the episodes' starts, which are those of no training and no choice"""
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """An environment, and how its pictures become frames."""
+
+    env: str
+    size: int = 24
+    crop: float = 1.0
+    frames: int = 40
+    """of a sequence"""
+    actions: str = "mixed"
+
+
+PENDULUM = World("Pendulum-v1", crop=0.55)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A line of the table."""
+
+    about: str
+    sequences: int = 600
+    """of random actions"""
+    model: str = "dvbf"
+    steps: int = 16_000
+    world: World = PENDULUM
+    planner: str = "cem"
+    goal: bool = False
+    """whether a goal picture is wanted, not the reward"""
+    options: tuple[tuple[str, Any], ...] = ()
+    """of the planner"""
+    rounds: int | None = None
+    """of the online loop, which collects by planning; its options are in `online`"""
+    online: tuple[tuple[str, Any], ...] = ()
+    start: str | None = None
+    """place of the world at which data and tests begin"""
+
+
+HANGING = (("first", 34), ("sequences", 40), ("frames", 120), ("steps", 8000))
+
+ENTRIES = {
+    "dvbf": Entry("24,000 frames"),
+    "dvbf, policy": Entry("24,000 frames; a policy learnt in the dream, without a planner", planner="policy"),
+    "dvbf, mppi": Entry("24,000 frames; MPPI", planner="mppi"),
+    "dvbf, gradient": Entry("24,000 frames; gradients through the model", planner="gradient"),
+    "dvbf, goal": Entry("24,000 frames; a picture of the upright pendulum, no reward", goal=True),
+    "dvbf, 4000": Entry("4,000 frames", sequences=100),
+    "dvbf, 1000": Entry("1,000 frames", sequences=25),
+    "dvbf, hanging": Entry(
+        "starts hanging still; three rounds of collecting by planning",
+        rounds=3,
+        online=HANGING,
+        start="hanging, at rest",
+    ),
+    "dkf": Entry("24,000 frames; the Deep Kalman Filter", model="dkf"),
+}
+
+
+def benchmark(entries: dict[str, Entry], seeds: int, episodes: int, workers: int, out: Path, place: Path) -> None:
+    """Every seed of every entry, into `place`, whatever is not there already, and results/acting.json and ACTING.md of
+    all that is there, into `out`."""
+    from baselines.study.acting_page import write_acting_page
+
+    prepare(entries, place)
+    tasks = [(name, seed) for name in entries for seed in range(seeds) if not result(place, name, seed).exists()]
+    with (
+        progress_bar("act", len(tasks), "training") as bar,
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
+        running = [pool.submit(one, name, entries[name], seed, episodes, place) for name, seed in tasks]
+        for done in as_completed(running):
+            bar.set_postfix_str(done.result(), refresh=False)
+            bar.update()
+            write_json(out / "results" / "acting.json", collect_results(place))
+    write_acting_page(out)
+
+
+def result(place: Path, name: str, seed: int) -> Path:
+    return place / "results" / f"{name.replace(', ', '_')}_{seed}.json"
+
+
+def data_of(entry: Entry, place: Path) -> Path:
+    return place / f"{entry.world.env.split('/')[-1]}_{entry.sequences}.npz"
+
+
+def prepare(entries: dict[str, Entry], place: Path) -> None:
+    """The data that entries share, and the goal's picture."""
+    import worldmodel as wm
+
+    for entry in entries.values():
+        path, world = data_of(entry, place), entry.world
+        if entry.rounds is None and not path.exists():
+            more: Any = {"crop": world.crop, "actions": world.actions}
+            wm.collect(world.env, entry.sequences, world.frames, world.size, out=path, **more)
+    if any(entry.goal for entry in entries.values()) and not goal_file(place).exists():
+        draw_goal(goal_file(place))
+
+
+def goal_file(place: Path) -> Path:
+    return place / "upright.png"
+
+
+def draw_goal(path: Path) -> None:
+    """A frame of the pendulum at rest upright, as the data's camera has it."""
+    from worldmodel.worlds.camera import Camera
+    from worldmodel.worlds.episodes import open_environment
+
+    env, options = open_environment(PENDULUM.env)
+    assert options is not None
+    env.reset(seed=0)
+    options.set_state(env, np.zeros(2))
+    options.before_render(env, round(PENDULUM.size / PENDULUM.crop))
+    frame = Camera(PENDULUM.size, PENDULUM.crop).frame(env.render())
+    with atomic_write(path) as file:
+        Image.fromarray(frame).save(file, "PNG")
+
+
+def one(name: str, entry: Entry, seed: int, episodes: int, place: Path) -> str:
+    """Train, act, and write what came of it; a word on it."""
+    import worldmodel as wm
+
+    started = time.monotonic()
+    found: dict[str, Any] = {}
+    if entry.rounds is None:
+        folder = place / "runs" / f"{data_of(entry, place).stem}_{entry.model}_{seed}"
+        if not (folder / "health.json").exists():
+            resume = (folder / "config.json").exists()
+            wm.train(entry.model, data_of(entry, place), folder, steps=entry.steps, seed=seed, resume=resume)
+    else:
+        folder, found["rounds"] = improved(name, entry, seed, place)
+    run = wm.load(folder)
+    found["training_seconds"] = time.monotonic() - started
+    if entry.planner == "policy":
+        started = time.monotonic()
+        run.learn_policy(seed=seed)
+        found["policy_seconds"] = time.monotonic() - started
+    acted = run.act(
+        planner=entry.planner,
+        episodes=episodes,
+        seed=STARTS_SEED,
+        start=entry.start,
+        goal=goal_file(place) if entry.goal else None,
+        policy=entry.planner == "policy",
+        ceilings=seed == 0,
+        out=place / "acted" / f"{name.replace(', ', '_')}_{seed}",
+        **dict(entry.options),
+    )
+    health = read_json(folder / "health.json")
+    found |= {
+        "about": entry.about,
+        "frames": run.run.card.sequences * run.run.card.length,
+        "mean": float(np.mean(acted.returns)),
+        "worst": float(np.min(acted.returns)),
+        "ended": acted.ended,
+        "steps": float(np.median(acted.lengths)),
+        "seconds_per_decision": acted.seconds_per_decision,
+        "reward": acted.reward,
+        "warnings": acted.warnings,
+        "problems": [problem["name"] for problem in health["problems"]],
+        "floors": {row: float(np.mean(returns)) for row, returns in acted.floors.items()},
+        "ceilings": {row: float(np.mean(returns)) for row, returns in acted.ceilings.items()},
+        "ceilings_worst": {row: float(np.min(returns)) for row, returns in acted.ceilings.items()},
+        "outcomes": acted.outcomes,
+    }
+    write_json(result(place, name, seed), found)
+    return f"{name}, seed {seed}: {found['mean']:.1f}"
+
+
+def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, list[dict[str, Any]]]:
+    """The last run of an online loop, and its rounds."""
+    from worldmodel.planning.options import ImproveOptions
+    from worldmodel.training.rounds import improve
+
+    assert entry.rounds is not None
+    world = entry.world
+    options = functools.reduce(
+        lambda options, pair: dataclasses.replace(options, **{pair[0]: pair[1]}),
+        entry.online,
+        ImproveOptions(
+            place / "online" / f"{name.replace(', ', '_')}_{seed}",
+            env=world.env,
+            model=entry.model,
+            rounds=entry.rounds,
+            size=world.size,
+            crop=world.crop,
+            start=entry.start,
+            seed=100 * seed,
+        ),
+    )
+    rounds = improve(options)
+    if rounds is None:
+        raise KeyboardInterrupt
+    return options.out / f"round_{entry.rounds}" / "run", [dataclasses.asdict(each) for each in rounds]
+
+
+def collect_results(place: Path) -> dict[str, list[dict[str, Any]]]:
+    """By entry, the seeds that are finished."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in ENTRIES:
+        seeds = [read_json(path) for path in _finished(place, name)]
+        if seeds:
+            found[name] = seeds
+    return found
+
+
+def _finished(place: Path, name: str) -> Iterator[Path]:
+    paths = (place / "results").glob(f"{name.replace(', ', '_')}_*.json")
+    mine = (path for path in paths if path.stem.rpartition("_")[0] == name.replace(", ", "_"))
+    return iter(sorted(mine, key=lambda path: int(path.stem.rpartition("_")[2])))
