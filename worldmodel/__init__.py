@@ -1,4 +1,4 @@
-"""World models learnt from images and actions: collect, train, imagine, judge.
+"""World models learnt from images and actions: collect, train, imagine, judge, act.
 
     import worldmodel as wm
 
@@ -13,6 +13,7 @@ Where things live, the top first; imports only run downwards:
     play           truth and dream in a browser
     pictures       every figure, in one style
     evaluation     how good dreams are, and whether anything was learnt
+    planning       acting: planners over any model, policies learnt in the dream, the dream as an environment
     imagination    trained models, compiled
     runs           run folders, checkpoints
     models         the interface, the DVBF

@@ -20,6 +20,7 @@ from worldmodel.evaluation.health import Health, find_problems
 from worldmodel.evaluation.judge import CEILING
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
+from worldmodel.planning.record import Acted
 from worldmodel.reporting.parts import FRAME_PARTS, WORLD_PARTS, Part
 from worldmodel.support.files import UserError, write_json
 
@@ -209,15 +210,56 @@ def test_what_is_not_there_yet_is_named_with_the_command_that_makes_it(
     page = report(run)
     assert page.figures == []
     commands = re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)
-    evaluate, train = sorted(set(commands))
+    evaluate, act, train = sorted(set(commands))
     assert evaluate == f"python scripts/evaluate.py --run '{run}' --data DATA"
-    assert [commands.count(evaluate), commands.count(train)] == [len(WORLD_PARTS) - 1, 2]
+    assert act == f"python scripts/plan.py --run '{run}'"
+    assert [commands.count(each) for each in (evaluate, act, train)] == [len(WORLD_PARTS) - 2, 1, 2]
 
     _, script, *arguments = shlex.split(train)
     assert_ok(run_script(Path(script).name, *arguments))
     page = report(run)
-    assert set(re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)) == {evaluate}
+    assert set(re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)) == {evaluate, act}
     assert [figure["images"][0]["alt"] for figure in page.figures] == [f.title for f in WORLD_PARTS[-1].figures]
+
+
+def test_what_came_of_acting_is_there_between_floors_and_ceilings(dvbf: Path):
+    place = dvbf / "acting" / "cem"
+    found = Acted(
+        env="Pendulum-v1",
+        seed=1,
+        start=None,
+        steps=200,
+        planner="cem",
+        options={"horizon": 20},
+        wanted="the reward",
+        policy=False,
+        returns=[-120.0, -140.0],
+        lengths=[200, 200],
+        ended=0.0,
+        seconds_per_decision=0.0024,
+        dreamt=[-10.0],
+        real=[-11.0],
+        floors={"random actions": [-1200.0, -1300.0]},
+        ceilings={"optimum": [-110.0, -130.0]},
+        reward=None,
+        warnings=["Only 0.10% of the data are near the best reward."],
+        outcomes={"upright": 1.0},
+    )
+    found.write(place)
+    for name in ("episodes.gif", "returns.png"):
+        (place / name).write_bytes((dvbf / "curves.png").read_bytes())
+    page = report(dvbf)
+    assert page.group("return of an episode") == {
+        "random actions": ["-1250.0", "-1300.0", "-1200.0"],
+        "model": ["-130.0", "-140.0", "-120.0"],
+        "optimum": ["-120.0", "-130.0", "-110.0"],
+    }
+    assert "2.4 ms a decision; upright 1." in page.text
+    assert "near the best reward" in page.text
+    assert [figure["images"][0]["alt"] for figure in page.figures][-4:-2] == [
+        "The real world, and the plans in it: cem",
+        "Returns, and whether they were dreamt rightly: cem",
+    ]
 
 
 def test_a_number_that_is_not_there_is_a_dash(dvbf: Path):

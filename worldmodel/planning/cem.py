@@ -57,7 +57,7 @@ class CEM:
         best = jnp.concatenate([start[None], proposals])
         for each in jax.random.split(key, self.iterations):
             noise = correlated_noise(each, self.samples, start, self.correlation)
-            tried = jnp.concatenate([best, space.bound(mean + std * noise)])
+            tried = jnp.concatenate([best, space.bound(mean[None] + std[None] * noise)])
             elites = tried[jax.lax.top_k(score(tried), count)[1]]
             mean, std = jnp.mean(elites, axis=0), jnp.std(elites, axis=0) + SMALLEST_STD
             best = jnp.stack([elites[0], mean])

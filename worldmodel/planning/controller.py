@@ -1,4 +1,4 @@
-"""Acting on frames: look, filter, plan, act; in one compiled program a step."""
+"""Acting on frames: look, filter, plan, act; in two compiled programs a step."""
 
 from typing import NamedTuple
 
@@ -38,66 +38,64 @@ def _decide(
     before: jax.Array,
     noise: jax.Array,
     key: jax.Array,
-) -> tuple[jax.Array, State, jax.Array, Future]:
-    """The action `[A]`, the belief, the raw plan `[H, A]` and its future."""
+) -> tuple[jax.Array, jax.Array, Future]:
+    """The action `[A]`, the raw plan `[H, A]` and its future."""
     noise_key, key = jax.random.split(key)
     proposals = propose(model, space, policy, state, planner.horizon)
     raw, future = plan(planner, model.imagine_step, wish.of(model), space, state, before, proposals, key)
     disturbed = space.bound(raw[0] + noise * jax.random.normal(noise_key, raw[0].shape))
-    return space.action(disturbed), state, raw, future
+    return space.action(disturbed), raw, future
 
 
-def _begin(
-    model: WorldModel,
-    planner: Planner,
-    space: ActionSpace,
-    wish: Wish,
-    policy: LearntPolicy | None,
-    frames: jax.Array,
-    actions: jax.Array,
-    seen: jax.Array,
-    before: jax.Array,
-    noise: jax.Array,
-    key: jax.Array,
-) -> tuple[jax.Array, State, jax.Array, Future]:
-    """`_decide` by the first `seen` of the frames `[1, C, ...]` that the model's first state is inferred from, and the
+def _infer(model: WorldModel, frames: jax.Array, actions: jax.Array, seen: jax.Array) -> State:
+    """The belief by the first `seen` of the frames `[1, C, ...]` that the model's first state is inferred from, and the
     actions `[1, C-1, A]` between them; the rest is to come."""
     valid = jnp.arange(frames.shape[1])[None, :] < seen
     states = model.filter(as_unit_frames(frames), actions, valid)
-    state = jax.tree.map(lambda leaf: leaf[:, seen - 1], states)
-    return _decide(model, planner, space, wish, policy, state, before, noise, key)
+    return jax.tree.map(lambda leaf: leaf[:, seen - 1], states)
 
 
-def _go_on(
-    model: WorldModel,
-    planner: Planner,
-    space: ActionSpace,
-    wish: Wish,
-    policy: LearntPolicy | None,
-    state: State,
-    action: jax.Array,
-    frame: jax.Array,
-    before: jax.Array,
-    noise: jax.Array,
-    key: jax.Array,
-) -> tuple[jax.Array, State, jax.Array, Future]:
-    """`_decide` by the frame `[1, ...]` that came of the last action `[1, A]`."""
-    state = model.filter_step(state, action, as_unit_frames(frame))
-    return _decide(model, planner, space, wish, policy, state, before, noise, key)
+_decides, _infers = compiled(_decide, static_argnums=(1, 2)), compiled(_infer)
 
 
-_begins, _goes_on = (compiled(program, static_argnums=(1, 2)) for program in (_begin, _go_on))
+class Belief:
+    """What a model believes of an episode that it watches frame by frame.
 
-
-class Controller:
-    """Acts in a world that it sees frame by frame, with a model, by what is wanted.
-
-    It acts from the first frame on: until the model has seen as many as its first state is inferred from, that state is
-    inferred anew from those that there are.
+    There is one from the first frame on: until the model has seen as many as its first state is inferred from, that
+    state is inferred anew from those that there are.
     """
 
     _state: State
-    _last: jax.Array
+
+    def __init__(self, dreamer: Dreamer):
+        self._dreamer, self._infers = dreamer, _infers.bind(dreamer)
+        self.reset()
+
+    def reset(self) -> None:
+        """A new episode."""
+        model = self._dreamer.model
+        self._frames = np.zeros((1, model.context, *model.scale.frame_shape), np.uint8)
+        self._actions = np.zeros((1, model.context - 1, model.scale.action_size), np.float32)
+        self.seen = 0
+
+    def see(self, frame: np.ndarray, action: np.ndarray | None) -> State:
+        """The belief `[1, ...]` now that a frame uint8 `[H, W(, C)]` is seen, which came of the action `[A]`; the first
+        of an episode came of none."""
+        if self.seen < self._dreamer.model.context:
+            self._frames[0, self.seen] = frame
+            if action is not None:
+                self._actions[0, self.seen - 1] = action
+            # copies, here and below, since a program may read them later than it is called
+            self._state = self._infers(self._frames.copy(), self._actions.copy(), self.seen + 1)
+        else:
+            assert action is not None
+            self._state = self._dreamer.filter_step(self._state, action[None].copy(), frame[None].copy())
+        self.seen += 1
+        return self._state
+
+
+class Decider:
+    """Decides from beliefs that somebody else keeps, one of every step; each plan begins with the one before."""
 
     def __init__(
         self,
@@ -110,10 +108,41 @@ class Controller:
     ):
         """`noise` is added to every raw action (spaces.py): its standard deviation, for collecting."""
         planner.check()
-        self.dreamer, self.planner, self.space, self.policy = dreamer, planner, space, policy
+        self.planner, self.space, self.policy = planner, space, policy
         self._bound = (planner, space, wish, policy)
         self._noise = jnp.asarray(noise, jnp.float32)
-        self._begins, self._goes_on = _begins.bind(dreamer), _goes_on.bind(dreamer)
+        self._decides = _decides.bind(dreamer)
+
+    def reset(self, key: jax.Array) -> None:
+        """A new episode; the key is consumed."""
+        self._raw = nothing_planned(self.planner, self.space)
+        self._key, self._steps = key, 0
+
+    def decide(self, state: State) -> Decision:
+        """What to do now that `state` `[1, ...]` is believed."""
+        key = jax.random.fold_in(self._key, self._steps)
+        action, self._raw, future = self._decides(*self._bound, state, self._raw, self._noise, key)
+        self._steps += 1
+        return Decision(np.asarray(action), state, future)
+
+
+class Controller(Decider):
+    """Acts in a world that it sees frame by frame, with a model, by what is wanted; from the first frame on."""
+
+    _last: np.ndarray | None
+
+    def __init__(
+        self,
+        dreamer: Dreamer,
+        planner: Planner,
+        space: ActionSpace,
+        wish: Wish,
+        policy: LearntPolicy | None = None,
+        noise: float = 0.0,
+    ):
+        """As a Decider."""
+        super().__init__(dreamer, planner, space, wish, policy, noise)
+        self.dreamer, self._belief = dreamer, Belief(dreamer)
 
     def warm_up(self) -> None:
         """Compile what is needed, so that the first decisions take no longer than the others."""
@@ -124,25 +153,12 @@ class Controller:
 
     def reset(self, key: jax.Array) -> None:
         """A new episode; the key is consumed."""
-        scale, context = self.dreamer.model.scale, self.dreamer.model.context
-        self._frames = np.zeros((1, context, *scale.frame_shape), np.uint8)
-        self._actions = np.zeros((1, max(context - 1, 1), scale.action_size), np.float32)
-        self._raw = nothing_planned(self.planner, self.space)
-        self._key, self._seen = key, 0
+        super().reset(key)
+        self._belief.reset()
+        self._last = None
 
     def act(self, frame: np.ndarray) -> Decision:
         """What to do now that a frame uint8 `[H, W(, C)]` is seen."""
-        key = jax.random.fold_in(self._key, self._seen)
-        rest = (self._raw, self._noise, key)
-        if self._seen < self.dreamer.model.context:
-            self._frames[0, self._seen] = frame
-            actions = self._actions[:, : self.dreamer.model.context - 1]
-            found = self._begins(*self._bound, self._frames, actions, self._seen + 1, *rest)
-        else:
-            found = self._goes_on(*self._bound, self._state, self._last, frame[None], *rest)
-        action, self._state, self._raw, future = found
-        self._last = action[None]
-        if self._seen < self.dreamer.model.context - 1:
-            self._actions[0, self._seen] = action
-        self._seen += 1
-        return Decision(np.asarray(action), self._state, future)
+        decision = self.decide(self._belief.see(frame, self._last))
+        self._last = decision.action
+        return decision

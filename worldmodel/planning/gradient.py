@@ -50,7 +50,7 @@ class Gradient:
         from worldmodel.planning.sampling import correlated_noise
 
         noise = correlated_noise(key, self.samples, start, self.correlation)
-        tried = jnp.concatenate([start[None], proposals, space.bound(start + self.std * noise)])
+        tried = jnp.concatenate([start[None], proposals, space.bound(start[None] + self.std * noise)])
         adam = optax.adam(self.learning_rate)
 
         def climb(carry: tuple, _: None) -> tuple[tuple, None]:

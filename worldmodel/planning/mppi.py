@@ -43,7 +43,7 @@ class MPPI:
     def search(
         self, score: Score, start: jax.Array, space: ActionSpace, proposals: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """As Planner.search."""
+        """As Planner.search: the mean or, where it is better, a proposal."""
         import jax
         import jax.numpy as jnp
 
@@ -52,8 +52,11 @@ class MPPI:
         mean = start
         for each in jax.random.split(key, self.iterations):
             noise = correlated_noise(each, self.samples, start, self.correlation)
-            tried = jnp.concatenate([mean[None], proposals, space.bound(mean + self.std * noise)])
+            tried = jnp.concatenate([mean[None], proposals, space.bound(mean[None] + self.std * noise)])
             returns = score(tried)
             weights = jax.nn.softmax(returns / (self.temperature * jnp.std(returns) + 1e-6))
             mean = jnp.einsum("s,sha->ha", weights, tried)
-        return mean
+        if not len(proposals):
+            return mean
+        every = jnp.concatenate([mean[None], proposals])
+        return every[jnp.argmax(score(every))]

@@ -22,7 +22,7 @@ from worldmodel.planning.wanted import Rewards, Wanted
 from worldmodel.support.files import UserError
 
 SHARPNESS = 800.0
-HIDDEN, STEPS, BATCH, LEARNING_RATE = 64, 3000, 256, 3e-3
+HIDDEN, STEPS, BATCH, LEARNING_RATE = 32, 3000, 256, 3e-3
 HELD_OUT = 0.1
 NEAR = 0.02
 """of the range of rewards: what is as good as the best"""
@@ -133,7 +133,7 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
     """A reward for the states of a trained model, and how good it is on the tenth of the sequences that it is not
     fitted to. Raises UserError, beginning with `source`, where the data has no rewards."""
     if data.rewards is None:
-        raise UserError(f"{source}: has no rewards to learn what is wanted; name a goal instead")
+        raise UserError(f"{source}: has no rewards to learn what is wanted; scripts/plan.py takes a goal instead")
     parts = hold_out(spread_within(data, LARGEST), HELD_OUT, source)
     fitted, held_out = (filtered_steps(dreamer, part) for part in parts)
     every = np.concatenate([fitted.rewards, held_out.rewards])

@@ -87,9 +87,7 @@ def saved_policy(run: Run, space: ActionSpace) -> LearntPolicy | None:
 def space_of(record: WorldRecord | None, actions: np.ndarray) -> ActionSpace:
     """The actions of the world that made a data set or, where that is not known, those of the data `[N, T-1, A]`."""
     if record is not None and (world := known_world(record)) is not None:
-        if world.discrete:
-            return ActionSpace.of_choices(world.action_size)
-        return ActionSpace((-world.largest_action,) * world.action_size, (world.largest_action,) * world.action_size)
+        return space_of_world(world)
     if record is not None:
         try:
             env, _ = open_environment(record.id, record.arguments)
@@ -98,6 +96,13 @@ def space_of(record: WorldRecord | None, actions: np.ndarray) -> ActionSpace:
         env.close()
         return ActionSpace.of(env.action_space)
     return ActionSpace.of_data(actions)
+
+
+def space_of_world(world: World) -> ActionSpace:
+    """The actions of a world whose truth is known."""
+    if world.discrete:
+        return ActionSpace.of_choices(world.action_size)
+    return ActionSpace((-world.largest_action,) * world.action_size, (world.largest_action,) * world.action_size)
 
 
 def known_world(record: WorldRecord) -> World | None:

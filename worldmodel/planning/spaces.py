@@ -68,5 +68,5 @@ class ActionSpace:
             soft = jax.nn.softmax(raw, axis=-1)
             hard = jax.nn.one_hot(jnp.argmax(raw, axis=-1), self.size)
             return hard + soft - jax.lax.stop_gradient(soft)
-        low, high = jnp.asarray(self.low), jnp.asarray(self.high)
+        low, high = (jnp.broadcast_to(jnp.asarray(end), raw.shape) for end in (self.low, self.high))
         return low + (jnp.clip(raw, -1, 1) + 1) / 2 * (high - low)

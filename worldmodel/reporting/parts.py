@@ -147,6 +147,7 @@ WORLD_PARTS = (
             once="evaluation/decoder_circle.png",
         ),
     ),
+    Part("acting", "Acting by imagining", (), "python scripts/plan.py --run {run}"),
     trained(
         "training",
         "How it learnt",
@@ -210,6 +211,26 @@ FRAME_PARTS = (
         ),
     ),
 )
+
+
+def acted_figures(place: str, planner: str) -> tuple[Figure, ...]:
+    """Of one planner, whose pictures are in the folder `place` of the run."""
+    return (
+        Figure(
+            f"{place}/episodes.gif",
+            f"The real world, and the plans in it: {planner}",
+            "Above (blue) what really happened, in real time; below (orange) what the plan of that moment was meant to"
+            " bring. The true frame should soon look as the plan said.",
+            "Plans that never come true, or that end where nothing is gained.",
+        ),
+        Figure(
+            f"{place}/returns.png",
+            f"Returns, and whether they were dreamt rightly: {planner}",
+            "Left: the model's points belong far above the floors and next to the ceilings. Right: points on the line"
+            " were paid what the dream had promised for the same actions.",
+            "Points far below the line: the planner found a dream that is too good to be true.",
+        ),
+    )
 
 
 def parts_of(run: Run) -> tuple[Part, ...]:

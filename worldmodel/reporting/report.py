@@ -19,10 +19,22 @@ from PIL import Image
 from worldmodel.evaluation.health import Health
 from worldmodel.evaluation.posterior import Posterior
 from worldmodel.evaluation.record import Evaluation, read_evaluation, read_record
-from worldmodel.evaluation.tables import Table, capitalised, evaluation_tables, facts_table, number, plural, when
+from worldmodel.evaluation.tables import (
+    Cell,
+    Group,
+    Row,
+    Table,
+    capitalised,
+    evaluation_tables,
+    facts_table,
+    number,
+    plural,
+    when,
+)
 from worldmodel.models.catalogue import MODELS
 from worldmodel.pictures import figures
-from worldmodel.reporting.parts import Figure, parts_of
+from worldmodel.planning.record import FILE, Acted, read_acted
+from worldmodel.reporting.parts import Figure, acted_figures, parts_of
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
 from worldmodel.support.settings import flag
@@ -99,9 +111,14 @@ def describe(folder: Path) -> dict[str, Any]:
     tiles = [] if evaluation is None else horizon_tiles(evaluation)
     if posterior is not None:
         tables, tiles = tables | {"posterior": [posterior.in_numbers()]}, frame_tiles(posterior)
+    acted = {path.parent.name: read_acted(path.parent) for path in sorted(folder.glob(f"acting/*/{FILE}"))}
+    tables |= {"acting": [acted_table(name, found) for name, found in acted.items()]}
     filled: list[dict[str, Any]] = []
     for part in parts_of(run):
-        pictures = [picture for picture in (embed(folder, figure) for figure in part.figures) if picture]
+        shown = part.figures
+        if part.anchor == "acting":
+            shown = tuple(figure for name in acted for figure in acted_figures(f"acting/{name}", name))
+        pictures = [picture for picture in (embed(folder, figure) for figure in shown) if picture]
         command = part.command.format(run=where, model=run.model)
         made = {"tables": tables.get(part.anchor, []), "pictures": pictures, "command": command}
         filled.append({"anchor": part.anchor, "title": part.title} | made)
@@ -136,6 +153,21 @@ def horizon_tiles(found: Evaluation) -> list[Tile]:
         Tile(when(found, h), shown("model", h), f"{rival} {shown(rival, h)}" if beaten else "")
         for h in found.shown_horizons
     ]
+
+
+def acted_table(name: str, found: Acted) -> Table:
+    """The returns of a model that acted, between floors and ceilings."""
+    rows = [
+        Row("model" if row == found.planner else row, [Cell(f"{value:.1f}") for value in figures_of(returns)])
+        for row, returns in found.rows()
+    ]
+    said = [found.sentence(), f"Wanted: {found.wanted}.", *([found.reward] if found.reward else []), *found.warnings]
+    return Table(f"Acting: {name}", " ".join(said), "return of an episode", ["mean", "worst", "best"], [Group(rows)])
+
+
+def figures_of(returns: list[float]) -> tuple[float, float, float]:
+    """Mean, worst and best."""
+    return sum(returns) / len(returns), min(returns), max(returns)
 
 
 def frame_tiles(found: Posterior) -> list[Tile]:
