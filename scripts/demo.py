@@ -1,4 +1,4 @@
-"""The whole main job on Gymnasium's Pendulum-v1: collect, train the static VAE, train the DVBF, imagine, report.
+"""The whole main job on Gymnasium's Pendulum-v1: collect, train the static VAE, train the DVBF, imagine, act, report.
 
 Every stage is one of the other scripts, called as a person would call it. A stage whose result is there already
 is kept, so that a demo that was stopped goes on where it was; delete the folder to begin anew. The static VAE is
@@ -34,25 +34,22 @@ def main(options: Options) -> None:
     out = options.out
     train, test, vae, dvbf = out / "train.npz", out / "test.npz", out / "vae", out / "dvbf"
     started = time.monotonic()
-    pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55")
-    collect_train = (*pendulum, "--sequences", "600", "--frames", "40", "--seed", "0", "--out", train)
+    pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55", "--actions", "mixed")
+    collect_train = (*pendulum, "--sequences", "240", "--frames", "100", "--seed", "0", "--out", train)
     collect_test = (*pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
     train_vae = ("train.py", "vae", "--data", train, "--out", vae)
-    train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf, "--steps", "5000")
+    train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf, "--steps", "8000")
+    act = ("plan.py", "--run", dvbf)
     evaluate = ("evaluate.py", "--run", dvbf, "--data", test, "--vae", vae, "--context", "10")
     Stage("training data", train, collect_train).run()
-    # a training hardly uses a second core
-    meanwhile = Meanwhile(
+    # a training hardly uses a second core, and neither does an evaluation
+    with Meanwhile(
         Stage("static VAE, beside the DVBF", vae / "latent_walk.gif", train_vae + resume(vae)),
         Stage("test data, beside the DVBF after the static VAE", test, collect_test),
-    )
-    try:
+    ):
         Stage("DVBF", dvbf / "health.json", train_dvbf + resume(dvbf)).run()
-    except BaseException:
-        meanwhile.stop()
-        raise
-    meanwhile.finish()
-    Stage("imagination and its evaluation", dvbf / "evaluation", evaluate).run(quiet=True)
+    with Meanwhile(Stage("acting, beside the evaluation", dvbf / "acting" / "cem", act)):
+        Stage("imagination and its evaluation", dvbf / "evaluation", evaluate).run(quiet=True)
     Stage("report", dvbf / "report.html", ("report.py", "--run", dvbf)).run(quiet=True)
     print_summary(out, time.monotonic() - started)
 
@@ -100,7 +97,7 @@ class Stage:
 
 
 class Meanwhile:
-    """Stages that run one after the other beside what is shown; their words come when they are done."""
+    """Stages that run one after the other beside what is shown in a block; their words come when they are done."""
 
     def __init__(self, *stages: Stage):
         self.running: subprocess.Popen | None = None
@@ -116,6 +113,15 @@ class Meanwhile:
             words = self.running.communicate()[0].strip()
         stage.require_success(self.running.returncode, words.splitlines()[-1:])
         return words
+
+    def __enter__(self) -> "Meanwhile":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.stop()
 
     def finish(self) -> None:
         """Wait for all, and say what they said. Raises UserError where one failed."""
@@ -145,6 +151,7 @@ def print_summary(out: Path, seconds: float) -> None:
     print()
     for picture, what in (
         ("dvbf/report.html", "everything below and more on one page, with how to read it: open it in a browser"),
+        ("dvbf/acting/cem/episodes.gif", "the pendulum swings up: the real one, and the plans in the model's dream"),
         ("dvbf/evaluation/film_strip.png", "true and imagined frames side by side"),
         ("dvbf/evaluation/rollouts.gif", "the same, moving, in real time"),
         ("dvbf/evaluation/counterfactuals.gif", "one beginning, five futures under other actions"),

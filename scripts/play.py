@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import socket
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from worldmodel.support.files import UserError
@@ -37,6 +38,7 @@ def main(options: Options) -> None:
         from worldmodel.evaluation.coverage import Coverage
         from worldmodel.evaluation.health import CONTEXT
         from worldmodel.imagination.dreamer import Dreamer
+        from worldmodel.play.autopilot import Autopilot
         from worldmodel.play.live import latent_cloud
         from worldmodel.play.serving import Player, Stage, make_app
         from worldmodel.reporting.evaluating import require_world_model
@@ -62,13 +64,16 @@ def main(options: Options) -> None:
             coverage = None
             print(f"left out: whether the dream is beyond the training data ({error})")
         reader, (view, cloud) = simulator.reader(), latent_cloud(dreamer, data)
-        stage = Stage(dreamer, simulator, reader, view, cloud, context, coverage)
+        stage = Stage(dreamer, simulator, reader, view, cloud, context, Future(), coverage)
         warm_key, key = jax.random.split(jax.random.key(options.seed))
         warm_up = Player(stage, warm_key)
         for _ in range(2):
             warm_up.next_moment()  # compiles a start and a step, so that no browser waits for them
-        print(f"open http://127.0.0.1:{listener.getsockname()[1]}/ in a browser (Ctrl-C ends)", flush=True)
-        web.run_app(make_app(stage, key), sock=listener, print=None, access_log=None)
+        with ThreadPoolExecutor(1) as later:  # takes seconds, of which no browser waits for one
+            autopilot = later.submit(Autopilot.of_run, run, dreamer, simulator.world)
+            stage = dataclasses.replace(stage, autopilot=autopilot)
+            print(f"open http://127.0.0.1:{listener.getsockname()[1]}/ in a browser (Ctrl-C ends)", flush=True)
+            web.run_app(make_app(stage, key), sock=listener, print=None, access_log=None)
 
 
 def listen(port: int) -> socket.socket:

@@ -1,6 +1,6 @@
 """The benchmark of acting: models, planners and policies, with several trainings each, from the same fresh starts.
 
-One task is one training of one entry, in a process of its own, on one core. What is finished is kept.
+One task is one training and all that acts with it, in a process of its own. What is finished is kept.
 """
 
 import dataclasses
@@ -29,8 +29,6 @@ class World:
     env: str
     size: int = 24
     crop: float = 1.0
-    frames: int = 40
-    """of a sequence"""
     actions: str = "mixed"
 
 
@@ -42,8 +40,10 @@ class Entry:
     """A line of the table."""
 
     about: str
-    sequences: int = 600
+    sequences: int = 240
     """of random actions"""
+    length: int = 100
+    """frames of each"""
     model: str = "dvbf"
     steps: int = 16_000
     world: World = PENDULUM
@@ -67,8 +67,8 @@ ENTRIES = {
     "dvbf, mppi": Entry("24,000 frames; MPPI", planner="mppi"),
     "dvbf, gradient": Entry("24,000 frames; gradients through the model", planner="gradient"),
     "dvbf, goal": Entry("24,000 frames; a picture of the upright pendulum, no reward", goal=True),
-    "dvbf, 4000": Entry("4,000 frames", sequences=100),
-    "dvbf, 1000": Entry("1,000 frames", sequences=25),
+    "dvbf, 4000": Entry("4,000 frames", sequences=100, length=40),
+    "dvbf, 1000": Entry("1,000 frames", sequences=25, length=40),
     "dvbf, hanging": Entry(
         "starts hanging still; three rounds of collecting by planning",
         rounds=3,
@@ -85,12 +85,14 @@ def benchmark(entries: dict[str, Entry], seeds: int, episodes: int, workers: int
     from baselines.study.acting_page import write_acting_page
 
     prepare(entries, place)
-    tasks = [(name, seed) for name in entries for seed in range(seeds) if not result(place, name, seed).exists()]
+    tasks = [(names, seed) for names in together(entries, place) for seed in range(seeds)]
     with (
         progress_bar("act", len(tasks), "training") as bar,
         ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
     ):
-        running = [pool.submit(one, name, entries[name], seed, episodes, place) for name, seed in tasks]
+        running = [
+            pool.submit(some, {name: entries[name] for name in names}, seed, episodes, place) for names, seed in tasks
+        ]
         for done in as_completed(running):
             bar.set_postfix_str(done.result(), refresh=False)
             bar.update()
@@ -98,12 +100,31 @@ def benchmark(entries: dict[str, Entry], seeds: int, episodes: int, workers: int
     write_acting_page(out)
 
 
+def together(entries: dict[str, Entry], place: Path) -> list[list[str]]:
+    """The names of the entries, those together that act with the same trainings."""
+    groups: dict[Any, list[str]] = {}
+    for name, entry in entries.items():
+        training = (data_of(entry, place), entry.model, entry.steps) if entry.rounds is None else name
+        groups.setdefault(training, []).append(name)
+    return list(groups.values())
+
+
+def some(entries: dict[str, Entry], seed: int, episodes: int, place: Path) -> str:
+    """One seed of entries that act with the same training, of those that are not there already; a word on the last."""
+    said = [
+        one(name, entry, seed, episodes, place)
+        for name, entry in entries.items()
+        if not result(place, name, seed).exists()
+    ]
+    return said[-1] if said else ""
+
+
 def result(place: Path, name: str, seed: int) -> Path:
     return place / "results" / f"{name.replace(', ', '_')}_{seed}.json"
 
 
 def data_of(entry: Entry, place: Path) -> Path:
-    return place / f"{entry.world.env.split('/')[-1]}_{entry.sequences}.npz"
+    return place / f"{entry.world.env.split('/')[-1]}_{entry.sequences}x{entry.length}.npz"
 
 
 def prepare(entries: dict[str, Entry], place: Path) -> None:
@@ -114,7 +135,7 @@ def prepare(entries: dict[str, Entry], place: Path) -> None:
         path, world = data_of(entry, place), entry.world
         if entry.rounds is None and not path.exists():
             more: Any = {"crop": world.crop, "actions": world.actions}
-            wm.collect(world.env, entry.sequences, world.frames, world.size, out=path, **more)
+            wm.collect(world.env, entry.sequences, entry.length, world.size, out=path, **more)
     if any(entry.goal for entry in entries.values()) and not goal_file(place).exists():
         draw_goal(goal_file(place))
 

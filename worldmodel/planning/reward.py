@@ -15,9 +15,11 @@ import optax
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences, hold_out, spread_within
+from worldmodel.imagination.compiled import compiled
 from worldmodel.imagination.dreamer import Dreamer, in_batches
 from worldmodel.models.networks import MLP, initialise
 from worldmodel.models.protocol import State, WorldModel
+from worldmodel.planning.planner import imagined_rewards
 from worldmodel.planning.wanted import Rewards, Wanted
 from worldmodel.support.files import UserError
 
@@ -28,6 +30,10 @@ NEAR = 0.02
 """of the range of rewards: what is as good as the best"""
 SELDOM = 0.005
 """share of the data near the best below which a learnt reward is a guess"""
+KNOWN = 0.9
+"""R^2 below which plans are not to be trusted"""
+DREAMT = 20
+"""steps of the dreams that a reward is tried in"""
 LARGEST = 64e6
 """bytes of frames and actions that are filtered to fit a reward, at most"""
 
@@ -57,7 +63,8 @@ class LearntReward(NamedTuple):
     def __call__(self, inputs: jax.Array) -> Rewards:
         """Of vectors before, actions and vectors after, `[..., 2 Z + A]`."""
         y, logit = self.outputs(inputs)
-        return self.best - self.scale * jnp.expm1(jnp.clip(y, 0, 8)), self.ends * jax.nn.sigmoid(logit)
+        y = jnp.clip(y, 0, np.log1p(SHARPNESS))  # nothing is dreamt to be worse or better than what was seen
+        return self.best - self.scale * jnp.expm1(y), self.ends * jax.nn.sigmoid(logit)
 
     def outputs(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """y and the logit of an end."""
@@ -71,7 +78,10 @@ class RewardQuality:
     """How well a learnt reward is known, on sequences that it was not fitted to."""
 
     r2: float
-    """share of the rewards' variance that it explains"""
+    """share of the rewards' variance that it explains, on states that the filter finds"""
+    r2_dreamt: float
+    """the same on states of dreams of 20 steps with the data's actions: where this is worse, the model is to blame; NaN
+    where the data has no such stretches"""
     error: float
     """mean absolute error, in the reward's unit"""
     error_near_best: float
@@ -87,8 +97,9 @@ class RewardQuality:
         """In words."""
         near = "never" if np.isnan(self.error_near_best) else f"{self.error_near_best:.2g}"
         return (
-            f"Reward learnt from {self.steps} steps ({self.worst:.3g} to {self.best:.3g}): R^2 {self.r2:.3f}, mean"
-            f" error {self.error:.2g}, near the best {near}; {self.share_near_best:.1%} of the data are near the best."
+            f"Reward learnt from {self.steps} steps ({self.worst:.3g} to {self.best:.3g}): R^2 {self.r2:.3f}, in"
+            f" dreams of {DREAMT} steps {self.r2_dreamt:.3f}; mean error {self.error:.2g}, near the best {near};"
+            f" {self.share_near_best:.1%} of the data are near the best."
         )
 
     def warning(self) -> str | None:
@@ -100,8 +111,13 @@ class RewardQuality:
                 f"Only {self.share_near_best:.2%} of the data are near the best reward: the model and the reward are"
                 " guesses there. Collect where it is good (scripts/improve.py), or name a goal (--goal)."
             )
-        if self.r2 < 0.9:
+        if self.r2 < KNOWN:
             return f"The reward is not well known (R^2 {self.r2:.2f}): plans may chase what is not there."
+        if self.r2_dreamt < KNOWN:
+            return (
+                f"The reward is known (R^2 {self.r2:.2f}), but not in dreams of {DREAMT} steps ({self.r2_dreamt:.2f}):"
+                " the model goes astray, and plans with it. More data, or a longer training, may help."
+            )
         return None
 
 
@@ -156,7 +172,8 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
     found = np.asarray(jax.jit(lambda reward, inputs: reward(inputs)[0])(reward, held_out.inputs))
     error, near = np.abs(found - held_out.rewards), held_out.rewards >= best - NEAR * (best - worst)
     quality = RewardQuality(
-        r2=float(1 - np.mean(error**2) / max(held_out.rewards.var(), 1e-12)),
+        r2=_r2(found, held_out.rewards),
+        r2_dreamt=_r2(*dreamt_rewards(dreamer, parts[1], reward)),
         error=float(error.mean()),
         error_near_best=float(error[near].mean()) if near.any() else float("nan"),
         share_near_best=float(np.mean(every >= best - NEAR * (best - worst))),
@@ -165,6 +182,35 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
         steps=len(every),
     )
     return reward, quality
+
+
+def dreamt_rewards(dreamer: Dreamer, data: Sequences, reward: LearntReward) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards `[K, 20]` that dreams of 20 steps expect under the data's actions, and what was paid; from each state
+    that the filter finds at the end of the model's context, and every 20 frames later. There may be none."""
+    context = dreamer.model.context
+    whole = data.whole()
+    first = range(context - 1, whole.length - DREAMT, DREAMT)
+    none = np.zeros((0, DREAMT), np.float32)
+    found, paid = [none], [none]
+    for batch, count, _ in in_batches(whole) if len(whole) and len(first) else ():
+        assert batch.rewards is not None
+        states = dreamer.filter(batch.frames, batch.actions)
+        for t in first:
+            now = jax.tree.map(lambda leaf, t=t: leaf[:, t], states)
+            expected = _expect(dreamer, reward, now, batch.actions[:, t : t + DREAMT])
+            found.append(np.asarray(expected)[:count])
+            paid.append(batch.rewards[:count, t : t + DREAMT])
+    return np.concatenate(found), np.concatenate(paid)
+
+
+_expect = compiled(
+    lambda model, reward, states, actions: imagined_rewards(model.imagine_step, reward.of(model), states, actions)[1]
+)
+
+
+def _r2(found: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the truth's variance; NaN of nothing."""
+    return float(1 - np.mean((found - truth) ** 2) / max(truth.var(), 1e-12)) if truth.size else float("nan")
 
 
 def _fit(graphdef: nnx.GraphDef, params: nnx.State, empty: LearntReward, steps: Steps) -> nnx.State:

@@ -33,14 +33,24 @@ def saved_reward(run: Run, dreamer: Dreamer, data: Sequences | None = None) -> t
     Raises UserError where the data has no rewards, or is not there.
     """
     place, step = run.folder / "acting" / "reward", max(run.checkpoint_steps())
-    note = _note(place, step)
-    if note is not None and data is None:
-        return load_tree(place.with_suffix(".npz"), _like_reward(dreamer)), from_json(RewardQuality, note["quality"])
-    data = run.data() if data is None else data
-    reward, quality = learn_reward(dreamer, data, run.card.path)
+    if data is None and (kept := _kept_reward(place, step, dreamer)) is not None:
+        return kept
+    reward, quality = learn_reward(dreamer, run.data() if data is None else data, run.card.path)
     save_tree(place.with_suffix(".npz"), reward)
     write_json(place.with_suffix(".json"), {"step": step, "quality": dataclasses.asdict(quality)})
     return reward, quality
+
+
+def _kept_reward(place: Path, step: int, dreamer: Dreamer) -> tuple[LearntReward, RewardQuality] | None:
+    """None where there is none, or one of an earlier version."""
+    note = _note(place, step)
+    if note is None:
+        return None
+    try:
+        quality = from_json(RewardQuality, note["quality"])
+        return load_tree(place.with_suffix(".npz"), _like_reward(dreamer)), quality
+    except (KeyError, TypeError, UserError):
+        return None
 
 
 def save_policy(

@@ -20,6 +20,7 @@ from worldmodel.planning.planner import imagined_rewards, nothing_planned, plan
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Rewards, Wish
 from worldmodel.support.progress import progress_bar
+from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.camera import Camera
 from worldmodel.worlds.episodes import Episode, from_vector, open_environment, play_episode
 from worldmodel.worlds.world import GymnasiumOptions, Rewarded, World, place_of
@@ -48,7 +49,10 @@ class Arena:
 
     @staticmethod
     def open(record: WorldRecord, steps: int | None = None, start: str | None = None) -> "Arena":
-        """`start` is one of the world's places. Raises UserError when there is no such environment or place."""
+        """`start` is one of the world's places. Raises UserError when there is no such environment or place, or when an
+        episode would have no steps."""
+        if steps is not None:
+            require_at_least("--steps", steps, 1)
         env, options = open_environment(record.id, record.arguments)
         space = ActionSpace.of(env.action_space)
         place = None
@@ -191,19 +195,20 @@ def plan_with_truth(
     wanted = TrueReward(world)
     none = jnp.zeros((0, planner.horizon, space.size))
 
-    def act(carry: tuple, key: jax.Array) -> tuple[tuple, jax.Array]:
-        state, raw, alive = carry
-        raw, _ = plan(planner, lambda s, u: world.step(s, u), wanted, space, state[None], raw, none, key)
-        action = space.action(raw[0])
-        after = world.step(state, action)
-        reward, ends = wanted(state, action, after)
-        return (after, raw, alive * (1 - ends)), alive * reward
-
     @jax.jit
     @jax.vmap
     def episode(state: jax.Array, key: jax.Array) -> jax.Array:
+        def act(carry: tuple, time: jax.Array) -> tuple[tuple, jax.Array]:
+            state, raw, alive = carry
+            now = jax.random.fold_in(key, time)
+            raw, _ = plan(planner, lambda s, u: world.step(s, u), wanted, space, state[None], raw, none, now)
+            action = space.action(raw[0])
+            after = world.step(state, action)
+            reward, ends = wanted(state, action, after)
+            return (after, raw, alive * (1 - ends)), alive * reward
+
         begin = (state, nothing_planned(planner, space), jnp.ones(()))
-        return jnp.sum(jax.lax.scan(act, begin, jax.random.split(key, steps))[1])
+        return jnp.sum(jax.lax.scan(act, begin, jnp.arange(steps))[1])
 
     keys = jax.random.split(key, len(start))
     together = min(TOGETHER, len(start))

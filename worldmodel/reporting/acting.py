@@ -15,6 +15,7 @@ from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.acting import Shown, animate_acting, draw_returns
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.controller import Controller
+from worldmodel.planning.follow import Follow
 from worldmodel.planning.record import Acted
 from worldmodel.planning.saved import saved_policy, saved_reward
 from worldmodel.planning.trials import SHOWN, Arena, Trial, floors, plan_with_truth, starts, try_out
@@ -22,6 +23,7 @@ from worldmodel.planning.wanted import Goal, Wish
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_folder
 from worldmodel.support.progress import progress_bar
+from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.world import Controlled, Rewarded, Solved
 
 FILMED = 20
@@ -92,7 +94,9 @@ def act(
     use_policy: bool = True,
 ) -> Acted:
     """Play episodes by a planner called `name`, and write episodes.json, episodes.gif and returns.png into the folder
-    `out`. Raises UserError when something is there already."""
+    `out`. Raises UserError when a number cannot be, or when something is there already."""
+    require_at_least("--episodes", episodes, 1)
+    require_at_least("--seed", seed, 0)
     if out.exists():
         raise UserError(f"{out}: exists already; it is not overwritten")
     controller = task.controller(planner, use_policy)
@@ -108,10 +112,11 @@ def act(
     known: dict[str, list[float]] = {}
     if ceilings and isinstance(world, Rewarded):
         begin = starts(arena, seed, episodes)
-        key = jax.random.key(seed)
-        known["the same planner on the true physics"] = plan_with_truth(
-            world, planner, arena.space, begin, arena.steps, key
-        )
+        if not isinstance(planner, Follow):  # a policy knows the states of its model alone
+            key = jax.random.key(seed)
+            known["the same planner on the true physics"] = plan_with_truth(
+                world, planner, arena.space, begin, arena.steps, key
+            )
         optimum = world.optimal_returns(begin, arena.steps) if isinstance(world, Solved) else None
         if optimum is not None:
             known["optimum"] = optimum.tolist()
