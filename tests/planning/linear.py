@@ -100,3 +100,13 @@ def scattered(sequences: int, length: int, widest: float = 2.0, largest: float =
     random = np.random.default_rng(0)
     states = random.uniform(-widest, widest, (sequences, length, 2))
     return Sequences(shown(states), random.uniform(-largest, largest, (sequences, length - 1, 1)).astype(np.float32))
+
+
+def played(sequences: int, length: int, widest: float = 1.5, largest: float = 1.0, seed: int = 0) -> Sequences:
+    """The same of the world itself: random starts, and where random actions lead from there."""
+    random = np.random.default_rng(seed)
+    actions = random.uniform(-largest, largest, (sequences, length - 1, 1)).astype(np.float32)
+    states = [random.uniform(-widest, widest, (sequences, 2))]
+    for t in range(length - 1):
+        states.append(step(states[-1], actions[:, t]))
+    return Sequences(shown(np.stack(states, axis=1)), actions)

@@ -1,4 +1,4 @@
-"""Acting frame by frame: what is believed after each frame, against filters of whole sequences."""
+"""Acting frame by frame, against slow loops of filter and plan (the belief alone: test_belief.py)."""
 
 import dataclasses
 from typing import Any
@@ -25,12 +25,6 @@ SPACE = ActionSpace((-1.5, -1.5), (1.5, 1.5))
 CEM: Any = PLANNERS.options("cem")
 
 
-@pytest.fixture(scope="module", params=["dvbf", "one frame"])
-def dreamer(request: pytest.FixtureRequest) -> Dreamer:
-    """Models that infer their first state from three frames, and from one."""
-    return Dreamer(make_tiny_dvbf("fusion", initial_frames=FIRST if request.param == "dvbf" else 1))
-
-
 @pytest.fixture
 def watched() -> tuple[np.ndarray, np.ndarray]:
     """Frames `[T, 4, 4]` uint8 and the actions `[T-1, 2]` between them."""
@@ -54,19 +48,6 @@ def believed(dreamer: Dreamer, frames: np.ndarray, actions: np.ndarray) -> np.nd
             state = dreamer.filter_step(state, actions[t - 1][None], frames[t][None])
         found.append(state[0])
     return np.stack(found)
-
-
-def test_a_belief_is_that_of_a_filter_of_all_that_was_seen(dreamer: Dreamer, watched: tuple):
-    frames, actions = watched
-    belief, expected = Belief(dreamer), believed(dreamer, frames, actions)
-    for _ in range(2):
-        for t in range(LENGTH):
-            state = belief.see(frames[t], None if t == 0 else actions[t - 1])
-            np.testing.assert_allclose(state[0], expected[t], rtol=1e-5, atol=1e-6)
-            assert belief.seen == t + 1
-        belief.reset()  # and the second episode is as the first
-    whole = dreamer.filter(frames[None], actions[None])[0]
-    np.testing.assert_allclose(expected[dreamer.model.context - 1 :], whole[dreamer.model.context - 1 :], atol=1e-5)
 
 
 def test_a_buffer_that_is_used_again_does_not_change_the_past():
@@ -104,9 +85,7 @@ def test_what_is_done_is_the_plan_from_the_belief(watched: tuple):
     decisions = [controller.act(frame) for frame in frames]
     actions = np.stack([decision.action for decision in decisions])
     assert np.abs(actions).max() <= 1.5
-    planned = jax.jit(
-        lambda *arguments: plan(planner, model.imagine_step, linear.wanted, SPACE, *arguments)
-    )
+    planned = jax.jit(lambda *arguments: plan(planner, model.imagine_step, linear.wanted, SPACE, *arguments))
     raw, none = nothing_planned(planner, SPACE), jnp.zeros((0, 4, 2))
     for t, state in enumerate(believed(dreamer, frames, actions)):
         np.testing.assert_allclose(decisions[t].state[0], state, rtol=1e-5, atol=1e-6)
@@ -130,5 +109,5 @@ def test_what_is_done_is_the_plan_from_the_belief(watched: tuple):
 
 
 def test_a_planner_that_cannot_be_is_refused():
-    with pytest.raises(UserError, match="^--samples must be at least 1, not 0$"):
+    with pytest.raises(UserError, match=r"^--samples must be at least 1, not 0$"):
         Controller(Dreamer(linear.Linear()), CEM(samples=0), SPACE, linear.Near())

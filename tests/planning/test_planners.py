@@ -66,7 +66,9 @@ def steered(
     name: str, start: np.ndarray, seed: int = 0, moves: bool = True, proposals: np.ndarray | None = None
 ) -> list[np.ndarray]:
     made = np.zeros((STEPS, 0, HORIZON, 1)) if proposals is None else proposals
-    found = driven(planner(name), moves, jnp.asarray(start, jnp.float32), jnp.asarray(made, jnp.float32), jax.random.key(seed))
+    found = driven(
+        planner(name), moves, jnp.asarray(start, jnp.float32), jnp.asarray(made, jnp.float32), jax.random.key(seed)
+    )
     return [np.asarray(each) for each in found]
 
 

@@ -11,7 +11,9 @@ from worldmodel.planning.spaces import ActionSpace
 from worldmodel.support.files import UserError
 
 
-@pytest.mark.parametrize("space", [Discrete(3), Discrete(4), Box(np.array([-2.0, 0.5], np.float32), np.array([2.0, 1.0], np.float32))])
+@pytest.mark.parametrize(
+    "space", [Discrete(3), Discrete(4), Box(np.array([-2.0, 0.5], np.float32), np.array([2.0, 1.0], np.float32))]
+)
 def test_of_gymnasium_and_back(space: gymnasium.Space):
     found = ActionSpace.of(space)
     assert found.gymnasium() == space

@@ -91,7 +91,9 @@ def test_steps_are_the_environments_own_limit_unless_they_are_given():
 def test_what_was_dreamt_is_beside_what_was_paid():
     pendulum = arena("Pendulum-v1", steps=7)
     random = np.random.default_rng(0)
-    made = Sequences(random.integers(0, 256, (4, 9, 8, 8), dtype=np.uint8), random.uniform(-2, 2, (4, 8, 1)).astype(np.float32))
+    made = Sequences(
+        random.integers(0, 256, (4, 9, 8, 8), dtype=np.uint8), random.uniform(-2, 2, (4, 8, 1)).astype(np.float32)
+    )
     dreamer, planner = Dreamer(model_of(made)), CEM(horizon=3, samples=4, iterations=1)
     goal = Goal.of_frame(made.frames[0, 0] / 255, 1.0)
     controller = Controller(dreamer, planner, pendulum.space, goal)
@@ -106,7 +108,10 @@ def test_what_was_dreamt_is_beside_what_was_paid():
     model, wanted = dreamer.model, goal.of(dreamer.model)
     for k, first in enumerate((0, 3)):
         seen = np.arange(5)[None] <= first
-        frames, between = trial.episode.frames[None, :5], np.where(seen[:, 1:, None], trial.episode.actions[None, :4], 0)
+        frames, between = (
+            trial.episode.frames[None, :5],
+            np.where(seen[:, 1:, None], trial.episode.actions[None, :4], 0),
+        )
         state, total = dreamer.filter(frames, between, seen)[:, first], 0.0
         for t in range(first, first + 3):
             action = jnp.asarray(trial.episode.actions[t][None])
@@ -149,8 +154,8 @@ def test_planning_with_the_truth_is_a_slow_loop_of_plans(monkeypatch: pytest.Mon
     ended = 0
     for start, key, total in zip(begin, keys, found, strict=True):
         state, raw, paid = jnp.asarray(start), nothing_planned(planner, space), 0.0
-        for each in jax.random.split(key, steps):
-            raw, _ = planned(state[None], raw, none, each)
+        for t in range(steps):
+            raw, _ = planned(state[None], raw, none, jax.random.fold_in(key, t))
             action = np.asarray(raw[0])  # the space is the raw one
             paid += 1 - float(np.sum(np.asarray(state) ** 2)) - linear.EFFORT * float(action[0]) ** 2
             state = linear.step(state, jnp.asarray(action))
@@ -170,7 +175,9 @@ def test_how_a_pendulum_was_left():
     world = PendulumWorld()
     degrees = float(np.degrees(0.1))
     assert world.outcomes([standing]) == pytest.approx({"upright": 1, "rest_degrees": degrees})
-    assert world.outcomes([standing, hanging, hanging, hanging]) == pytest.approx({"upright": 0.25, "rest_degrees": 180})
+    assert world.outcomes([standing, hanging, hanging, hanging]) == pytest.approx(
+        {"upright": 0.25, "rest_degrees": 180}
+    )
     assert world.outcomes([passing]) == pytest.approx({"upright": 0, "rest_degrees": degrees})
 
 

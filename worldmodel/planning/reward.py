@@ -30,6 +30,9 @@ NEAR = 0.02
 """of the range of rewards: what is as good as the best"""
 SELDOM = 0.005
 """share of the data near the best below which a learnt reward is a guess"""
+BALANCE = 0.5
+"""share of what it is fitted to that comes of the best tenth of the data: that is where plans end, and must be told apart
+"""
 KNOWN = 0.9
 """R^2 below which plans are not to be trusted"""
 DREAMT = 20
@@ -225,9 +228,14 @@ def _fit(graphdef: nnx.GraphDef, params: nnx.State, empty: LearntReward, steps: 
 
     @jax.jit
     def run(params: nnx.State, steps: Steps, key: jax.Array) -> nnx.State:
+        best = jnp.argsort(-steps.rewards)[: max(1, len(steps.rewards) // 10)]
+
         def update(carry: tuple, key: jax.Array) -> tuple[tuple, None]:
             params, state = carry
-            which = jax.random.choice(key, len(steps.rewards), (BATCH,))
+            anywhere, among, which_key = jax.random.split(key, 3)
+            which = jax.random.choice(anywhere, len(steps.rewards), (BATCH,))
+            good = best[jax.random.choice(among, len(best), (BATCH,))]
+            which = jnp.where(jax.random.bernoulli(which_key, BALANCE, (BATCH,)), good, which)
             slope = jax.grad(loss)(params, jax.tree.map(lambda x: x[which], steps))
             updates, state = optimiser.update(slope, state)
             return (optax.apply_updates(params, updates), state), None
