@@ -1,4 +1,5 @@
-"""Drive the dream: push the true world in a browser, and see a trained model imagine it under the same pushes."""
+"""Drive the dream: push the true world in a browser, and see a trained model imagine it under the same pushes; or
+let an autopilot drive it, which plans in the dream."""
 
 import dataclasses
 import os

@@ -13,6 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import jax
@@ -72,7 +73,7 @@ class Visit:
 
     @property
     def moments(self) -> list[dict]:
-        return self.received[1:]
+        return [message for message in self.received[1:] if "truth" in message]
 
     def wait_for(self, condition) -> None:
         for _ in range(200):
@@ -271,12 +272,71 @@ def test_the_page_says_when_the_dream_is_beyond_the_data_and_does_not_flicker(vi
     assert visit.page.get_attribute("#outside", "aria-live") == "polite"
 
 
+def test_the_autopilot_drives_until_somebody_pushes(visit: Visit):
+    def last_plan() -> dict:
+        return visit.moments[-1]["plan"]
+
+    page, button = visit.page, visit.page.get_by_role("button", name="Autopilot")
+    visit.wait_for(button.is_enabled)
+    assert button.get_attribute("aria-pressed") == "false"
+    assert page.locator("#ahead").is_hidden()
+    page.keyboard.press("a")
+    visit.wait_for(last_plan)
+    assert button.get_attribute("aria-pressed") == "true"
+    assert page.inner_text("#ahead").split() == ["0.5", "1", "1.5", "2", "s"]
+    assert page.inner_text("#pilot-text").startswith("It tries plans of 2 s in the dream")
+    visit.wait_for(lambda: re.fullmatch(r"−?\d+\.\d+", page.inner_text("#reward-later")))
+    visit.wait_for(lambda: page.inner_text("#action-text").endswith("by the autopilot"))
+    assert visit.moments[-1]["seconds_dreamt"] == 0
+    page.keyboard.down("ArrowLeft")
+    visit.wait_for(lambda: last_plan()["action"] == [2])
+    assert page.inner_text("#action-text") == "2.0 N m counter-clockwise, by you"
+    page.keyboard.up("ArrowLeft")
+    visit.wait_for(lambda: last_plan()["action"] != [2])
+    visit.wait_for(lambda: page.inner_text("#action-text").endswith("by the autopilot"))
+    button.click()
+    visit.wait_for(lambda: last_plan() is None)
+    assert page.inner_text("#action-text") == "none"
+    assert page.inner_text("#pilot-text") == ""
+    visit.wait_for(lambda: visit.moments[-1]["seconds_dreamt"] > 0)
+    assert list(visit.sent) == ["autopilot on", "2", "0", "0", "autopilot off"]
+
+
+def test_the_plan_s_picture_is_drawn_in_place_of_the_dream(visit: Visit):
+    visit.wait_for(visit.page.get_by_role("button", name="Autopilot").is_enabled)
+    visit.page.keyboard.press("a")
+    visit.wait_for(lambda: visit.moments[-1]["plan"])
+    next_frame = """async () => {
+        const moment = await new Promise(done => {
+            socket.addEventListener('message', event => done(JSON.parse(event.data)), {once: true});
+        });
+        const canvas = document.getElementById('dream');
+        return [moment.plan.picture, [...canvas.getContext('2d').getImageData(0, 0, 16, 16).data]];
+    }"""
+    sent, drawn = visit.page.evaluate(next_frame)
+    expected = np.frombuffer(base64.b64decode(sent), np.uint8).reshape(256, 3)
+    np.testing.assert_array_equal(np.array(drawn).reshape(256, 4), np.insert(expected, 3, 255, axis=1))
+
+
+def test_the_page_says_why_there_is_no_autopilot_and_warns(visit: Visit):
+    page, button = visit.page, visit.page.get_by_role("button", name="Autopilot")
+    visit.wait_for(button.is_enabled)
+    page.evaluate("showAutopilot({...pilot, warning: 'beware'})")
+    assert page.inner_text("#pilot-warning") == "⚠ beware"
+    page.evaluate("showAutopilot({missing: 'some.npz: has no rewards'})")
+    assert page.inner_text("#pilot-text") == "There is no autopilot: some.npz: has no rewards."
+    assert button.is_disabled()
+    page.keyboard.press("a")
+    assert button.get_attribute("aria-pressed") == "false"
+    assert visit.sent == []
+
+
 def test_ctrl_c_ends_it_and_tells_the_page(browser: Browser, dvbf_run: Path):
     with serve(dvbf_run) as (process, url), browser.new_page() as page:
         Visit(page, url)
         assert page.locator("#closed").is_hidden()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
         page.locator("#closed").wait_for(state="visible")
 
@@ -286,7 +346,7 @@ def test_colour_frames_are_sent_as_they_are(pendulum_data: Sequences):
     data = dataclasses.replace(pendulum_data, frames=frames)
     dreamer = Dreamer(untrained_dvbf(data))
     simulator = Simulator.of(data, "data")
-    stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, data), context=5)
+    stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, data), 5, Future())
     world = describe_world(stage)
     assert (world["height"], world["width"], world["speed"]) == (16, 16, 2.0)
     moment = Player(stage, jax.random.key(0)).next_moment()

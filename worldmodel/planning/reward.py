@@ -52,6 +52,8 @@ class LearntReward(NamedTuple):
     """`[2 Z + A]`"""
     best: jax.Array
     """`[]` the highest reward of the data"""
+    worst: jax.Array
+    """`[]` the lowest"""
     scale: jax.Array
     """`[]`"""
     ends: jax.Array
@@ -66,7 +68,7 @@ class LearntReward(NamedTuple):
     def __call__(self, inputs: jax.Array) -> Rewards:
         """Of vectors before, actions and vectors after, `[..., 2 Z + A]`."""
         y, logit = self.outputs(inputs)
-        y = jnp.clip(y, 0, np.log1p(SHARPNESS))  # nothing is dreamt to be worse or better than what was seen
+        y = jnp.clip(y, 0, jnp.log1p((self.best - self.worst) / self.scale))  # as good or bad as what was seen
         return self.best - self.scale * jnp.expm1(y), self.ends * jax.nn.sigmoid(logit)
 
     def outputs(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -166,6 +168,7 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
         jnp.asarray(mean),
         jnp.asarray(std),
         jnp.asarray(best, jnp.float32),
+        jnp.asarray(worst, jnp.float32),
         jnp.asarray(scale, jnp.float32),
         jnp.asarray(float(fitted.ends.any()), jnp.float32),
     )

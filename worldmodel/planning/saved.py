@@ -139,4 +139,4 @@ def _network(sizes: tuple[int, ...]) -> MLP:
 def _like_reward(dreamer: Dreamer) -> LearntReward:
     inputs = 2 * dreamer.model.latent_size + dreamer.model.scale.action_size
     zero = jnp.zeros(())
-    return LearntReward(_network((inputs, HIDDEN, HIDDEN, 2)), jnp.zeros(inputs), jnp.zeros(inputs), zero, zero, zero)
+    return LearntReward(_network((inputs, HIDDEN, HIDDEN, 2)), jnp.zeros(inputs), jnp.zeros(inputs), *[zero] * 4)

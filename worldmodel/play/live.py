@@ -10,6 +10,7 @@ from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, last
 from worldmodel.imagination.variables import apart, visible_states, visible_variables
 from worldmodel.models.protocol import State
+from worldmodel.play.autopilot import Pilot, Plan
 from worldmodel.worlds.simulator import Simulator
 from worldmodel.worlds.world import Reader
 
@@ -38,17 +39,24 @@ class Moment(NamedTuple):
     """since the start"""
     steps_dreamt: int
     """since the model was last shown true frames"""
+    action: np.ndarray
+    """float32 `[A]` that led here"""
+    plan: Plan | None
+    """what the autopilot does next, unless a person does"""
 
 
 class SideBySide:
     """The true world, and a model's dream of it under the same actions.
 
     The dream is told `context` true frames at the start, what the filter makes of all true frames in every fresh look,
-    and none in between: it follows the means. The first moment comes from `start`.
+    and none in between: it follows the means. The first moment comes from `start`. While there is a pilot, it plans
+    from what the filter makes of the true frames, its action is done unless a person pushes, and the dream takes a
+    fresh look at every step.
     """
 
     _dream: State
     _steps_dreamt: int
+    _plan: Plan | None = None
 
     def __init__(
         self,
@@ -63,31 +71,48 @@ class SideBySide:
         self.dreamer, self.simulator, self.reader, self.context = dreamer, simulator, reader, context
         self.coverage = coverage
         self.variable = visible_variables(simulator.world)[0]
+        self._pilot: Pilot | None = None
+
+    def hand_over(self, pilot: Pilot | None) -> None:
+        """Let a pilot that has just started, or none, drive from the next moment on."""
+        self._pilot, self._plan = pilot, None
 
     def start(self, state: np.ndarray) -> Moment:
         """From `[S]` on the world moves freely until the model has seen `context` frames."""
         actions = np.zeros((1, self.context - 1, self.simulator.world.action_size), np.float32)
         states = self.simulator.states(state[None], actions)
         self._seen = last(self.dreamer.filter(self.simulator.frames(states), actions))
-        self._state, self._steps = states[0, -1], 0
+        self._state, self._steps, self._action = states[0, -1], 0, actions[0, -1]
+        self._look_ahead()
         return self.fresh_look()
 
-    def step(self, action: float) -> Moment:
-        """Both worlds one frame later, under an action that is clipped to the world's largest; where it has several
-        numbers, under the first alone."""
+    def step(self, push: float) -> Moment:
+        """Both worlds one frame later, under a person's push that is clipped to the world's largest; where actions have
+        several numbers, it is the first alone. Where nobody pushes, the pilot's action is done, if there is one."""
         world = self.simulator.world
         actions = np.zeros((1, world.action_size), np.float32)
-        actions[0, 0] = np.clip(action, -world.largest_action, world.largest_action)
+        if push == 0 and self._plan is not None:
+            actions[0] = self._plan.action
+        else:
+            actions[0, 0] = np.clip(push, -world.largest_action, world.largest_action)
+        self._action = actions[0]
         self._state = self.simulator.states(self._state[None], actions[None])[0, 1]
-        self._dream = last(self.dreamer.imagine(self._dream, actions[None]))
         self._seen = self.dreamer.filter_step(self._seen, actions, self.simulator.frames(self._state[None]))
-        self._steps, self._steps_dreamt = self._steps + 1, self._steps_dreamt + 1
+        self._steps += 1
+        self._look_ahead()
+        if self._pilot is not None:
+            return self.fresh_look()
+        self._dream = last(self.dreamer.imagine(self._dream, actions[None]))
+        self._steps_dreamt += 1
         return self._moment()
 
     def fresh_look(self) -> Moment:
         """Let the model dream on from what its filter makes of the true frames. No time passes."""
         self._dream, self._steps_dreamt = self._seen, 0
         return self._moment()
+
+    def _look_ahead(self) -> None:
+        self._plan = None if self._pilot is None else self._pilot.plan(self._seen)
 
     def _moment(self) -> Moment:
         frame, latent = self.dreamer.decode(self._dream)[0], self.dreamer.vector(self._dream)[0]
@@ -102,6 +127,8 @@ class SideBySide:
             None if self.coverage is None else float(self.coverage(latent)),
             self._steps,
             self._steps_dreamt,
+            self._action,
+            self._plan,
         )
 
 

@@ -1,17 +1,20 @@
 """The page on which a person drives a world and a dream of it: one HTML file, one websocket for each browser.
 
-The browser sends "reset", "look", or an action in the world's unit such as "-1.5", which acts until the next one. It
-gets the world first (`describe_world`), then a moment (`describe_moment`) for every step.
+The browser sends "reset", "look", "autopilot on", "autopilot off", or an action in the world's unit such as "-1.5",
+which acts until the next one. It gets the world first (`describe_world`), then a moment (`describe_moment`) for every
+step and, when that is known, what the autopilot is (`describe_autopilot`).
 """
 
 import asyncio
 import base64
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 import re
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,13 +23,16 @@ import jax
 import numpy as np
 from aiohttp import WSCloseCode, web
 
-from worldmodel.data.sequences import as_unit_frames
+from worldmodel.data.sequences import as_unit_frames, spread_over
 from worldmodel.evaluation.coverage import Coverage
 from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.imagination.variables import unit, visible_variables, words
 from worldmodel.pictures.figures import as_rgb
+from worldmodel.play.autopilot import Autopilot, Pilot, Plan, steps_shown
+from worldmodel.play.ghosts import Backdrop
 from worldmodel.play.live import Moment, SideBySide
+from worldmodel.support.files import UserError
 from worldmodel.worlds.simulator import Simulator
 from worldmodel.worlds.world import Reader
 
@@ -39,6 +45,8 @@ LONGEST_MESSAGE = 100
 """bytes that a browser may send at once"""
 LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 """Host headers of this machine's own browsers; a page from elsewhere can point a name of its own here, and no other"""
+BACKDROP_FRAMES = 500
+"""true frames that it is made of, at most"""
 FARTHEST = 100.0
 """outside what the data covered, that is told: JSON has no infinity"""
 
@@ -55,6 +63,8 @@ class Stage:
     """`[M, Z]` latents of the data"""
     context: int
     """true frames that the model is shown at the start"""
+    autopilot: Future[Autopilot]
+    """which takes a while to be made; a UserError says why there is none"""
     coverage: Coverage | None = None
     """of the training data, where that is there"""
 
@@ -63,12 +73,19 @@ class Stage:
         """How long a step is shown."""
         return min(self.simulator.world.dt, 1 / FRAMES_PER_SECOND)
 
+    @functools.cached_property
+    def backdrop(self) -> Backdrop:
+        """What stands still in the true frames."""
+        return Backdrop.of(as_unit_frames(spread_over(self.simulator.album, BACKDROP_FRAMES)))
+
 
 class Player:
     """One browser: its two worlds, and what it last asked for. Every random start consumes a part of the key."""
 
     def __init__(self, stage: Stage, key: jax.Array):
         self.worlds = SideBySide(stage.dreamer, stage.simulator, stage.reader, stage.context, stage.coverage)
+        self.autopilot, self.piloted = stage.autopilot, False
+        self.pilot: Pilot | None = None
         self.random_start = stage.simulator.world.initial
         self.keys = (jax.random.fold_in(key, number) for number in itertools.count())
         self.action, self.asked = 0.0, "reset"
@@ -79,16 +96,29 @@ class Player:
             # a reset has a fresh look in it
             self.asked = self.asked if self.asked == "reset" else message
             return
+        if message in ("autopilot on", "autopilot off"):
+            self.piloted = message == "autopilot on"
+            return
         with contextlib.suppress(ValueError):
             action = float(message)
             self.action = action if math.isfinite(action) else self.action
 
     def next_moment(self) -> Moment:
         """A step, or what was asked for instead."""
+        self._switch()
         asked, self.asked = self.asked, ""
         if asked == "reset":
+            if self.pilot is not None:
+                self.pilot.start(next(self.keys))
             return self.worlds.start(np.asarray(self.random_start(next(self.keys))))
         return self.worlds.fresh_look() if asked == "look" else self.worlds.step(self.action)
+
+    def _switch(self) -> None:
+        """The autopilot on or off, as the browser last asked for, where there is one."""
+        there = self.autopilot.done() and self.autopilot.exception() is None
+        if there and self.piloted != (self.pilot is not None):
+            self.pilot = self.autopilot.result().pilot(next(self.keys)) if self.piloted else None
+            self.worlds.hand_over(self.pilot)
 
 
 def describe_world(stage: Stage) -> dict[str, Any]:
@@ -105,11 +135,29 @@ def describe_world(stage: Stage) -> dict[str, Any]:
         "variable": words(variable),
         "unit": "°" if variable.circular else f" {unit(variable)}",
         "circular": variable.circular,
+        "discrete": world.discrete,
         "context": stage.context,
         "dt": world.dt,
         "speed": world.dt / stage.seconds_shown,
         "plane_share": float(stage.view.shares[:2].sum()),
         "cloud": _in_plane(stage, stage.cloud),
+    }
+
+
+def describe_autopilot(stage: Stage) -> dict[str, Any]:
+    """What the page needs to know once of the autopilot when it is ready, or why there is none."""
+    try:
+        autopilot = stage.autopilot.result()
+    except UserError as error:
+        return {"missing": str(error)}
+    dt = stage.simulator.world.dt
+    return {
+        "missing": None,
+        "warning": autopilot.warning,
+        "best": autopilot.best,
+        "worst": autopilot.worst,
+        "seconds": [round(steps * dt, 3) for steps in steps_shown(autopilot.planner.horizon)],
+        "colours": [f"rgb{tuple((255 * colour).round().astype(int).tolist())}" for colour in stage.backdrop.colours()],
     }
 
 
@@ -125,6 +173,17 @@ def describe_moment(stage: Stage, moment: Moment) -> dict[str, Any]:
         "outside": None if moment.outside is None else float(f"{min(moment.outside, FARTHEST):.3g}"),
         "seconds": round(moment.steps * dt, 3),
         "seconds_dreamt": round(moment.steps_dreamt * dt, 3),
+        "plan": None if moment.plan is None else _describe_plan(stage, moment, moment.plan),
+    }
+
+
+def _describe_plan(stage: Stage, moment: Moment, plan: Plan) -> dict[str, Any]:
+    """The dream's picture with the plan's in it, the plan's way, its rewards now and at its end, and what was done."""
+    return {
+        "picture": _picture(stage.backdrop.with_ghosts(moment.dream_frame, plan.frames)),
+        "at": _in_plane(stage, plan.latents),
+        "rewards": [float(f"{reward:.4g}") for reward in plan.rewards[[0, -1]]],
+        "action": moment.action.round(3).tolist(),
     }
 
 
@@ -179,7 +238,11 @@ def make_app(stage: Stage, key: jax.Array) -> web.Application:
         due = clock()
         with contextlib.suppress(ConnectionError):
             await socket.send_json(describe_world(stage))
+            told = False
             while True:
+                if not told and stage.autopilot.done():
+                    await socket.send_json({"autopilot": describe_autopilot(stage)})
+                    told = True
                 await socket.send_json(describe_moment(stage, player.next_moment()))
                 due = max(due + stage.seconds_shown, clock() - LATEST)
                 await asyncio.sleep(due - clock())
