@@ -23,7 +23,7 @@ class CEM:
 
     horizon: int = 20
     """Steps that are looked ahead."""
-    samples: int = 128
+    samples: int = 100
     """Plans that are tried in an iteration."""
     iterations: int = 2
     """How often they are drawn anew around the best."""

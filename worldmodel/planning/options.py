@@ -12,7 +12,7 @@ class PolicyOptions:
 
     horizon: int = 40
     """Steps of a dream."""
-    updates: int = 1000
+    updates: int = 2000
     """Updates of the policy."""
     dreams: int = 64
     """Dreams in an update, from states that the filter finds in the data."""

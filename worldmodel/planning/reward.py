@@ -24,21 +24,25 @@ from worldmodel.planning.wanted import Rewards, Wanted
 from worldmodel.support.files import UserError
 
 SHARPNESS = 800.0
-HIDDEN, STEPS, BATCH, LEARNING_RATE = 32, 3000, 256, 3e-3
+HIDDEN, STEPS, BATCH, LEARNING_RATE = 64, 6000, 256, 3e-3
 HELD_OUT = 0.1
 NEAR = 0.02
 """of the range of rewards: what is as good as the best"""
 SELDOM = 0.005
 """share of the data near the best below which a learnt reward is a guess"""
 BALANCE = 0.5
-"""share of what it is fitted to that comes of the best tenth of the data: that is where plans end, and must be told apart
-"""
+"""share of what it is fitted to that comes of the best tenth of the data: where plans end, and must tell apart"""
 KNOWN = 0.9
 """R^2 below which plans are not to be trusted"""
 DREAMT = 20
 """steps of the dreams that a reward is tried in"""
 LARGEST = 64e6
 """bytes of frames and actions that are filtered to fit a reward, at most"""
+
+
+def reward_network(inputs: int, rngs: nnx.Rngs) -> MLP:
+    """Small, and of an activation without an exponential: a plan asks it a few thousand times."""
+    return MLP((inputs, HIDDEN, HIDDEN, 2), rngs, jax.nn.hard_silu)
 
 
 class LearntReward(NamedTuple):
@@ -161,7 +165,7 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
     best, worst = float(every.max()), float(every.min())
     scale = max((best - worst) / SHARPNESS, 1e-6)
     mean, std = fitted.inputs.mean(axis=0), fitted.inputs.std(axis=0) + 1e-3
-    build = partial(MLP, (fitted.inputs.shape[1], HIDDEN, HIDDEN, 2))
+    build = partial(reward_network, fitted.inputs.shape[1])
     graphdef, params = initialise(build, jax.random.key(seed))
     empty = LearntReward(
         nnx.merge(graphdef, params),

@@ -17,7 +17,7 @@ from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.networks import MLP
 from worldmodel.planning.options import PolicyOptions
 from worldmodel.planning.policy import LearntPolicy, learn_policy
-from worldmodel.planning.reward import HIDDEN, LearntReward, RewardQuality, learn_reward
+from worldmodel.planning.reward import LearntReward, RewardQuality, learn_reward, reward_network
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.runs.folder import Run, load_tree, save_tree
 from worldmodel.support.files import UserError, read_json, write_json
@@ -137,6 +137,7 @@ def _network(sizes: tuple[int, ...]) -> MLP:
 
 
 def _like_reward(dreamer: Dreamer) -> LearntReward:
+    """Shapes alone."""
     inputs = 2 * dreamer.model.latent_size + dreamer.model.scale.action_size
-    zero = jnp.zeros(())
-    return LearntReward(_network((inputs, HIDDEN, HIDDEN, 2)), jnp.zeros(inputs), jnp.zeros(inputs), *[zero] * 4)
+    network = nnx.eval_shape(lambda: reward_network(inputs, nnx.Rngs(params=0)))
+    return LearntReward(network, jnp.zeros(inputs), jnp.zeros(inputs), *[jnp.zeros(())] * 4)
