@@ -212,6 +212,7 @@ def one(name: str, entry: Entry, seed: int, episodes: int, place: Path) -> str:
 
 def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The last run of an online loop, and its rounds."""
+    from worldmodel.planning.catalogue import PLANNERS
     from worldmodel.planning.options import ImproveOptions
     from worldmodel.training.rounds import improve
 
@@ -225,13 +226,14 @@ def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, lis
             env=world.env,
             model=entry.model,
             rounds=entry.rounds,
+            planner=entry.planner,
             size=world.size,
             crop=world.crop,
             start=entry.start,
             seed=100 * seed,
         ),
     )
-    rounds = improve(options)
+    rounds = improve(options, PLANNERS.options(entry.planner)(**dict(entry.options)))
     if rounds is None:
         raise KeyboardInterrupt
     return options.out / f"round_{entry.rounds}" / "run", [dataclasses.asdict(each) for each in rounds]

@@ -156,7 +156,7 @@ def test_of_all_sequences_of_choices_the_best_is_found(name: str):
         found, future = plan(search, step, wanted, choices, jnp.zeros((1, 2)), before, none, key)
         return a_step_ago(found), (found, future.actions[0], future.returns[0])
 
-    keys = jax.random.split(jax.random.key(0), 8)
+    keys = jax.random.split(jax.random.key(0), 16)
     found, actions, returns = jax.lax.scan(again, nothing_planned(search, choices), keys)[1]
     chosen = np.argmax(found, axis=-1)
     np.testing.assert_allclose(actions, np.eye(3)[chosen], atol=1e-6)

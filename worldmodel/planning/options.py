@@ -61,7 +61,7 @@ class ImproveOptions:
     steps: int = 5000
     """Optimiser steps of every training."""
     planner: str = "cem"
-    """Planner, with its defaults."""
+    """Which planner; it brings options of its own."""
     noise: float = 0.3
     """Standard deviation of what is added to a planned action while collecting, in half ranges of an action."""
     episodes: int = 10

@@ -20,7 +20,7 @@ from worldmodel.data.sequences import Sequences, join
 from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.pictures.acting import draw_rounds
-from worldmodel.planning.catalogue import PLANNERS
+from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.gathering import gather
 from worldmodel.planning.options import ImproveOptions
 from worldmodel.planning.record import Acted, read_acted
@@ -57,12 +57,12 @@ class Round:
     outcomes: dict[str, float]
 
 
-def improve(options: ImproveOptions) -> list[Round] | None:
-    """All rounds; None where Ctrl-C stopped a training, which is saved. Raises UserError for options that cannot be,
-    and where OUT is of others."""
+def improve(options: ImproveOptions, planner: Planner) -> list[Round] | None:
+    """All rounds, by the planner that the options name; None where Ctrl-C stopped a training, which is saved. Raises
+    UserError for options that cannot be, and where OUT is of others."""
     options.check()
-    planner = PLANNERS.options(options.planner)()
-    _claim(options)
+    planner.check()
+    _claim(options, planner)
     found: list[Round] = []
     for number in range(options.rounds + 1):
         folder = options.out / f"round_{number}"
@@ -90,9 +90,10 @@ def improve(options: ImproveOptions) -> list[Round] | None:
     return found
 
 
-def _claim(options: ImproveOptions) -> None:
+def _claim(options: ImproveOptions, planner: Planner) -> None:
     """Keep the options; with more rounds a loop may go on. Raises UserError where there are others."""
-    path, mine = options.out / "config.json", _json(options)
+    own = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    path, mine = options.out / "config.json", own | {"search": vars(planner)}
     if path.exists():
         there: Any = read_json(path)
         if not isinstance(there, dict) or {**there, "rounds": 0} != {**mine, "rounds": 0}:
@@ -100,11 +101,7 @@ def _claim(options: ImproveOptions) -> None:
     write_json(path, mine)
 
 
-def _json(options: ImproveOptions) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-
-
-def _collect(options: ImproveOptions, number: int, planner: Any) -> None:
+def _collect(options: ImproveOptions, number: int, planner: Planner) -> None:
     """Write what this round collects, and all until now."""
     folder, seed = options.out / f"round_{number}", options.seed + number
     if not (folder / "data.npz").exists():
