@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from worldmodel.support.files import atomic_write, read_json, write_json
+from worldmodel.support.machine import machine
 from worldmodel.support.progress import progress_bar
 
 STARTS_SEED = 2026
@@ -96,7 +97,8 @@ def benchmark(entries: dict[str, Entry], seeds: int, episodes: int, workers: int
         for done in as_completed(running):
             bar.set_postfix_str(done.result(), refresh=False)
             bar.update()
-            write_json(out / "results" / "acting.json", collect_results(place))
+            found = {"machine": machine(), "entries": collect_results(place)}
+            write_json(out / "results" / "acting.json", found)
     write_acting_page(out)
 
 

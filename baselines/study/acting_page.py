@@ -8,7 +8,6 @@ from typing import Any
 from baselines.markdown import table
 from baselines.study.acting import ENTRIES
 from worldmodel.support.files import atomic_write, read_json
-from worldmodel.support.machine import machine
 
 HEAD = """
 # Acting by imagining
@@ -63,8 +62,9 @@ def spread(seeds: list[dict[str, Any]], name: str, form: str) -> str:
 
 def write_acting_page(out: Path) -> None:
     """Write `out`/ACTING.md."""
-    results: dict[str, list[dict[str, Any]]] = read_json(out / "results" / "acting.json")
-    parts = [HEAD, f"{machine().capitalize()}.", "## Goals", goals_table(results)]
+    found = read_json(out / "results" / "acting.json")
+    results: dict[str, list[dict[str, Any]]] = found["entries"]
+    parts = [HEAD, f"On {found['machine']}.", "## Goals", goals_table(results)]
     for env in dict.fromkeys(entry.world.env for entry in ENTRIES.values()):
         mine = {name: seeds for name, seeds in results.items() if ENTRIES[name].world.env == env}
         if mine:

@@ -29,7 +29,9 @@ STEPS = 100
 def model(pendulum_data: Sequences) -> DVBF:
     """Untrained, with every parameter moved off its initial value: a gain of zero would hide what it multiplies."""
     scale = FrameScale.of(pendulum_data, "test data")
-    graphdef, params = initialise(lambda rngs: DVBF(scale, DVBFOptions(hidden_size=24, glimpse_weight=0.0), rngs), jax.random.key(0))
+    graphdef, params = initialise(
+        lambda rngs: DVBF(scale, DVBFOptions(hidden_size=24, glimpse_weight=0.0), rngs), jax.random.key(0)
+    )
     random = np.random.default_rng(0)
     moved = jax.tree.map(lambda x: x + 0.05 * random.standard_normal(x.shape).astype(np.float32), params)
     return nnx.merge(graphdef, moved)

@@ -77,13 +77,19 @@ def test_without_schedules_and_penalty_the_loss_is_the_negative_elbo(tiny_batch:
 
 def test_the_help_of_the_beginning_ends(tiny_batch: Batch):
     """Early the KL is dear and windows end in open loop; late the same loss is the plain bound."""
-    model = make_tiny_dvbf("fusion", transition_kl_weight=5.0, consistency_weight=0.0, glimpse_weight=0.0, open_loop_share=0.0)
+    model = make_tiny_dvbf(
+        "fusion", transition_kl_weight=5.0, consistency_weight=0.0, glimpse_weight=0.0, open_loop_share=0.0
+    )
     for progress, weight in ((0, 5), (0.3, 3), (0.9, 1)):
         loss, metrics = loss_of(model, tiny_batch, progress)
         kl_of_steps = float(metrics["kl"]) - float(metrics["kl_initial"]) / 7
         assert float(loss) == pytest.approx(-float(metrics["elbo"]) + (weight - 1) * kl_of_steps, rel=1e-4)
-    blind = make_tiny_dvbf("fusion", transition_kl_weight=1.0, consistency_weight=0.0, glimpse_weight=0.0, open_loop_share=1.0)
-    seeing = make_tiny_dvbf("fusion", transition_kl_weight=1.0, consistency_weight=0.0, glimpse_weight=0.0, open_loop_share=0.0)
+    blind = make_tiny_dvbf(
+        "fusion", transition_kl_weight=1.0, consistency_weight=0.0, glimpse_weight=0.0, open_loop_share=1.0
+    )
+    seeing = make_tiny_dvbf(
+        "fusion", transition_kl_weight=1.0, consistency_weight=0.0, glimpse_weight=0.0, open_loop_share=0.0
+    )
     for progress, equal in ((0, False), (0.9, True)):
         losses = [float(loss_of(model, tiny_batch, progress)[0]) for model in (blind, seeing)]
         assert (losses[0] == pytest.approx(losses[1], rel=1e-6)) == equal

@@ -66,6 +66,8 @@ class ImproveOptions:
     """Standard deviation of what is added to a planned action while collecting, in half ranges of an action."""
     episodes: int = 10
     """Episodes of every test, which are not trained on."""
+    test_steps: int | None = None
+    """Of a test's episode, at most; default: the environment's own limit, or 200."""
     seed: int = 0
     """Of the data, the trainings and the tests."""
 

@@ -73,7 +73,7 @@ def improve(options: ImproveOptions, planner: Planner) -> list[Round] | None:
         run = Run.open(folder / "run")
         tested = run.folder / "acting" / options.planner
         if not tested.exists():
-            task = Acting.of(run, Dreamer(run.load()), start=options.start)
+            task = Acting.of(run, Dreamer(run.load()), steps=options.test_steps, start=options.start)
             act(
                 task, tested, options.planner, planner, options.episodes, options.seed + TEST_SEED, ceilings=number == 0
             )

@@ -82,7 +82,7 @@ class PendulumWorld(CompiledWorld, Rewarded):
         }
 
     def outcomes(self, episodes: list[np.ndarray]) -> dict[str, float]:
-        """"upright", the share of the episodes whose last 50 states all lie within 15 degrees of upright, and
+        """ "upright", the share of the episodes whose last 50 states all lie within 15 degrees of upright, and
         "rest_degrees", the median distance from upright in them."""
         apart = [degrees_apart(states[-LAST:, 0], np.zeros(())) for states in episodes]
         return {
