@@ -12,7 +12,7 @@ from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
 from worldmodel.support.settings import require_at_least
 
-DREAM = "worldmodel.planning.dream:worldmodel/Dream-v0"
+DREAM = "worldmodel/Dream-v0"
 STEPS = {"sac": 20_000, "ppo": 200_000}
 
 

@@ -23,6 +23,7 @@ Where things live, the top first; imports only run downwards:
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ __all__ = [
     "train",
     "write",
 ]
+
+if "gymnasium" in sys.modules:  # else api.py does it: this import stays light
+    importlib.import_module("worldmodel.worlds.registered")
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 from worldmodel.training.options import training_options, with_defaults
 from worldmodel.training.session import train as train_session
-from worldmodel.worlds import collecting
+from worldmodel.worlds import collecting, registered  # noqa: F401 (registers the environments)
 from worldmodel.worlds.world import WORLDS
 
 PathLike = str | os.PathLike[str]

@@ -27,7 +27,7 @@ from worldmodel.planning.wanted import Rewards, Wanted
 from worldmodel.runs.folder import DataCard, Run
 from worldmodel.support.files import UserError
 
-DREAM = "worldmodel.planning.dream:worldmodel/Dream-v0"
+DREAM = "worldmodel/Dream-v0"
 OPTIONS = {"base_matrices": 3, "hidden_size": 8, "feature_size": 6}
 
 

@@ -11,7 +11,7 @@ from worldmodel.worlds.pendulum.environment import PendulumFunctional
 from worldmodel.worlds.pendulum.physics import GYMNASIUM, PAPER, pendulum_step, simulate
 from worldmodel.worlds.pendulum.rendering import render_pendulum
 
-OWN = "worldmodel.worlds.pendulum.environment:worldmodel/Pendulum-v0"
+OWN = "worldmodel.worlds.registered:worldmodel/Pendulum-v0"
 
 
 def test_gymnasium_preset_follows_pendulum_v1_step_for_step():

@@ -1,7 +1,10 @@
-"""A run's dream as Gymnasium environments, in which any agent can be trained. Importing this registers them:
+"""A run's dream as Gymnasium environments, in which any agent can be trained.
 
-gymnasium.make("worldmodel.planning.dream:worldmodel/Dream-v0", run="runs/dvbf")
-gymnasium.make_vec("worldmodel.planning.dream:worldmodel/Dream-v0", num_envs=16, run="runs/dvbf")
+import gymnasium
+import worldmodel  # registers them
+
+gymnasium.make("worldmodel/Dream-v0", run="runs/dvbf")
+gymnasium.make_vec("worldmodel/Dream-v0", num_envs=16, run="runs/dvbf")
 
 An episode begins in a state that the filter finds in data, and is dreamt from there. Keyword arguments of both:
 
@@ -263,6 +266,3 @@ class DreamVectorEnv(VectorEnv):
     def render(self) -> tuple[np.ndarray, ...] | None:
         """uint8 `[H, W, 3]` of each."""
         return tuple(self._dreams.pictures()) if self.render_mode == "rgb_array" else None
-
-
-gymnasium.register("worldmodel/Dream-v0", DreamEnv, vector_entry_point=DreamVectorEnv)

@@ -65,8 +65,8 @@ class PendulumFunctional(FuncEnv):
 class PendulumEnv(FunctionalJaxEnv):
     """The pendulum as an ordinary Gymnasium environment: `gymnasium.make("worldmodel/Pendulum-v0")`.
 
-    Importing this module registers it; gymnasium.make("worldmodel.worlds.pendulum.environment:worldmodel/Pendulum-v0")
-    does both. Keyword arguments: `preset` ("paper" or "gymnasium"), `size` of the frames in pixels, `render_mode`.
+    Importing worldmodel after gymnasium registers it (worlds/registered.py). Keyword arguments: `preset` ("paper" or
+    "gymnasium"), `size` of the frames in pixels, `render_mode`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10, "jax": True}
@@ -85,6 +85,3 @@ class PendulumEnv(FunctionalJaxEnv):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         observation, info = super().reset(seed=seed, options=options)
         return np.asarray(observation), info
-
-
-gym.register("worldmodel/Pendulum-v0", PendulumEnv, max_episode_steps=200)

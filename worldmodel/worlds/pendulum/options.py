@@ -50,7 +50,7 @@ class PendulumOptions:
 class PendulumV0Options:
     """The project's pendulum as a Gymnasium environment."""
 
-    gymnasium_id: ClassVar[str] = "worldmodel.worlds.pendulum.environment:worldmodel/Pendulum-v0"
+    gymnasium_id: ClassVar[str] = "worldmodel.worlds.registered:worldmodel/Pendulum-v0"
     preset: Preset = "paper"
     """Physical constants: Karl et al. 2017, or Gymnasium's Pendulum-v1."""
 
