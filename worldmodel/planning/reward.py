@@ -1,7 +1,9 @@
 """A reward learnt from data: a small network on the states that a trained model's filter finds.
 
 It is fitted to y = ln(1 + (best - r) / scale), scale = (best - worst) / 800 of the data: near the best rewards a fit of
-r itself has false maxima, since an error of a hundredth of the range costs it nothing there.
+r itself has false maxima, since an error of a hundredth of the range costs it nothing there. Where the data hardly ever
+is near the best, as with a prize at a goal that few reach, such a y would know nothing of all the other rewards: there
+it is fitted to (best - r) / scale, with their standard deviation as the scale.
 """
 
 import dataclasses
@@ -60,6 +62,8 @@ class LearntReward(NamedTuple):
     """`[]` the lowest"""
     scale: jax.Array
     """`[]`"""
+    sharp: jax.Array
+    """`[]` 1 where y is a logarithm, else 0"""
     ends: jax.Array
     """`[]` 1 where episodes of the data end, else 0"""
 
@@ -72,8 +76,14 @@ class LearntReward(NamedTuple):
     def __call__(self, inputs: jax.Array) -> Rewards:
         """Of vectors before, actions and vectors after, `[..., 2 Z + A]`."""
         y, logit = self.outputs(inputs)
-        y = jnp.clip(y, 0, jnp.log1p((self.best - self.worst) / self.scale))  # as good or bad as what was seen
-        return self.best - self.scale * jnp.expm1(y), self.ends * jax.nn.sigmoid(logit)
+        y = jnp.clip(y, 0, self.y(self.worst))  # as good or bad as what was seen
+        behind = jnp.where(self.sharp > 0, jnp.expm1(jnp.where(self.sharp > 0, y, 0)), y)
+        return self.best - self.scale * behind, self.ends * jax.nn.sigmoid(logit)
+
+    def y(self, rewards: jax.Array) -> jax.Array:
+        """What the network is to say of rewards."""
+        behind = (self.best - rewards) / self.scale
+        return jnp.where(self.sharp > 0, jnp.log1p(behind), behind)
 
     def outputs(self, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
         """y and the logit of an end."""
@@ -163,7 +173,9 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
     fitted, held_out = (filtered_steps(dreamer, part) for part in parts)
     every = np.concatenate([fitted.rewards, held_out.rewards])
     best, worst = float(every.max()), float(every.min())
-    scale = max((best - worst) / SHARPNESS, 1e-6)
+    share = float(np.mean(every >= best - NEAR * (best - worst)))
+    sharp = share >= SELDOM
+    scale = max((best - worst) / SHARPNESS if sharp else float(every.std()), 1e-6)
     mean, std = fitted.inputs.mean(axis=0), fitted.inputs.std(axis=0) + 1e-3
     build = partial(reward_network, fitted.inputs.shape[1])
     graphdef, params = initialise(build, jax.random.key(seed))
@@ -174,6 +186,7 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
         jnp.asarray(best, jnp.float32),
         jnp.asarray(worst, jnp.float32),
         jnp.asarray(scale, jnp.float32),
+        jnp.asarray(float(sharp)),
         jnp.asarray(float(fitted.ends.any()), jnp.float32),
     )
     reward = empty._replace(
@@ -182,11 +195,11 @@ def learn_reward(dreamer: Dreamer, data: Sequences, source: str, seed: int = 0) 
     found = np.asarray(jax.jit(lambda reward, inputs: reward(inputs)[0])(reward, held_out.inputs))
     error, near = np.abs(found - held_out.rewards), held_out.rewards >= best - NEAR * (best - worst)
     quality = RewardQuality(
-        r2=_r2(found, held_out.rewards),
-        r2_dreamt=_r2(*dreamt_rewards(dreamer, parts[1], reward)),
+        r2=_r2(found, held_out.rewards, every),
+        r2_dreamt=_r2(*dreamt_rewards(dreamer, parts[1], reward), every),
         error=float(error.mean()),
         error_near_best=float(error[near].mean()) if near.any() else float("nan"),
-        share_near_best=float(np.mean(every >= best - NEAR * (best - worst))),
+        share_near_best=share,
         best=best,
         worst=worst,
         steps=len(every),
@@ -218,9 +231,9 @@ _expect = compiled(
 )
 
 
-def _r2(found: np.ndarray, truth: np.ndarray) -> float:
-    """Share of the truth's variance; NaN of nothing."""
-    return float(1 - np.mean((found - truth) ** 2) / max(truth.var(), 1e-12)) if truth.size else float("nan")
+def _r2(found: np.ndarray, truth: np.ndarray, every: np.ndarray) -> float:
+    """1 - squared error / variance of `every` reward; NaN of nothing."""
+    return float(1 - np.mean((found - truth) ** 2) / max(every.var(), 1e-12)) if truth.size else float("nan")
 
 
 def _fit(graphdef: nnx.GraphDef, params: nnx.State, empty: LearntReward, steps: Steps) -> nnx.State:
@@ -229,9 +242,8 @@ def _fit(graphdef: nnx.GraphDef, params: nnx.State, empty: LearntReward, steps: 
 
     def loss(params: nnx.State, steps: Steps) -> jax.Array:
         y, logit = empty._replace(network=nnx.merge(graphdef, params)).outputs(steps.inputs)
-        target = jnp.log1p((empty.best - steps.rewards) / empty.scale)
         ends = optax.sigmoid_binary_cross_entropy(logit, steps.ends)
-        return jnp.mean((y - target) ** 2 + empty.ends * ends)
+        return jnp.mean((y - empty.y(steps.rewards)) ** 2 + empty.ends * ends)
 
     @jax.jit
     def run(params: nnx.State, steps: Steps, key: jax.Array) -> nnx.State:

@@ -140,4 +140,4 @@ def _like_reward(dreamer: Dreamer) -> LearntReward:
     """Shapes alone."""
     inputs = 2 * dreamer.model.latent_size + dreamer.model.scale.action_size
     network = nnx.eval_shape(lambda: reward_network(inputs, nnx.Rngs(params=0)))
-    return LearntReward(network, jnp.zeros(inputs), jnp.zeros(inputs), *[jnp.zeros(())] * 4)
+    return LearntReward(network, jnp.zeros(inputs), jnp.zeros(inputs), *[jnp.zeros(())] * 5)
