@@ -34,6 +34,7 @@ class World:
 
 
 PENDULUM = World("Pendulum-v1", crop=0.55)
+CAR = World("MountainCarContinuous-v0", size=32, actions="held")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,14 @@ ENTRIES = {
         rounds=3,
         online=HANGING,
         start="hanging, at rest",
+    ),
+    "dvbf, car": Entry(
+        "24,000 frames of held pushes, of which a quarter of the sequences find the flag",
+        sequences=120,
+        length=200,
+        steps=8000,
+        world=CAR,
+        options=(("horizon", 100), ("correlation", 0.95)),
     ),
     "dkf": Entry("24,000 frames; the Deep Kalman Filter", model="dkf"),
 }
