@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench benchmark test test-slow lint
+.PHONY: demo bench benchmark acting test test-slow lint
 
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
@@ -19,6 +19,11 @@ benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --models dvbf-large --world frictionless --seeds 5
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
+
+# ACTING_HOURS on two cores; writes ACTING.md and results/acting.json. What is finished is kept in runs/acting.
+acting: .venv/installed
+	$(BIN)/python scripts/acting.py --entries dvbf "dvbf, policy" "dvbf, goal" "dvbf, 4000" "dvbf, hanging"
+	$(BIN)/python scripts/acting.py --episodes 50
 
 # A quarter of an hour on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.

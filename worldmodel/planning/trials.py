@@ -23,7 +23,7 @@ from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.camera import Camera
 from worldmodel.worlds.episodes import Episode, from_vector, open_environment, play_episode
-from worldmodel.worlds.world import GymnasiumOptions, Rewarded, World, place_of
+from worldmodel.worlds.world import GymnasiumOptions, Rewarded, World, environment_of, place_of
 
 USUAL_STEPS = 200
 """of an episode, where the environment has no limit of its own"""
@@ -53,6 +53,7 @@ class Arena:
         episode would have no steps."""
         if steps is not None:
             require_at_least("--steps", steps, 1)
+        record = environment_of(record)
         env, options = open_environment(record.id, record.arguments)
         space = ActionSpace.of(env.action_space)
         place = None

@@ -122,7 +122,7 @@ def act(
             known["optimum"] = optimum.tolist()
     states = [t.episode.states[: t.length + 1] for t in trials if t.episode.states is not None]
     found = Acted(
-        env=task.record.id,
+        env=arena.id,
         seed=seed,
         start=None if arena.place is None else str(arena.place),
         steps=arena.steps,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import jax
     import numpy as np
 
-    from worldmodel.data.sequences import Sequences
+    from worldmodel.data.sequences import Sequences, WorldRecord
 
 WORLDS = Catalogue("worldmodel.worlds", "world")
 
@@ -176,6 +176,27 @@ class GymnasiumOptions(Options, Protocol):
     def set_state(self, env: Any, state: np.ndarray) -> None:
         """Take an environment that has been reset to a state `[S]`."""
         ...
+
+
+@runtime_checkable
+class Enacted(Options, Protocol):
+    """Options of a world that draws itself, and is a Gymnasium environment as well."""
+
+    def environment(self, size: int) -> GymnasiumOptions:
+        """Options of the environment whose pictures are this world's frames of that side."""
+        ...
+
+
+def environment_of(record: WorldRecord) -> WorldRecord:
+    """What can be acted in: of a world that draws itself its Gymnasium environment, else the record as it is."""
+    if record.id not in WORLDS.names():
+        return record
+    options = from_json(WORLDS.options(record.id), record.arguments)
+    if not isinstance(options, Enacted):
+        return record
+    own = options.environment(int(record.camera["size"]))
+    arguments = dataclasses.asdict(own)  # type: ignore[call-overload]
+    return dataclasses.replace(record, id=name_of(own) or "", arguments=arguments)
 
 
 def place_of(world: World | None, name: str, source: str) -> tuple[float, ...]:

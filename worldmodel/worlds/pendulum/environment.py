@@ -66,14 +66,15 @@ class PendulumEnv(FunctionalJaxEnv):
     """The pendulum as an ordinary Gymnasium environment: `gymnasium.make("worldmodel/Pendulum-v0")`.
 
     Importing worldmodel after gymnasium registers it (worlds/registered.py). Keyword arguments: `preset` ("paper" or
-    "gymnasium"), `size` of the frames in pixels, `render_mode`.
+    "gymnasium"), `picture_size`, the side of its
+    pictures in pixels, `render_mode`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10, "jax": True}
 
-    def __init__(self, render_mode: str | None = None, preset: str = "paper", size: int = 64):
+    def __init__(self, render_mode: str | None = None, preset: str = "paper", picture_size: int = 64):
         params = PRESETS[preset]
-        functional = PendulumFunctional(params, size)
+        functional = PendulumFunctional(params, picture_size)
         functional.transition = jax.jit(functional.transition)  # type: ignore[method-assign]
         metadata = self.metadata | {"render_fps": round(1 / params.dt)}
         super().__init__(functional, metadata=metadata, render_mode=render_mode)

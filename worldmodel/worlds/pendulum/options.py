@@ -37,6 +37,12 @@ class PendulumOptions:
         changed = {"max_torque": self.max_torque, "initial_speed": self.initial_speed}
         return _world(self.preset, **{name: value for name, value in changed.items() if value is not None})
 
+    def environment(self, size: int) -> PendulumV0Options:
+        """As Enacted.environment. Raises UserError where there is none with these constants."""
+        if self.max_torque is not None or self.initial_speed is not None:
+            raise UserError("there is no environment of a pendulum with another --max-torque or --initial-speed")
+        return PendulumV0Options(self.preset, size)
+
     @staticmethod
     def recognise(data: Sequences) -> PendulumWorld | None:
         """The pendulum with the preset whose physics explains the states."""
@@ -53,6 +59,8 @@ class PendulumV0Options:
     gymnasium_id: ClassVar[str] = "worldmodel.worlds.registered:worldmodel/Pendulum-v0"
     preset: Preset = "paper"
     """Physical constants: Karl et al. 2017, or Gymnasium's Pendulum-v1."""
+    picture_size: int = 64
+    """Side of the pictures that frames are made of, pixels."""
 
     def build(self) -> PendulumWorld:
         return _world(self.preset)
