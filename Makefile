@@ -22,8 +22,7 @@ benchmark: .venv/installed
 
 # ACTING_HOURS on two cores; writes ACTING.md and results/acting.json. What is finished is kept in runs/acting.
 acting: .venv/installed
-	$(BIN)/python scripts/acting.py --entries dvbf "dvbf, policy" "dvbf, goal" "dvbf, 4000" "dvbf, hanging"
-	$(BIN)/python scripts/acting.py --episodes 50
+	$(BIN)/python scripts/acting.py
 
 # A quarter of an hour on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.

@@ -17,8 +17,6 @@ class Options:
     """Which entries of baselines/study/acting.py; default: all of them. Results of the others stay as they are."""
     seeds: int = 5
     """Trainings of each."""
-    episodes: int = 200
-    """Episodes that each is tested in, from the same starts for all."""
     workers: int = 2
     """Trainings at a time, each on one core."""
     place: Path = Path("runs/acting")
@@ -28,7 +26,7 @@ class Options:
 
 
 def main(options: Options) -> None:
-    for name in ("seeds", "episodes", "workers"):
+    for name in ("seeds", "workers"):
         require_at_least(f"--{name}", getattr(options, name), 1)
 
     from baselines.study.acting import ENTRIES, benchmark
@@ -38,7 +36,7 @@ def main(options: Options) -> None:
     if unknown:
         raise UserError(f"--entries: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, ENTRIES))}")
     chosen = {name: ENTRIES[name] for name in names}
-    benchmark(chosen, options.seeds, options.episodes, options.workers, options.out, options.place)
+    benchmark(chosen, options.seeds, options.workers, options.out, options.place)
 
 
 if __name__ == "__main__":
