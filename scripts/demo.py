@@ -38,7 +38,7 @@ def main(options: Options) -> None:
     collect_train = (*pendulum, "--sequences", "240", "--frames", "100", "--seed", "0", "--out", train)
     collect_test = (*pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
     train_vae = ("train.py", "vae", "--data", train, "--out", vae)
-    train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf, "--steps", "8000")
+    train_dvbf = ("train.py", "dvbf", "--data", train, "--out", dvbf)
     act = ("plan.py", "--run", dvbf)
     evaluate = ("evaluate.py", "--run", dvbf, "--data", test, "--vae", vae, "--context", "10")
     Stage("training data", train, collect_train).run()

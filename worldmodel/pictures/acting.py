@@ -99,7 +99,7 @@ def draw_returns(
         ends = [min(dreamt.min(), real.min()), max(dreamt.max(), real.max())]
         right.plot(ends, ends, "--", color=GREY, label="as dreamt")
         right.plot(dreamt, real, ".", color=ORANGE, markersize=4, alpha=0.6, label=f"{horizon} steps of an episode")
-    right.set(xlabel="dreamt return", ylabel="real return", title="Dreamt and real returns of the same actions")
+    right.set(xlabel="dreamt return", ylabel="real return", title="Dreamt and real returns")
     add_legend(right)
     save_figure(figure, path)
 
