@@ -36,6 +36,7 @@ class Options:
 
 def main(options: Options) -> None:
     require_at_least("--episodes", options.episodes, 1)
+    require_at_least("--seed", options.seed, 0)
     if options.out.exists():
         raise UserError(f"{options.out}: exists already; it is not overwritten")
     try:

@@ -260,9 +260,10 @@ class Trained(Dreamer):
         Raises UserError when one does not fit, or the run's data has no rewards or is gone.
         """
         try:
-            return learn_and_save(self.run, self, PolicyOptions(**options))
+            chosen = PolicyOptions(**options)
         except TypeError as error:
             raise UserError(f"policy: {error}") from None
+        return learn_and_save(self.run, self, chosen)
 
     def _goal(self, goal: PathLike | np.ndarray | tuple[int, int]) -> np.ndarray:
         if isinstance(goal, np.ndarray):

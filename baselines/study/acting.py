@@ -173,6 +173,7 @@ def draw_goal(path: Path) -> None:
     options.set_state(env, np.zeros(2))
     options.before_render(env, round(PENDULUM.size / PENDULUM.crop))
     frame = Camera(PENDULUM.size, PENDULUM.crop).frame(env.render())
+    env.close()
     with atomic_write(path) as file:
         Image.fromarray(frame).save(file, "PNG")
 

@@ -82,9 +82,10 @@ def test_the_training_data_must_still_be_there(dreamer: Dreamer, data: Sequences
         assert outside is None
         return line
 
-    assert left_out() == f"left out: what is beyond the training data ({path}: no such file or folder)"
+    unknown = "left out: what is beyond the training data"
+    assert left_out() == f"{unknown} ({path}: is not there any more; {run.folder} was trained on it)"
     save_sequences(path, dataclasses.replace(data, actions=2 * data.actions))
-    assert left_out() == f"left out: what is beyond the training data ({path}: is not what {run.folder} was trained on)"
+    assert left_out() == f"{unknown} ({path}: is not what {run.folder} was trained on any more)"
     save_sequences(path, data)
     outside, lines = find_outside(task, rollouts, [1, 17])
     assert lines == []

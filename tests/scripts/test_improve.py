@@ -22,6 +22,8 @@ def test_rounds_collect_by_planning_and_go_on_where_they_were_stopped(tmp_path: 
     monkeypatch.setattr(reward, "STEPS", 50)
     out = tmp_path / "loop"
     command = ("improve.py", "--out", out, "--start", "hanging, at rest", *SMALL, *PLAN)
+    wrong = run_script("improve.py", "--out", out, "--start", "moon", *SMALL, *PLAN)
+    assert wrong.returncode == 2  # and does not stand in the way of the right one
     assert run_interrupted(100, *command).returncode == 130
     assert not (out / "round_0" / "run" / "health.json").exists()
     assert_ok(run_script(*command))

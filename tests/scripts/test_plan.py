@@ -141,6 +141,10 @@ BAD = {
     "no picture": ("plan.py --run {run} --goal text.png --out new", "text.png: no picture that can be read"),
     "no such picture": ("plan.py --run {run} --goal gone.png --out new", "gone.png: no picture that can be read"),
     "no such frame": ("plan.py --run {run} --goal-frame 12 0 --out new", "12 sequences of 12 frames"),
+    "a policy for a goal": (
+        "plan.py --run {run} --planner policy --goal-frame 0 0 --out new",
+        "a goal needs a planner that searches",
+    ),
     "out exists": ("plan.py --run {run} --out there", "there: exists already"),
     "no updates": ("learn_policy.py --run {run} --updates 0", "--updates must be at least 1"),
     "no run to learn in": ("learn_policy.py --run nothing", "nothing: not a run folder"),

@@ -6,10 +6,18 @@ import shlex
 from pathlib import Path
 
 from conftest import SCRIPTS, run_script
+from PIL import Image
 
 README = (SCRIPTS.parent / "README.md").read_text()
 SERVES = "play.py"  # until Ctrl-C: test_play.py runs it
-SMALLER = {"collect.py": "--sequences 12", "train.py": "--steps 20", "evaluate.py": "--sequences 6"}
+SMALLER = {
+    "collect.py": "--sequences 12",
+    "train.py": "--steps 20",
+    "evaluate.py": "--sequences 6",
+    "plan.py": "--episodes 1 --steps 6 --no-ceilings",
+    "learn_policy.py": "--updates 50",
+    "improve.py": "--rounds 0 --first 8 --frames 12 --steps 20 --episodes 1 --test-steps 6",
+}
 CHECKS = {"--overfit-one-batch": r"pass: ", "--find-lr": r".*--learning-rate \d"}
 """what the checks of a DVBF say"""
 SMALLER_IN_PYTHON = (("sequences=500", "sequences=24"), ("sequences=100", "sequences=12"), ("steps=2000", "steps=20"))
@@ -22,16 +30,17 @@ def blocks(language: str) -> list[str]:
 def test_the_commands_of_the_readme_work(tmp_path: Path):
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("python ")]
     assert len(commands) >= 8
+    Image.new("L", (48, 48)).save(tmp_path / "picture.png")
     for command in commands:
         _, script, *arguments = shlex.split(command, comments=True)
         name = Path(script).name
         if name == SERVES:
             continue
-        smaller = shlex.split(SMALLER.get(name, ""))
-        if smaller and smaller[0] in arguments:
-            arguments[arguments.index(smaller[0]) + 1] = smaller[1]
-        else:
-            arguments += smaller
+        for option, value in re.findall(r"(--[a-z-]+)(?: (\d+))?", SMALLER.get(name, "")):
+            if option in arguments:
+                arguments[arguments.index(option) + 1] = value
+            else:
+                arguments += [option, value] if value else [option]
         result = run_script(name, *arguments, cwd=tmp_path)
         assert result.returncode == 0, f"{command}\n{result.stderr}"
         for check in CHECKS.keys() & set(arguments):

@@ -7,13 +7,11 @@ nothing of what is there, and what it dreams on from there is a guess.
 """
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from worldmodel.data.sequences import Sequences, spread_over
-from worldmodel.data.storage import load_sequences
 from worldmodel.evaluation.record import Outside
 from worldmodel.imagination.counterfactuals import push_latents
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, filtered_latents
@@ -87,10 +85,7 @@ class Coverage:
     @staticmethod
     def of_run(dreamer: Dreamer, run: Run) -> "Coverage":
         """That of what a run was trained on. Raises UserError when it is not there any more, or another."""
-        path, data = run.card.path, load_sequences(Path(run.card.path))
-        if data.fingerprint() != run.card.fingerprint:
-            raise UserError(f"{path}: is not what {run.folder} was trained on")
-        return Coverage.of(dreamer, data)
+        return Coverage.of(dreamer, run.data())
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
         """How far outside latents `[..., Z]` are, `[...]`: above 1 is outside; what is not a number is infinitely

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from worldmodel.data.sequences import Sequences, WorldRecord
+from worldmodel.data.sequences import WorldRecord
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.networks import MLP
+from worldmodel.models.protocol import WorldModel
 from worldmodel.planning.options import PolicyOptions
 from worldmodel.planning.policy import LearntPolicy, learn_policy
 from worldmodel.planning.reward import LearntReward, RewardQuality, learn_reward, reward_network
@@ -26,16 +27,18 @@ from worldmodel.worlds.episodes import open_environment
 from worldmodel.worlds.world import WORLDS, World
 
 
-def saved_reward(run: Run, dreamer: Dreamer, data: Sequences | None = None) -> tuple[LearntReward, RewardQuality]:
+def saved_reward(run: Run, dreamer: Dreamer) -> tuple[LearntReward, RewardQuality]:
     """The reward of a run and its quality: the one that was kept or, where the run has none of its last checkpoint, one
-    that is learnt from `data`, by default what the run was trained on, and kept.
+    that is learnt from what the run was trained on, and kept.
 
-    Raises UserError where the data has no rewards, or is not there.
+    Raises UserError where the data has no rewards, or is not there, and for a model of single frames.
     """
+    if not isinstance(dreamer.model, WorldModel):
+        raise UserError(f"{run.folder}: {run.model} is a model of single frames, and cannot act")
     place, step = run.folder / "acting" / "reward", max(run.checkpoint_steps())
-    if data is None and (kept := _kept_reward(place, step, dreamer)) is not None:
+    if (kept := _kept_reward(place, step, dreamer)) is not None:
         return kept
-    reward, quality = learn_reward(dreamer, run.data() if data is None else data, run.card.path)
+    reward, quality = learn_reward(dreamer, run.data(), run.card.path)
     save_tree(place.with_suffix(".npz"), reward)
     write_json(place.with_suffix(".json"), {"step": step, "quality": dataclasses.asdict(quality)})
     return reward, quality

@@ -70,6 +70,8 @@ class Acting:
                 f" {run.card.scale.action_size}"
             )
         if goal is not None:
+            if goal.shape != run.card.scale.frame_shape:
+                raise UserError(f"the goal is {list(goal.shape)}, but frames are {list(run.card.scale.frame_shape)}")
             wish = Goal.of_frame(goal, run.card.scale.frame_variance)
             return Acting(run, dreamer, arena, record, wish, "a goal picture", None, [])
         reward, quality = saved_reward(run, dreamer)
@@ -99,6 +101,8 @@ def act(
     require_at_least("--seed", seed, 0)
     if out.exists():
         raise UserError(f"{out}: exists already; it is not overwritten")
+    if isinstance(planner, Follow) and isinstance(task.wish, Goal):
+        raise UserError("--planner policy does what its reward wants; a goal needs a planner that searches")
     controller = task.controller(planner, use_policy)
     controller.warm_up()
     trials: list[Trial] = []
@@ -155,8 +159,9 @@ def _animate(path: Path, task: Acting, trials: list[Trial], horizon: int) -> Non
     """The worst, the median and the best of some episodes."""
     order = np.argsort([trial.total for trial in trials])
     chosen = dict.fromkeys((int(order[0]), int(order[len(order) // 2]), int(order[-1])))
+    names = ("worst", "median", "best") if len(chosen) == 3 else ("worst", "best")[-len(chosen) :]
     shown = []
-    for number, name in zip(chosen, ("worst", "median", "best")[-len(chosen) :], strict=True):
+    for number, name in zip(chosen, names, strict=True):
         trial = trials[number]
         frames = task.dreamer.decode(trial.futures)
         true, rewards = trial.episode.frames[: trial.length], trial.episode.rewards

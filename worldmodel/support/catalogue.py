@@ -1,5 +1,5 @@
-"""What is registered by packaging entry points: models and worlds, the project's own and those of any installed
-package.
+"""What is registered by packaging entry points: models, worlds and planners, the project's own and those of any
+installed package.
 
 An entry point names a dataclass of options; `build` on it makes the thing. The project's own entries are in
 pyproject.toml, a guest's in the pyproject.toml of its package:

@@ -91,12 +91,14 @@ def improve(options: ImproveOptions, planner: Planner) -> list[Round] | None:
 
 
 def _claim(options: ImproveOptions, planner: Planner) -> None:
-    """Keep the options; with more rounds a loop may go on. Raises UserError where there are others."""
+    """Keep the options; with more rounds, or elsewhere, a loop may go on. Raises UserError where data was collected by
+    others."""
     own = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
     path, mine = options.out / "config.json", own | {"search": vars(planner)}
-    if path.exists():
+    if (options.out / "round_0" / "data.npz").exists():
         there: Any = read_json(path)
-        if not isinstance(there, dict) or {**there, "rounds": 0} != {**mine, "rounds": 0}:
+        free = {"rounds": 0, "out": ""}
+        if not isinstance(there, dict) or there | free != mine | free:
             raise UserError(f"{path}: is of other options; give another --out")
     write_json(path, mine)
 

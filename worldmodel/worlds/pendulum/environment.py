@@ -1,4 +1,4 @@
-"""The pendulum as a Gymnasium environment; importing this registers it."""
+"""The pendulum as a Gymnasium environment (worlds/registered.py has its id)."""
 
 from typing import Any, ClassVar
 
