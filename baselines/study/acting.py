@@ -59,7 +59,7 @@ class Entry:
     """of the online loop, which collects by planning; its options are in `online`"""
     online: tuple[tuple[str, Any], ...] = ()
     start: str | None = None
-    """place of the world at which data and tests begin"""
+    """place of the world at which data begins; tests begin at its own random starts"""
     episodes: int = 200
     """of the test"""
 
@@ -75,7 +75,7 @@ ENTRIES = {
     "dvbf, 4000": Entry("4,000 frames", sequences=100, length=40),
     "dvbf, 1000": Entry("1,000 frames", sequences=25, length=40, episodes=50),
     "dvbf, hanging": Entry(
-        "starts hanging still; three rounds of collecting by planning",
+        "data that starts hanging still; three rounds of collecting by planning",
         rounds=3,
         online=HANGING,
         start="hanging, at rest",
@@ -115,6 +115,8 @@ def benchmark(entries: dict[str, Entry], seeds: int, workers: int, out: Path, pl
     ):
         running = [pool.submit(some, {name: entries[name] for name in names}, seed, place) for names, seed in tasks]
         for done in as_completed(running):
+            if done.exception() is not None:
+                pool.shutdown(cancel_futures=True)
             bar.set_postfix_str(done.result(), refresh=False)
             bar.update()
             found = {"machine": machine(), "entries": collect_results(place)}
@@ -142,7 +144,9 @@ def result(place: Path, name: str, seed: int) -> Path:
 
 
 def data_of(entry: Entry, place: Path) -> Path:
-    return place / f"{entry.world.env.split('/')[-1]}_{entry.sequences}x{entry.length}.npz"
+    world = entry.world
+    name = f"{world.env.split('/')[-1]}_{world.size}_{world.actions}"
+    return place / f"{name}_{entry.sequences}x{entry.length}.npz"
 
 
 def prepare(entries: dict[str, Entry], place: Path) -> None:
@@ -181,37 +185,46 @@ def draw_goal(path: Path) -> None:
 def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     """Train, act, and write what came of it; a word on it."""
     import worldmodel as wm
+    from worldmodel.planning.record import read_acted
 
     started = time.monotonic()
     found: dict[str, Any] = {}
     if entry.rounds is None:
-        folder = place / "runs" / f"{data_of(entry, place).stem}_{entry.model}_{seed}"
+        folder = place / "runs" / f"{data_of(entry, place).stem}_{entry.model}_{entry.steps}_{seed}"
         if not (folder / "health.json").exists():
             resume = (folder / "config.json").exists()
             wm.train(entry.model, data_of(entry, place), folder, steps=entry.steps, seed=seed, resume=resume)
     else:
         folder, found["rounds"] = improved(name, entry, seed, place)
     run = wm.load(folder)
-    found["training_seconds"] = time.monotonic() - started
+    timed = folder / "training_seconds.json"  # of an entry that trains for others, too
+    if not timed.exists():
+        write_json(timed, time.monotonic() - started)
+    found["training_seconds"] = read_json(timed)
     if entry.planner == "policy":
         started = time.monotonic()
         run.learn_policy(seed=seed)
         found["policy_seconds"] = time.monotonic() - started
-    acted = run.act(
-        planner=entry.planner,
-        episodes=entry.episodes,
-        seed=STARTS_SEED,
-        start=entry.start,
-        goal=goal_file(place) if entry.goal else None,
-        policy=entry.planner == "policy",
-        ceilings=seed == 0,
-        out=place / "acted" / f"{name.replace(', ', '_')}_{seed}",
-        **dict(entry.options),
+    out = place / "acted" / f"{name.replace(', ', '_')}_{seed}"
+    acted = (
+        run.act(
+            planner=entry.planner,
+            episodes=entry.episodes,
+            seed=STARTS_SEED,
+            goal=goal_file(place) if entry.goal else None,
+            policy=entry.planner == "policy",
+            ceilings=seed == 0,
+            out=out,
+            **dict(entry.options),
+        )
+        if not out.exists()
+        else read_acted(out)
     )
     health = read_json(folder / "health.json")
     found |= {
         "about": entry.about,
-        "frames": run.run.card.sequences * run.run.card.length,
+        "episodes": entry.episodes,
+        "frames": int(run.run.data().lengths().sum()),
         "mean": float(np.mean(acted.returns)),
         "worst": float(np.min(acted.returns)),
         "ended": acted.ended,

@@ -95,42 +95,28 @@ def goals_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def acting_table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Floors, models, ceilings of one environment, each where it starts."""
-    rows: list[list[str]] = []
-    for start in dict.fromkeys(ENTRIES[name].start for name in results):
-        mine = {name: seeds for name, seeds in results.items() if ENTRIES[name].start == start}
-        first = next(iter(mine.values()))[0]
-        where = f" from {start}" if start else ""
-        rows += [[name + where, "", f"{mean:.1f}", *[""] * 6] for name, mean in first["floors"].items()]
-        for name, seeds in mine.items():
-            check = ", ".join(dict.fromkeys(problem for seed in seeds for problem in seed["problems"])) or "healthy"
-            check += "; warned of its reward" if any(seed["warnings"] for seed in seeds) else ""
-            rows.append(
-                [
-                    f"**`{name}`** {ENTRIES[name].about}",
-                    f"{len(seeds)}",
-                    *(spread(seeds, figure, ".1f") for figure in ("mean", "worst")),
-                    spread(seeds, "upright", ".1%") or spread(seeds, "ended", ".0%"),
-                    spread(seeds, "rest_degrees", ".2f"),
-                    f"{1000 * median(seeds, 'seconds_per_decision'):.1f}",
-                    f"{median(seeds, 'training_seconds'):.0f}",
-                    check,
-                ]
-            )
-        for name, mean in first["ceilings"].items():
-            rows.append([name + where, "", f"{mean:.1f}", f"{first['ceilings_worst'][name]:.1f}", *[""] * 5])
-    heads = [
-        "",
-        "seeds",
-        "mean",
-        "worst",
-        "upright, or ended",
-        "rest / degrees",
-        "ms a decision",
-        "training / s",
-        "check",
-    ]
-    return table(heads, rows)
+    """Floors, models, ceilings of one environment."""
+    first = next(iter(results.values()))[0]
+    rows = [[name, "", f"{mean:.1f}", *[""] * 6] for name, mean in first["floors"].items()]
+    for name, seeds in results.items():
+        check = ", ".join(dict.fromkeys(problem for seed in seeds for problem in seed["problems"])) or "healthy"
+        check += "; warned of its reward" if any(seed["warnings"] for seed in seeds) else ""
+        rows.append(
+            [
+                f"**`{name}`** {ENTRIES[name].about}",
+                f"{len(seeds)} x {seeds[0]['episodes']}",
+                *(spread(seeds, figure, ".1f") for figure in ("mean", "worst")),
+                spread(seeds, "upright", ".1%") or spread(seeds, "ended", ".0%"),
+                spread(seeds, "rest_degrees", ".2f"),
+                f"{1000 * median(seeds, 'seconds_per_decision'):.1f}",
+                f"{median(seeds, 'training_seconds'):.0f}",
+                check,
+            ]
+        )
+    for name, mean in first["ceilings"].items():
+        rows.append([name, "", f"{mean:.1f}", f"{first['ceilings_worst'][name]:.1f}", *[""] * 5])
+    heads = ["", "seeds x episodes", "mean", "worst", "upright, or ended", "rest / degrees", "ms a decision"]
+    return table([*heads, "training / s", "check"], rows)
 
 
 def rounds_table(results: dict[str, list[dict[str, Any]]]) -> str:

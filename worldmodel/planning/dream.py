@@ -31,12 +31,11 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldmodel.data.sequences import Sequences, spread_within
 from worldmodel.data.storage import load_sequences
 from worldmodel.imagination.compiled import Split, compiled
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.protocol import State, WorldModel
-from worldmodel.planning.policy import LARGEST, filtered_states
+from worldmodel.planning.policy import beginnings
 from worldmodel.planning.saved import saved_reward, space_of
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Wish
@@ -172,18 +171,6 @@ class Dreams:
         colours = frames if frames.ndim == 4 else np.repeat(frames[..., None], 3, axis=-1)
         factor = -(-SHOWN_SIZE // max(colours.shape[1:3]))
         return colours.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def beginnings(dreamer: Dreamer, data: Sequences) -> State:
-    """The states `[N, ...]` that the filter finds in data, but for those in which an episode had ended."""
-    some = spread_within(data, LARGEST)
-    states = filtered_states(dreamer, some)
-    if some.ended is None:
-        return states
-    time, lengths = np.arange(some.length), some.lengths()[:, None]
-    over = (time == lengths - 1) & some.ended.any(axis=1, keepdims=True)
-    going_on = ~over[time < lengths]
-    return jax.tree.map(lambda leaf: leaf[going_on], states)
 
 
 class DreamEnv(gymnasium.Env):

@@ -78,10 +78,18 @@ def plan(
     start = jnp.concatenate([before[1:], before[-1:]])
 
     def score(raw: jax.Array) -> jax.Array:
-        return look_ahead(step, wanted, space, state, raw).returns
+        return as_bad_as_the_worst(look_ahead(step, wanted, space, state, raw).returns)
 
     found = planner.search(score, start, space, proposals, key)
+    found = jnp.where(jnp.all(jnp.isfinite(found)), found, start)
     return found, look_ahead(step, wanted, space, state, found[None])
+
+
+def as_bad_as_the_worst(returns: jax.Array) -> jax.Array:
+    """Returns `[S]` of which those that are no numbers, of dreams that broke, are as bad as the worst of the others."""
+    fine = jnp.isfinite(returns)
+    worst = jnp.min(jnp.where(fine, returns, jnp.inf))
+    return jnp.where(fine, returns, jax.lax.stop_gradient(jnp.where(jnp.isfinite(worst), worst, 0)))
 
 
 def nothing_planned(planner: Planner, space: ActionSpace) -> jax.Array:

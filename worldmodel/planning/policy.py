@@ -69,12 +69,24 @@ def filtered_states(dreamer: Dreamer, data: Sequences) -> State:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def beginnings(dreamer: Dreamer, data: Sequences) -> State:
+    """The states `[N, ...]` that the filter finds in data, but for those in which an episode had ended."""
+    some = spread_within(data, LARGEST)
+    states = filtered_states(dreamer, some)
+    if some.ended is None:
+        return states
+    time, lengths = np.arange(some.length), some.lengths()[:, None]
+    over = (time == lengths - 1) & some.ended.any(axis=1, keepdims=True)
+    going_on = ~over[time < lengths]
+    return jax.tree.map(lambda leaf: leaf[going_on], states)
+
+
 def learn_policy(
     dreamer: Dreamer, data: Sequences, wish: Wish, space: ActionSpace, options: PolicyOptions
 ) -> tuple[LearntPolicy, np.ndarray]:
     """A policy, and the mean dreamt return of every update."""
     options.check()
-    states = filtered_states(dreamer, spread_within(data, LARGEST))
+    states = beginnings(dreamer, data)
     vectors = dreamer.vector(states)
     model = dreamer.model
     build = partial(MLP, (model.latent_size, options.hidden_size, options.hidden_size, space.size))
@@ -134,8 +146,10 @@ def _learn(
         which = jax.random.choice(jax.random.fold_in(key, number), count, (options.dreams,))
         starts = jax.tree.map(lambda leaf: leaf[which], states)
         value, slope = jax.value_and_grad(lambda params: -dreamt(params, starts))(params)
-        updates, state = optimiser.update(slope, state)
-        return (optax.apply_updates(params, updates), state), -value
+        updates, after = optimiser.update(slope, state)
+        changed = optax.apply_updates(params, updates), after
+        kept = jax.tree.map(lambda new, old: jnp.where(number < options.updates, new, old), changed, carry)
+        return kept, -value
 
     return jax.lax.scan(update, carry, done + jnp.arange(CHUNK))
 

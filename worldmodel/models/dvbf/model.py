@@ -139,7 +139,8 @@ class DVBF(VariationalFilter):
         self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
         self.posterior = posterior(scale.action_size, options, rngs)
         self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
-        self.glimpse_network = MLP((prefix_size + prefix, hidden, 2 * latent), rngs, precision=precision)
+        if options.glimpse_weight > 0:
+            self.glimpse_network = MLP((prefix_size + prefix, hidden, 2 * latent), rngs, precision=precision)
 
     # One step
 
@@ -160,6 +161,8 @@ class DVBF(VariationalFilter):
         the others would tell (objective.glimpse_loss). Else as `initial`."""
         seen = seen[:, : self.options.initial_frames]
         features = jnp.where(seen[..., None], features[:, : self.options.initial_frames], 0)
+        if self.options.glimpse_weight == 0:  # it was not learnt
+            return self.initial(features, actions)
         flat = jnp.concatenate([self._first(features, actions), seen.astype(jnp.float32)], axis=-1)
         mean, raw_std = split_in_two(self.glimpse_network(flat))
         return diagonal_normal(mean, positive(raw_std))

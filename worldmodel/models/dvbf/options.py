@@ -59,7 +59,7 @@ class DVBFOptions:
     there on would give, in nats per frame: a latent must mean the same at every time."""
     glimpse_weight: float = 1.0
     """Weight of learning what the initial state can be when only some of its frames were seen: the first of them, where
-    one acts at once. It moves no other network."""
+    one acts at once. What it learns moves no other network; with 0 there is none."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """What the networks of frames (encoder, initial state, decoder) compute in. Parameters, dynamics and densities stay
     float32."""
