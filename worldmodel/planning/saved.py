@@ -84,15 +84,19 @@ def learn_and_save(run: Run, dreamer: Dreamer, options: PolicyOptions) -> Learnt
 
 def saved_policy(run: Run, space: ActionSpace) -> LearntPolicy | None:
     """The policy that was learnt in the run's dream, or None where there is none of its last checkpoint. Raises
-    UserError when it is of other actions."""
+    UserError when it is damaged, or of other actions."""
     place = run.folder / "acting" / "policy"
     note = _note(place, max(run.checkpoint_steps()))
     if note is None:
         return None
-    if from_json(ActionSpace, note["space"]) != space:
+    try:
+        hidden = from_json(PolicyOptions, note["options"]).hidden_size
+        of_space = from_json(ActionSpace, note["space"])
+    except (KeyError, TypeError):
+        raise UserError(f"{place}.json: damaged, or of another version; learn the policy anew") from None
+    if of_space != space:
         raise UserError(f"{place}.json: is a policy of other actions: {note['space']}")
     latent = run.structure().latent_size
-    hidden = from_json(PolicyOptions, note["options"]).hidden_size
     like = LearntPolicy(_network((latent, hidden, hidden, space.size)), jnp.zeros(latent), jnp.zeros(latent))
     return load_tree(place.with_suffix(".npz"), like)
 

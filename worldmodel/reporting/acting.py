@@ -43,6 +43,8 @@ class Acting:
     reward: str | None
     """how well a learnt reward is known, in words"""
     warnings: list[str]
+    start: str | None = None
+    """name of the place at which every episode starts"""
 
     @staticmethod
     def of(
@@ -73,11 +75,11 @@ class Acting:
             if goal.shape != run.card.scale.frame_shape:
                 raise UserError(f"the goal is {list(goal.shape)}, but frames are {list(run.card.scale.frame_shape)}")
             wish = Goal.of_frame(goal, run.card.scale.frame_variance)
-            return Acting(run, dreamer, arena, record, wish, "a goal picture", None, [])
+            return Acting(run, dreamer, arena, record, wish, "a goal picture", None, [], start)
         reward, quality = saved_reward(run, dreamer)
         warning = quality.warning()
         warnings = [warning] if warning else []
-        return Acting(run, dreamer, arena, record, reward, "the reward", quality.sentence(), warnings)
+        return Acting(run, dreamer, arena, record, reward, "the reward", quality.sentence(), warnings, start)
 
     def controller(self, planner: Planner, use_policy: bool = True, noise: float = 0.0) -> Controller:
         """One that acts by this planner, to which the run's policy makes proposals where it has one."""
@@ -128,7 +130,7 @@ def act(
     found = Acted(
         env=arena.id,
         seed=seed,
-        start=None if arena.place is None else str(arena.place),
+        start=task.start,
         steps=arena.steps,
         planner=name,
         options=dataclasses.asdict(planner),  # type: ignore[call-overload]

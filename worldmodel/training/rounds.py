@@ -164,7 +164,7 @@ def _summary(number: int, run: Run, found: Acted) -> Round:
     _, quality = saved_reward(run, Dreamer(run.load()))
     return Round(
         number,
-        run.card.sequences * run.card.length,
+        int(run.data().lengths().sum()),
         quality.share_near_best,
         quality.r2,
         float(np.mean(found.returns)),

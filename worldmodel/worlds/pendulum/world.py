@@ -21,6 +21,8 @@ SPEED = 2.0
 """rad/s of the places in motion"""
 
 
+LONGEST = 1000
+"""steps of an episode whose optimum is looked for"""
 LAST, UPRIGHT = 50, 15.0
 """states at an episode's end that are looked at, and degrees within which a pendulum stands"""
 
@@ -91,8 +93,8 @@ class PendulumWorld(CompiledWorld, Rewarded):
         }
 
     def optimal_returns(self, starts: np.ndarray, steps: int) -> np.ndarray | None:
-        """By dynamic programming (optimum.py), which needs a largest speed."""
-        if not math.isfinite(self.params.max_speed):
+        """By dynamic programming (optimum.py), which needs a largest speed, and 5 MB a step."""
+        if not math.isfinite(self.params.max_speed) or steps > LONGEST:
             return None
 
         from worldmodel.worlds.pendulum.optimum import optimal_returns
