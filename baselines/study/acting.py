@@ -187,7 +187,6 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     import worldmodel as wm
     from worldmodel.planning.record import read_acted
 
-    started = time.monotonic()
     found: dict[str, Any] = {}
     if entry.rounds is None:
         folder = place / "runs" / f"{data_of(entry, place).stem}_{entry.model}_{entry.steps}_{seed}"
@@ -197,10 +196,7 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     else:
         folder, found["rounds"] = improved(name, entry, seed, place)
     run = wm.load(folder)
-    timed = folder / "training_seconds.json"  # of an entry that trains for others, too
-    if not timed.exists():
-        write_json(timed, time.monotonic() - started)
-    found["training_seconds"] = read_json(timed)
+    found["training_seconds"] = seconds_of(run.metrics)
     if entry.planner == "policy":
         started = time.monotonic()
         run.learn_policy(seed=seed)
@@ -240,6 +236,16 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     }
     write_json(result(place, name, seed), found)
     return f"{name}, seed {seed}: {found['mean']:.1f}"
+
+
+def seconds_of(metrics: list[dict[str, Any]]) -> float:
+    """How long the updates of a training took, by the lines of its metrics."""
+    done, seconds = 0, 0.0
+    for line in metrics:
+        if "steps_per_second" in line:
+            seconds += (line["step"] - done) / line["steps_per_second"]
+        done = line["step"]
+    return seconds
 
 
 def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, list[dict[str, Any]]]:
