@@ -84,7 +84,7 @@ def test_a_reward_and_ends_are_learnt(dreamer: Dreamer, data: Sequences):
     assert quality.share_near_best == pytest.approx(np.mean(every >= every.max() - NEAR * np.ptp(every)))
     assert quality.r2 > 0.99
     assert quality.error_near_best < 0.005 * np.ptp(every)
-    assert quality.r2_dreamt > 0.98  # the model knows the world
+    assert quality.r2_dreamt > 0.97  # the model knows the world
     assert quality.warning() is None
     assert f"R^2 {quality.r2:.3f}" in quality.sentence()
     assert "near the best never;" in dataclasses.replace(quality, error_near_best=np.nan).sentence()

@@ -42,6 +42,7 @@ from worldmodel.planning.wanted import Wish
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import require_at_least
+from worldmodel.worlds import registered  # noqa: F401 (by name, too)
 
 HORIZON = 200
 METADATA: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}
