@@ -103,6 +103,6 @@ PLAIN_BOUND = DVBFOptions(
     transition_kl_weight=1.0,
     final_noise_scale=1.0,
     consistency_weight=0.0,
-    glimpse_weight=0.0,
 )
-"""The evidence lower bound alone, without what the recipe adds to it."""
+"""The evidence lower bound alone, without what the recipe adds to it; the glimpse, which moves nothing else, learns
+beside it."""
