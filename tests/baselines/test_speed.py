@@ -94,7 +94,7 @@ def test_every_matmul_of_the_dvbf_is_in_a_named_part(tiny_dvbf: DVBF, tiny_batch
         return nnx.merge(graphdef, params).loss(batch, jax.random.key(0), jnp.zeros(()))[0]
 
     found = matmuls_of(jax.grad(loss), params)
-    parts = {"encoder", "initial_state", "filter", "decoder", "consistency_penalty"}
+    parts = {"encoder", "initial_state", "filter", "decoder", "consistency_penalty", "glimpse"}
     assert {place.part for _, place in found} == parts
     assert {place.part for _, place in found if place.backward} == parts
 
