@@ -71,7 +71,10 @@ def write_acting_page(out: Path) -> None:
             parts += [f"## {env}", acting_table(mine)]
     rounds = {name: seeds for name, seeds in results.items() if "rounds" in seeds[0]}
     if rounds:
-        parts += ["## The online loop, round by round (tests of ten episodes that start as the data does)", rounds_table(rounds)]
+        parts += [
+            "## The online loop, round by round (tests of ten episodes that start as the data does)",
+            rounds_table(rounds),
+        ]
     with atomic_write(out / "ACTING.md") as file:
         file.write(("\n\n".join(part.strip() for part in parts) + "\n").encode())
 
