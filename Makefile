@@ -20,7 +20,7 @@ benchmark: .venv/installed
 	$(BIN)/python scripts/benchmark.py --ablations --seeds 5
 	$(BIN)/python scripts/vae_balance.py
 
-# ACTING_HOURS on two cores; writes ACTING.md and results/acting.json. What is finished is kept in runs/acting.
+# An hour or two on two cores; writes ACTING.md and results/acting.json. What is finished is kept in runs/acting.
 acting: .venv/installed
 	$(BIN)/python scripts/acting.py
 
