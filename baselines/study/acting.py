@@ -71,7 +71,12 @@ ENTRIES = {
     "dvbf, policy": Entry("24,000 frames; a policy learnt in the dream, without a planner", planner="policy"),
     "dvbf, mppi": Entry("24,000 frames; MPPI", planner="mppi", episodes=50),
     "dvbf, gradient": Entry("24,000 frames; gradients through the model", planner="gradient", episodes=50),
-    "dvbf, goal": Entry("24,000 frames; a picture of the upright pendulum, no reward", goal=True, episodes=50),
+    "dvbf, goal": Entry(
+        "24,000 frames; a picture of the upright pendulum, no reward; 30 steps ahead, or a spin would pay as well",
+        goal=True,
+        options=(("horizon", 30),),
+        episodes=40,
+    ),
     "dvbf, 4000": Entry("4,000 frames", sequences=100, length=40, steps=5000),
     "dvbf, 1000": Entry("1,000 frames", sequences=25, length=40, steps=5000, episodes=50),
     "dvbf, hanging": Entry(
