@@ -72,7 +72,7 @@ ENTRIES = {
     "dvbf, mppi": Entry("24,000 frames; MPPI", planner="mppi", episodes=50),
     "dvbf, gradient": Entry("24,000 frames; gradients through the model", planner="gradient", episodes=50),
     "dvbf, goal": Entry(
-        "24,000 frames; a picture of the upright pendulum, no reward; 30 steps ahead, or a spin would pay as well",
+        "24,000 frames; a picture of the upright pendulum, no reward; 30 steps ahead",
         goal=True,
         options=(("horizon", 30),),
         episodes=40,
