@@ -1,0 +1,77 @@
+"""The page to drive the dream, opened in a browser."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import SCRIPTS
+from playwright.sync_api import Browser, Page
+
+
+@contextlib.contextmanager
+def serve(run: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The script, and the address that it prints."""
+    command = [sys.executable, str(SCRIPTS / "play.py"), "--run", str(run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert found, line + process.communicate()[1]
+        try:
+            yield process, found.group()
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(dvbf_run: Path) -> Iterator[str]:
+    with serve(dvbf_run) as (_, url):
+        yield url
+
+
+class Visit:
+    """A page that is open, and what went over its websocket."""
+
+    def __init__(self, page: Page, url: str):
+        self.page, self.sent, self.received, self.complaints = page, [], [], []
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("websocket", self._listen)
+        page.goto(url)
+        self.wait_for(lambda: len(self.moments) > 2)
+
+    def _listen(self, websocket) -> None:
+        websocket.on("framesent", lambda text: self.sent.append(text))
+        websocket.on("framereceived", lambda text: self.received.append(json.loads(text)))
+
+    @property
+    def world(self) -> dict:
+        return self.received[0]
+
+    @property
+    def moments(self) -> list[dict]:
+        return [message for message in self.received[1:] if "truth" in message]
+
+    def wait_for(self, condition) -> None:
+        for _ in range(200):
+            if condition():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("nothing happened within ten seconds")
+
+    def picture(self, canvas: str) -> str:
+        return self.page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
+
+
+@pytest.fixture
+def visit(browser: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """A new visit; a parameter is the width of the window."""
+    with browser.new_page(viewport={"width": getattr(request, "param", 1280), "height": 720}) as page:
+        visit = Visit(page, server)
+        yield visit
+        assert visit.complaints == []
