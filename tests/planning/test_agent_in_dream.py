@@ -14,7 +14,7 @@ import worldmodel as wm
 @pytest.mark.slow
 def test_an_agent_that_only_ever_dreamt_acts_in_the_real_environment(tmp_path: Path):
     """Random torques get about -1250 in 200 steps, the optimum about -140."""
-    pytest.importorskip("stable_baselines3")
+    pytest.importorskip("stable_baselines3", reason="needs the optional group: pip install -e '.[agents]'")
     data = tmp_path / "data.npz"
     wm.collect("Pendulum-v1", sequences=400, frames=40, size=24, crop=0.55, out=data)
     wm.train("dvbf", data, tmp_path / "run", steps=2000)

@@ -8,9 +8,10 @@ Nothing heavy is imported here, nor on top of a planner's file.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from worldmodel.support.catalogue import Catalogue
+from worldmodel.support.settings import require_at_least, require_positive, require_share
 
 if TYPE_CHECKING:
     import jax
@@ -45,3 +46,12 @@ class Planner(Protocol):
             key: consumed.
         """
         ...
+
+
+def check_sampling(planner: Any) -> None:
+    """Raise UserError for what no planner can have that draws random plans: `horizon`, `samples`, `iterations`, `std`
+    and `correlation`."""
+    for name in ("horizon", "samples", "iterations"):
+        require_at_least(f"--{name}", getattr(planner, name), 1)
+    require_positive("--std", planner.std)
+    require_share("--correlation", planner.correlation)

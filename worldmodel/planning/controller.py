@@ -108,7 +108,7 @@ class Decider:
     ):
         """`noise` is added to every raw action (spaces.py): its standard deviation, for collecting."""
         planner.check()
-        self.planner, self.space, self.policy = planner, space, policy
+        self.dreamer, self.planner, self.space, self.policy = dreamer, planner, space, policy
         self._bound = (planner, space, wish, policy)
         self._noise = jnp.asarray(noise, jnp.float32)
         self._decides = _decides.bind(dreamer)
@@ -129,20 +129,8 @@ class Decider:
 class Controller(Decider):
     """Acts in a world that it sees frame by frame, with a model, by what is wanted; from the first frame on."""
 
+    _belief: Belief
     _last: np.ndarray | None
-
-    def __init__(
-        self,
-        dreamer: Dreamer,
-        planner: Planner,
-        space: ActionSpace,
-        wish: Wish,
-        policy: LearntPolicy | None = None,
-        noise: float = 0.0,
-    ):
-        """As a Decider."""
-        super().__init__(dreamer, planner, space, wish, policy, noise)
-        self.dreamer, self._belief = dreamer, Belief(dreamer)
 
     def warm_up(self) -> None:
         """Compile what is needed, so that the first decisions take no longer than the others."""
@@ -154,8 +142,7 @@ class Controller(Decider):
     def reset(self, key: jax.Array) -> None:
         """A new episode; the key is consumed."""
         super().reset(key)
-        self._belief.reset()
-        self._last = None
+        self._belief, self._last = Belief(self.dreamer), None
 
     def act(self, frame: np.ndarray) -> Decision:
         """What to do now that a frame uint8 `[H, W(, C)]` is seen."""

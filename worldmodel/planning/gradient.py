@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from worldmodel.support.settings import require_at_least, require_positive, require_share
+from worldmodel.planning.catalogue import check_sampling
+from worldmodel.support.settings import require_positive
 
 if TYPE_CHECKING:
     import jax
@@ -33,11 +34,8 @@ class Gradient:
 
     def check(self) -> None:
         """Raise UserError for options that cannot be."""
-        for name in ("horizon", "samples", "iterations"):
-            require_at_least(f"--{name}", getattr(self, name), 1)
-        require_positive("--std", self.std)
+        check_sampling(self)
         require_positive("--learning-rate", self.learning_rate)
-        require_share("--correlation", self.correlation)
 
     def search(
         self, score: Score, start: jax.Array, space: ActionSpace, proposals: jax.Array, key: jax.Array
