@@ -1,14 +1,13 @@
 """Collect a data set of frames and actions: from one of the project's own worlds, or from any Gymnasium environment."""
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 
 from worldmodel.support.files import UserError
-from worldmodel.support.script import run_script
+from worldmodel.support.script import run_chosen
 from worldmodel.worlds.actions import Kind
 from worldmodel.worlds.world import WORLDS
 
@@ -91,19 +90,5 @@ def main(options: Options) -> None:
             print(f"standard deviation of the {name}: {values[real].std():.2f} {variable.unit}")
 
 
-def chosen_world(arguments: list[str]) -> str:
-    """The value of --world, which decides what other options there are."""
-    for position, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == "--world":
-            return value or "".join(arguments[position + 1 : position + 2])
-    return DEFAULT
-
-
 if __name__ == "__main__":
-    try:
-        kind: Any = WORLDS.options(chosen_world(sys.argv[1:]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    run_script(main, Options[kind], f"{__doc__}\n\nWorlds:\n{WORLDS.table()}")
+    run_chosen(main, Options, WORLDS, DEFAULT, __doc__)

@@ -4,15 +4,13 @@ For worlds where random actions do not reach what matters, such as a pendulum th
 """
 
 import dataclasses
-import sys
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 
 from worldmodel.planning.catalogue import PLANNERS
 from worldmodel.planning.options import ImproveOptions
-from worldmodel.support.files import UserError
-from worldmodel.support.script import INTERRUPTED, option_given, run_script
+from worldmodel.support.script import INTERRUPTED, run_chosen
 
 Search = TypeVar("Search")
 
@@ -36,9 +34,4 @@ def main(options: Options) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        kind: Any = PLANNERS.options(option_given(sys.argv[1:], "--planner") or "cem")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    run_script(main, Options[kind], f"{__doc__}\n\nPlanners:\n{PLANNERS.table()}")
+    run_chosen(main, Options, PLANNERS, "cem", __doc__)

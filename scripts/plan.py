@@ -1,15 +1,14 @@
 """Act by imagining: plan in a trained model's dream, act in the real Gymnasium environment, look, plan again."""
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 
 from worldmodel.planning.catalogue import PLANNERS
 from worldmodel.support.files import UserError
-from worldmodel.support.script import option_given, run_script
+from worldmodel.support.script import run_chosen
 
 Planner = TypeVar("Planner")
 DEFAULT = "cem"
@@ -70,9 +69,4 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        kind: Any = PLANNERS.options(option_given(sys.argv[1:], "--planner") or DEFAULT)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    run_script(main, Options[kind], f"{__doc__}\n\nPlanners:\n{PLANNERS.table()}")
+    run_chosen(main, Options, PLANNERS, DEFAULT, __doc__)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from worldmodel.support.catalogue import Catalogue
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import SEED_FOLDER, read_options
 
@@ -66,6 +67,19 @@ def saved_options(kind: type[Options], folder: Path) -> Options | None:
         return None
     first: Any = read_options(folder / f"{SEED_FOLDER}{seeds[0]}", kind)
     return dataclasses.replace(first, out=folder, seed=seeds[0], seeds=len(seeds))
+
+
+def run_chosen(
+    main: Callable[[Any], int | None], options: Any, catalogue: Catalogue, default: str, description: str | None
+) -> None:
+    """`run_script` with the generic dataclass `options` of what the line chooses of a catalogue, by an option of the
+    name of its kind (--world, --planner); the description lists all that there are."""
+    try:
+        kind = catalogue.options(option_given(sys.argv[1:], f"--{catalogue.kind}") or default)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    run_script(main, options[kind], f"{description}\n\n{catalogue.kind.capitalize()}s:\n{catalogue.table()}")
 
 
 def option_given(arguments: list[str], option: str) -> str | None:
