@@ -4,7 +4,6 @@ One task is one training and all that acts with it, in a process of its own. Wha
 """
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -224,7 +223,7 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     health = read_json(folder / "health.json")
     found |= {
         "about": entry.about,
-        "episodes": entry.episodes,
+        "episodes": len(acted.returns),
         "frames": int(run.run.data().lengths().sum()),
         "mean": float(np.mean(acted.returns)),
         "worst": float(np.min(acted.returns)),
@@ -261,20 +260,18 @@ def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, lis
 
     assert entry.rounds is not None
     world = entry.world
-    options = functools.reduce(
-        lambda options, pair: dataclasses.replace(options, **{pair[0]: pair[1]}),
-        entry.online,
-        ImproveOptions(
-            place / "online" / f"{name.replace(', ', '_')}_{seed}",
-            env=world.env,
-            model=entry.model,
-            rounds=entry.rounds,
-            planner=entry.planner,
-            size=world.size,
-            crop=world.crop,
-            start=entry.start,
-            seed=100 * seed,
-        ),
+    more: Any = dict(entry.online)
+    options = ImproveOptions(
+        place / "online" / f"{name.replace(', ', '_')}_{seed}",
+        env=world.env,
+        model=entry.model,
+        rounds=entry.rounds,
+        planner=entry.planner,
+        size=world.size,
+        crop=world.crop,
+        start=entry.start,
+        seed=100 * seed,
+        **more,
     )
     rounds = improve(options, PLANNERS.options(entry.planner)(**dict(entry.options)))
     if rounds is None:

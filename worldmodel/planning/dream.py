@@ -36,7 +36,7 @@ from worldmodel.imagination.compiled import Split, compiled
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.protocol import State, WorldModel
 from worldmodel.planning.policy import beginnings
-from worldmodel.planning.saved import saved_reward, space_of
+from worldmodel.planning.saved import require_world_model, saved_reward, space_of
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Wish
 from worldmodel.runs.folder import Run
@@ -128,13 +128,13 @@ class Dreams:
         opened = Run.open(Path(run))
         dreamer = Dreamer(opened.load())
         model = dreamer.model
-        if not isinstance(model, WorldModel):
-            raise UserError(f"{run}: holds a run of {opened.model}, a model of single frames, which imagines nothing")
-        begin = opened.data() if data is None else load_sequences(Path(data))
-        opened.check_fits(begin, Path(opened.card.path if data is None else data))
+        require_world_model(opened, dreamer)
+        source = Path(opened.card.path if data is None else data)
+        begin = opened.data() if data is None else load_sequences(source)
+        opened.check_fits(begin, source)
         reward, _ = saved_reward(opened, dreamer)
         starts = beginnings(dreamer, begin)
-        space = space_of(begin.world, begin.actions)
+        space = space_of(begin, str(source))
         bound = Split((model, reward, starts))
         self._begins, self._steps, self._shows = (program.bind(bound) for program in (_begins, _steps, _shows))
         self._observation, self._how = observation, (space, observation, bool(sampled))

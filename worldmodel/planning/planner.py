@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from worldmodel.imagination.compiled import compiled
 from worldmodel.models.protocol import State, swap_time
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.spaces import ActionSpace
@@ -52,6 +53,12 @@ def imagined_rewards(step: Step, wanted: Wanted, state: State, actions: jax.Arra
     alive = jnp.cumprod(1 - ends, axis=1)
     alive = jnp.concatenate([jnp.ones_like(alive[:, :1]), alive[:, :-1]], axis=1)
     return after, rewards * alive
+
+
+expected_rewards = compiled(
+    lambda model, wish, states, actions: imagined_rewards(model.imagine_step, wish.of(model), states, actions)[1]
+)
+"""(model, wish, states `[S, ...]`, actions `[S, H, A]`) to the rewards `[S, H]` of dreams from these states"""
 
 
 def look_ahead(step: Step, wanted: Wanted, space: ActionSpace, state: State, raw: jax.Array) -> Future:

@@ -17,11 +17,10 @@ import optax
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences, hold_out, spread_within
-from worldmodel.imagination.compiled import compiled
 from worldmodel.imagination.dreamer import Dreamer, in_batches
 from worldmodel.models.networks import MLP, initialise
 from worldmodel.models.protocol import State, WorldModel
-from worldmodel.planning.planner import imagined_rewards
+from worldmodel.planning.planner import expected_rewards
 from worldmodel.planning.wanted import Rewards, Wanted
 from worldmodel.support.files import UserError
 
@@ -220,15 +219,10 @@ def dreamt_rewards(dreamer: Dreamer, data: Sequences, reward: LearntReward) -> t
         states = dreamer.filter(batch.frames, batch.actions)
         for t in first:
             now = jax.tree.map(lambda leaf, t=t: leaf[:, t], states)
-            expected = _expect(dreamer, reward, now, batch.actions[:, t : t + DREAMT])
+            expected = expected_rewards(dreamer, reward, now, batch.actions[:, t : t + DREAMT])
             found.append(np.asarray(expected)[:count])
             paid.append(batch.rewards[:count, t : t + DREAMT])
     return np.concatenate(found), np.concatenate(paid)
-
-
-_expect = compiled(
-    lambda model, reward, states, actions: imagined_rewards(model.imagine_step, reward.of(model), states, actions)[1]
-)
 
 
 def _r2(found: np.ndarray, truth: np.ndarray, every: np.ndarray) -> float:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from worldmodel.data.sequences import WorldRecord
+from worldmodel.data.sequences import Sequences
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.networks import MLP
 from worldmodel.models.protocol import WorldModel
@@ -24,7 +24,13 @@ from worldmodel.runs.folder import Run, load_tree, save_tree
 from worldmodel.support.files import UserError, read_json, write_json
 from worldmodel.support.settings import from_json
 from worldmodel.worlds.episodes import open_environment
-from worldmodel.worlds.world import WORLDS, World
+from worldmodel.worlds.world import World, world_of
+
+
+def require_world_model(run: Run, dreamer: Dreamer) -> None:
+    """Raise UserError where the run's model cannot imagine, and so cannot act."""
+    if not isinstance(dreamer.model, WorldModel):
+        raise UserError(f"{run.folder}: {run.model} is a model of single frames, and cannot act")
 
 
 def saved_reward(run: Run, dreamer: Dreamer) -> tuple[LearntReward, RewardQuality]:
@@ -33,8 +39,7 @@ def saved_reward(run: Run, dreamer: Dreamer) -> tuple[LearntReward, RewardQualit
 
     Raises UserError where the data has no rewards, or is not there, and for a model of single frames.
     """
-    if not isinstance(dreamer.model, WorldModel):
-        raise UserError(f"{run.folder}: {run.model} is a model of single frames, and cannot act")
+    require_world_model(run, dreamer)
     place, step = run.folder / "acting" / "reward", max(run.checkpoint_steps())
     if (kept := _kept_reward(place, step, dreamer)) is not None:
         return kept
@@ -76,7 +81,7 @@ def learn_and_save(run: Run, dreamer: Dreamer, options: PolicyOptions) -> Learnt
     options.check()
     data = run.data()
     reward, _ = saved_reward(run, dreamer)
-    space = space_of(data.world, data.actions)
+    space = space_of(data, run.card.path)
     policy, returns = learn_policy(dreamer, data, reward, space, options)
     save_policy(run, policy, options, space, returns)
     return policy
@@ -101,18 +106,19 @@ def saved_policy(run: Run, space: ActionSpace) -> LearntPolicy | None:
     return load_tree(place.with_suffix(".npz"), like)
 
 
-def space_of(record: WorldRecord | None, actions: np.ndarray) -> ActionSpace:
-    """The actions of the world that made a data set or, where that is not known, those of the data `[N, T-1, A]`."""
-    if record is not None and (world := known_world(record)) is not None:
+def space_of(data: Sequences, source: str) -> ActionSpace:
+    """The actions of the world that made a data set or, where that is not known, those of the data. Raises UserError,
+    beginning with `source`, where what the data says of its world is wrong."""
+    if (world := world_of(data, source)) is not None:
         return space_of_world(world)
-    if record is not None:
+    if data.world is not None:
         try:
-            env, _ = open_environment(record.id, record.arguments)
+            env, _ = open_environment(data.world.id, data.world.arguments)
         except UserError:
-            return ActionSpace.of_data(actions)
+            return ActionSpace.of_data(data.actions)
         env.close()
         return ActionSpace.of(env.action_space)
-    return ActionSpace.of_data(actions)
+    return ActionSpace.of_data(data.actions)
 
 
 def space_of_world(world: World) -> ActionSpace:
@@ -120,13 +126,6 @@ def space_of_world(world: World) -> ActionSpace:
     if world.discrete:
         return ActionSpace.of_choices(world.action_size)
     return ActionSpace((-world.largest_action,) * world.action_size, (world.largest_action,) * world.action_size)
-
-
-def known_world(record: WorldRecord) -> World | None:
-    """The world of a record, where the catalogue has it."""
-    if record.id not in WORLDS.names():
-        return None
-    return from_json(WORLDS.options(record.id), record.arguments).build()
 
 
 def _note(place: Path, step: int) -> dict[str, Any] | None:

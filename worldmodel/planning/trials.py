@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.data.sequences import WorldRecord
-from worldmodel.imagination.compiled import compiled
-from worldmodel.models.protocol import State, WorldModel
+from worldmodel.models.protocol import State
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.controller import Controller, Decision
-from worldmodel.planning.planner import imagined_rewards, nothing_planned, plan
+from worldmodel.planning.planner import expected_rewards, nothing_planned, plan
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Rewards, Wish
 from worldmodel.support.progress import progress_bar
@@ -142,18 +141,10 @@ def try_out(arena: Arena, controller: Controller, wish: Wish, seed: int, number:
     if stretches:
         states = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *beliefs[:stretches])
         actions = episode.actions[: stretches * horizon].reshape(stretches, horizon, -1)
-        dreamt = np.asarray(_dream_again(controller.dreamer, wish, states, actions))
+        dreamt = np.asarray(expected_rewards(controller.dreamer, wish, states, actions)).sum(axis=1)
         real = episode.rewards[: stretches * horizon].reshape(stretches, horizon).sum(axis=1)
     kept = jax.tree.map(lambda *leaves: np.stack(leaves), *futures) if keep else None
     return Trial(episode, length, np.array(seconds), dreamt, real, kept)
-
-
-def _dreamt_returns(model: WorldModel, wish: Wish, states: State, actions: jax.Array) -> jax.Array:
-    """`[K]` of states `[K, ...]` under actions `[K, H, A]`."""
-    return jnp.sum(imagined_rewards(model.imagine_step, wish.of(model), states, actions)[1], axis=1)
-
-
-_dream_again = compiled(_dreamt_returns)
 
 
 def floors(arena: Arena, seed: int, episodes: int) -> dict[str, list[float]]:

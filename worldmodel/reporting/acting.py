@@ -11,13 +11,12 @@ from PIL import Image
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import WorldRecord
 from worldmodel.imagination.dreamer import Dreamer
-from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.acting import Shown, animate_acting, draw_returns
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.controller import Controller
 from worldmodel.planning.follow import Follow
 from worldmodel.planning.record import Acted
-from worldmodel.planning.saved import saved_policy, saved_reward
+from worldmodel.planning.saved import require_world_model, saved_policy, saved_reward
 from worldmodel.planning.trials import SHOWN, Arena, Trial, floors, plan_with_truth, starts, try_out
 from worldmodel.planning.wanted import Goal, Wish
 from worldmodel.runs.folder import Run
@@ -57,8 +56,7 @@ class Acting:
     ) -> "Acting":
         """`env` is a Gymnasium id, by default the one that made the run's data, whose camera is used in any case; a
         `goal` `[H, W(, C)]` in [0, 1] takes the place of the reward. Raises UserError when they do not fit the run."""
-        if not isinstance(dreamer.model, WorldModel):
-            raise UserError(f"{run.folder}: {run.model} is a model of single frames, and cannot act")
+        require_world_model(run, dreamer)
         made = run.card.world or run.data().world
         if made is None:
             raise UserError(
