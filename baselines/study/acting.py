@@ -71,10 +71,9 @@ ENTRIES = {
     "dvbf, mppi": Entry("24,000 frames; MPPI", planner="mppi", episodes=50),
     "dvbf, gradient": Entry("24,000 frames; gradients through the model", planner="gradient", episodes=50),
     "dvbf, goal": Entry(
-        "24,000 frames; a picture of the upright pendulum, no reward; 30 steps ahead",
+        "24,000 frames; a picture of the upright pendulum, no reward",
         goal=True,
-        options=(("horizon", 30),),
-        episodes=40,
+        episodes=100,
     ),
     "dvbf, 4000": Entry("4,000 frames", sequences=100, length=40, steps=5000),
     "dvbf, 1000": Entry("1,000 frames", sequences=25, length=40, steps=5000, episodes=50),
@@ -90,7 +89,7 @@ ENTRIES = {
         length=200,
         steps=8000,
         world=CAR,
-        options=(("horizon", 100), ("correlation", 0.95)),
+        options=(("horizon", 100), ("correlation", 0.95), ("std", 0.75)),
         episodes=50,
     ),
     "dvbf, acrobot": Entry(

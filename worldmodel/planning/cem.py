@@ -30,9 +30,9 @@ class CEM:
     """How often they are drawn anew around the best."""
     elites: float = 0.1
     """Share of the plans that are the best."""
-    std: float = 0.75
+    std: float = 1.0
     """Standard deviation of the first plans, in half ranges of an action."""
-    correlation: float = 0.7
+    correlation: float = 0.8
     """Of the noise of one step with that of the next."""
 
     def check(self) -> None:
