@@ -246,9 +246,9 @@ class Trained(Dreamer):
             raise UserError(f"{planner}: {error}") from None
         search.check()
         picture = None if goal is None else self._goal(goal)
-        task = Acting.of(self.run, self, env, picture, steps, start)
         place = self.run.folder / "acting" / planner if out is None else Path(out)
-        return act(task, place, planner, search, episodes, seed, ceilings, policy)
+        with Acting.of(self.run, self, env, picture, steps, start) as task:
+            return act(task, place, planner, search, episodes, seed, ceilings, policy)
 
     def learn_policy(self, **options: Any) -> LearntPolicy:
         """Learn a policy in the dream, by gradients of the learnt reward through imagined roll-outs, and keep it in the

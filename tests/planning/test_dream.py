@@ -19,7 +19,7 @@ from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.protocol import State, WorldModel
-from worldmodel.planning import dream
+from worldmodel.planning import dream, reward
 from worldmodel.planning.dream import DreamEnv, DreamVectorEnv, beginnings
 from worldmodel.planning.policy import filtered_states
 from worldmodel.planning.saved import saved_reward
@@ -246,3 +246,20 @@ def test_what_cannot_be_dreamt_is_said_in_one_line(run: Path, tmp_path: Path, pe
     unpaid, _ = write_run(tmp_path, dataclasses.replace(pendulum_data.take(slice(16)), rewards=None))
     with pytest.raises(UserError, match="has no rewards"):
         DreamEnv(unpaid)
+
+
+def test_a_kept_reward_is_that_of_the_rewards_which_the_data_has_now(
+    tmp_path: Path, pendulum_data: Sequences, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(reward, "STEPS", 20)
+    data = pendulum_data.take(slice(16))
+    folder, dreamer = write_run(tmp_path, data)
+    run, kept = Run.open(folder), folder / "acting" / "reward.npz"
+    _, quality = saved_reward(run, dreamer)
+    first = kept.stat().st_mtime_ns
+    assert saved_reward(run, dreamer)[1].best == quality.best
+    assert kept.stat().st_mtime_ns == first
+    save_sequences(tmp_path / "data.npz", dataclasses.replace(data, rewards=data.rewards + 7))
+    assert saved_reward(run, dreamer)[1].best == pytest.approx(quality.best + 7, abs=1e-5)
+    (tmp_path / "data.npz").unlink()  # and where the data is gone, the one that was kept
+    assert saved_reward(run, dreamer)[1].best == pytest.approx(quality.best + 7, abs=1e-5)

@@ -12,11 +12,11 @@ from worldmodel.evaluation.coverage import Coverage
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.protocol import imagine
-from worldmodel.play.live import SideBySide, latent_cloud
+from worldmodel.play.live import SideBySide, as_pushed, latent_cloud
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import PendulumWorld
 from worldmodel.worlds.simulator import Simulator
-from worldmodel.worlds.world import Reader
+from worldmodel.worlds.world import WORLDS, Reader
 
 CONTEXT = 7  # more than the five frames that the initial state needs
 FIRST = np.array([2.5, -1.0], np.float32)
@@ -129,6 +129,12 @@ def test_torques_are_clipped_for_both(worlds: SideBySide):
     larger = worlds.step(50.0)
     np.testing.assert_array_equal(larger.state, largest.state)
     np.testing.assert_array_equal(larger.latent, largest.latent)
+
+
+def test_a_push_in_a_world_of_choices_is_one_of_them():
+    acrobot = WORLDS.options("Acrobot-v1")().build()
+    pushed = [as_pushed(acrobot, push) for push in (-1.0, 0.0, 0.4)]
+    np.testing.assert_array_equal(pushed, np.eye(3))  # torques -1, 0 and 1
 
 
 @pytest.mark.parametrize("torque", [2.0, -2.0])

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import http.client
+import json
 import signal
 import socket
 import urllib.error
@@ -20,6 +21,7 @@ from visiting import Visit, serve, server, visit  # noqa: F401 (fixtures)
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import save_sequences
 from worldmodel.imagination.dreamer import Dreamer
+from worldmodel.models.dvbf.model import DVBF
 from worldmodel.play.live import latent_cloud
 from worldmodel.play.serving import Player, Stage, describe_moment, describe_world
 from worldmodel.worlds.simulator import Simulator
@@ -92,6 +94,17 @@ def test_colour_frames_are_sent_as_they_are(pendulum_data: Sequences):
     moment = Player(stage, jax.random.key(0)).next_moment()
     sent = np.frombuffer(base64.b64decode(describe_moment(stage, moment)["truth"]), np.uint8).reshape(16, 16, 3)
     np.testing.assert_array_equal(sent, moment.true_frame)
+
+
+def test_a_dream_that_broke_is_still_told(trained: DVBF, unseen: Sequences):
+    dreamer, simulator = Dreamer(trained), Simulator.of(unseen, "data")
+    stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, unseen), 5, Future())
+    moment = Player(stage, jax.random.key(0)).next_moment()
+    nothing = np.full_like(moment.latent, np.nan)
+    broken = moment._replace(latent=nothing, dream_frame=np.full_like(moment.dream_frame, np.nan), apart=np.nan)
+    told = json.loads(json.dumps(describe_moment(stage, broken), allow_nan=False))
+    assert told["seen_at"] == describe_moment(stage, moment)["seen_at"]
+    assert told["apart"] == 100
 
 
 def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_path: Path):

@@ -52,3 +52,10 @@ def test_rounds_collect_by_planning_and_go_on_where_they_were_stopped(tmp_path: 
     other = run_script(*command, "--noise", 0.1)
     assert other.returncode == 2
     assert "is of other options; give another --out" in other.stderr
+
+
+def test_a_model_that_cannot_act_is_refused_before_anything_is_collected(tmp_path: Path):
+    refused = run_script("improve.py", "--out", tmp_path / "loop", "--model", "vae", *SMALL, *PLAN)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: --model: vae is a model of single frames, and cannot act\n"
+    assert not (tmp_path / "loop").exists()

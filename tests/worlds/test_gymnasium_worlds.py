@@ -118,3 +118,5 @@ def test_collected_data_is_of_its_world_and_its_frames_can_be_read(name: str):
     assert headline < (0.002 if name == "MountainCarContinuous-v0" else 2)  # m, degrees
     compiled = jax.jit(lambda reader, frames: reader(frames))(reader, frames)
     np.testing.assert_allclose(compiled, shown, atol=1e-3)
+    many = np.tile(frames, (8, 1, 1))  # more than are compared at once
+    np.testing.assert_allclose(reader(many), np.tile(shown, (8, 1, 1)), atol=1e-3)

@@ -55,6 +55,7 @@ class Acted:
     def write(self, folder: Path) -> None:
         fields = dataclasses.asdict(self)
         outcomes = fields.pop("outcomes")
+        assert not fields.keys() & outcomes.keys(), f"a world's outcomes have names of their own: {sorted(outcomes)}"
         write_json(folder / FILE, fields | outcomes)
 
     def rows(self) -> list[tuple[str, list[float]]]:

@@ -5,6 +5,7 @@ R/acting/policy.npz, policy.json    the policy learnt in the dream, its options 
 """
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences
+from worldmodel.data.storage import load_sequences
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.networks import MLP
 from worldmodel.models.protocol import WorldModel
@@ -34,25 +36,34 @@ def require_world_model(run: Run, dreamer: Dreamer) -> None:
 
 
 def saved_reward(run: Run, dreamer: Dreamer) -> tuple[LearntReward, RewardQuality]:
-    """The reward of a run and its quality: the one that was kept or, where the run has none of its last checkpoint, one
-    that is learnt from what the run was trained on, and kept.
+    """The reward of a run and its quality: the one that was kept or, where the run has none of its last checkpoint and
+    of the rewards that the data has now, one that is learnt from what the run was trained on, and kept.
 
     Raises UserError where the data has no rewards, or is not there, and for a model of single frames.
     """
     require_world_model(run, dreamer)
-    place, step = run.folder / "acting" / "reward", max(run.checkpoint_steps())
-    if (kept := _kept_reward(place, step, dreamer)) is not None:
+    place, step, paid = run.folder / "acting" / "reward", max(run.checkpoint_steps()), _paid(run)
+    if (kept := _kept_reward(place, step, paid, dreamer)) is not None:
         return kept
     reward, quality = learn_reward(dreamer, run.data(), run.card.path)
     save_tree(place.with_suffix(".npz"), reward)
-    write_json(place.with_suffix(".json"), {"step": step, "quality": dataclasses.asdict(quality)})
+    write_json(place.with_suffix(".json"), {"step": step, "rewards": paid, "quality": dataclasses.asdict(quality)})
     return reward, quality
 
 
-def _kept_reward(place: Path, step: int, dreamer: Dreamer) -> tuple[LearntReward, RewardQuality] | None:
-    """None where there is none, or one of an earlier version."""
+def _paid(run: Run) -> str | None:
+    """SHA-256 of the rewards of a run's data, which can be changed while its frames stay; None where there are none."""
+    path = Path(run.card.path)
+    rewards = load_sequences(path).rewards if path.exists() else None
+    return None if rewards is None else hashlib.sha256(rewards.tobytes()).hexdigest()
+
+
+def _kept_reward(
+    place: Path, step: int, paid: str | None, dreamer: Dreamer
+) -> tuple[LearntReward, RewardQuality] | None:
+    """None where there is none, or one of other rewards or of an earlier version."""
     note = _note(place, step)
-    if note is None:
+    if note is None or paid not in (None, note.get("rewards")):
         return None
     try:
         quality = from_json(RewardQuality, note["quality"])

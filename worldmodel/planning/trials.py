@@ -61,6 +61,10 @@ class Arena:
         steps = steps or _limit(env) or USUAL_STEPS
         return Arena(record.id, env, options, Camera(**record.camera), space, steps, place)
 
+    def close(self) -> None:
+        """Give the environment's memory back."""
+        self.env.close()
+
     @property
     def world(self) -> World | None:
         """The truth, where it is known."""

@@ -12,7 +12,7 @@ from worldmodel.imagination.variables import apart, visible_states, visible_vari
 from worldmodel.models.protocol import State
 from worldmodel.play.autopilot import Pilot, Plan
 from worldmodel.worlds.simulator import Simulator
-from worldmodel.worlds.world import Reader
+from worldmodel.worlds.world import Reader, World
 
 CLOUD_SEQUENCES, CLOUD_POINTS = 100, 2000
 """sequences of the data, and frames of them, that the cloud of latents shows, at most"""
@@ -79,7 +79,7 @@ class SideBySide:
 
     def start(self, state: np.ndarray) -> Moment:
         """From `[S]` on the world moves freely until the model has seen `context` frames."""
-        actions = np.zeros((1, self.context - 1, self.simulator.world.action_size), np.float32)
+        actions = np.tile(as_pushed(self.simulator.world, 0.0), (1, self.context - 1, 1))
         states = self.simulator.states(state[None], actions)
         self._seen = last(self.dreamer.filter(self.simulator.frames(states), actions))
         self._state, self._steps, self._action = states[0, -1], 0, actions[0, -1]
@@ -87,15 +87,13 @@ class SideBySide:
         return self.fresh_look()
 
     def step(self, push: float) -> Moment:
-        """Both worlds one frame later, under a person's push that is clipped to the world's largest; where actions have
-        several numbers, it is the first alone. Where nobody pushes, the pilot's action is done, if there is one."""
-        world = self.simulator.world
-        actions = np.zeros((1, world.action_size), np.float32)
+        """Both worlds one frame later, under a person's push (`as_pushed`). Where nobody pushes, the pilot's action is
+        done, if there is one."""
         if push == 0 and self._plan is not None:
-            actions[0] = self._plan.action
+            self._action = self._plan.action
         else:
-            actions[0, 0] = np.clip(push, -world.largest_action, world.largest_action)
-        self._action = actions[0]
+            self._action = as_pushed(self.simulator.world, push)
+        actions = self._action[None]
         self._state = self.simulator.states(self._state[None], actions[None])[0, 1]
         self._seen = self.dreamer.filter_step(self._seen, actions, self.simulator.frames(self._state[None]))
         self._steps += 1
@@ -130,6 +128,19 @@ class SideBySide:
             self._action,
             self._plan,
         )
+
+
+def as_pushed(world: World, push: float) -> np.ndarray:
+    """The action `[A]` of a person's push, in a world's unit: clipped to its largest and, where actions have several
+    numbers, the first alone. In a world of choices the last for a positive push, the first for a negative one, and the
+    middle one where nobody pushes."""
+    action = np.zeros(world.action_size, np.float32)
+    if world.discrete:
+        last = world.action_size - 1
+        action[last // 2 if push == 0 else last if push > 0 else 0] = 1
+    else:
+        action[0] = np.clip(push, -world.largest_action, world.largest_action)
+    return action
 
 
 def latent_cloud(dreamer: Dreamer, data: Sequences) -> tuple[View, np.ndarray]:

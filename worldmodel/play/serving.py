@@ -48,7 +48,7 @@ LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d+)?", re.IGNORECASE)
 BACKDROP_FRAMES = 500
 """true frames that it is made of, at most"""
 FARTHEST = 100.0
-"""outside what the data covered, that is told: JSON has no infinity"""
+"""outside what the data covered, that is told; and in place of infinity, which JSON has not"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +169,8 @@ def describe_moment(stage: Stage, moment: Moment) -> dict[str, Any]:
         "dream": _picture(moment.dream_frame),
         "dream_at": _in_plane(stage, moment.latent),
         "seen_at": _in_plane(stage, moment.seen_latent),
-        "apart": float(f"{moment.apart:.4g}"),
-        "outside": None if moment.outside is None else float(f"{min(moment.outside, FARTHEST):.3g}"),
+        "apart": _told(moment.apart),
+        "outside": None if moment.outside is None else _told(min(moment.outside, FARTHEST)),
         "seconds": round(moment.steps * dt, 3),
         "seconds_dreamt": round(moment.steps_dreamt * dt, 3),
         "plan": None if moment.plan is None else _describe_plan(stage, moment, moment.plan),
@@ -182,18 +182,28 @@ def _describe_plan(stage: Stage, moment: Moment, plan: Plan) -> dict[str, Any]:
     return {
         "picture": _picture(stage.backdrop.with_ghosts(moment.dream_frame, plan.frames)),
         "at": _in_plane(stage, plan.latents),
-        "rewards": [float(f"{reward:.4g}") for reward in plan.rewards[[0, -1]]],
+        "rewards": [_told(reward) for reward in plan.rewards[[0, -1]]],
         "action": moment.action.round(3).tolist(),
     }
 
 
 def _in_plane(stage: Stage, latents: np.ndarray) -> list:
     """`[..., Z]` to the first two coordinates of the view."""
-    return stage.view(latents)[..., :2].round(3).tolist()
+    return _numbers(stage.view(latents)[..., :2]).round(3).tolist()
+
+
+def _told(number: float) -> float:
+    """With four digits."""
+    return float(f"{_numbers(number):.4g}")
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """What JSON can say of a dream that broke: FARTHEST in place of what is no number."""
+    return np.nan_to_num(values, nan=FARTHEST, posinf=FARTHEST, neginf=-FARTHEST)
 
 
 def _picture(frame: np.ndarray) -> str:
-    return base64.b64encode((as_rgb(frame) * 255).round().astype(np.uint8).tobytes()).decode()
+    return base64.b64encode((as_rgb(np.nan_to_num(frame)) * 255).round().astype(np.uint8).tobytes()).decode()
 
 
 @web.middleware

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Self
 
 import cv2
 import jax
@@ -31,7 +32,7 @@ FILMED = 20
 
 @dataclasses.dataclass(frozen=True)
 class Acting:
-    """A run, an environment, and what is wanted of it."""
+    """A run, an environment, which is closed at the end of a with statement, and what is wanted of it."""
 
     run: Run
     dreamer: Dreamer
@@ -78,6 +79,12 @@ class Acting:
         warning = quality.warning()
         warnings = [warning] if warning else []
         return Acting(run, dreamer, arena, record, reward, "the reward", quality.sentence(), warnings, start)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.arena.close()
 
     def controller(self, planner: Planner, use_policy: bool = True, noise: float = 0.0) -> Controller:
         """One that acts by this planner, to which the run's policy makes proposals where it has one."""

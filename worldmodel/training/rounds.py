@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax import nnx
 
+from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, join
 from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.imagination.dreamer import Dreamer
+from worldmodel.models.catalogue import MODELS
+from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.acting import draw_rounds
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.gathering import gather
@@ -62,21 +66,23 @@ def improve(options: ImproveOptions, planner: Planner) -> list[Round] | None:
     UserError for options that cannot be, and where OUT is of others."""
     options.check()
     planner.check()
+    _require_imagination(options)
     _claim(options, planner)
     found: list[Round] = []
     for number in range(options.rounds + 1):
         folder = options.out / f"round_{number}"
         if not (folder / "train.npz").exists():
             _collect(options, number, planner)
+        if load_sequences(folder / "train.npz").rewards is None:
+            raise UserError(f"--env: {options.env} pays no rewards, and there is nothing to improve")
         if not _train(options, number):
             return None
         run = Run.open(folder / "run")
         tested = run.folder / "acting" / options.planner
         if not tested.exists():
-            task = Acting.of(run, Dreamer(run.load()), steps=options.test_steps, start=options.start)
-            act(
-                task, tested, options.planner, planner, options.episodes, options.seed + TEST_SEED, ceilings=number == 0
-            )
+            starts, ceilings = options.seed + TEST_SEED, number == 0
+            with Acting.of(run, Dreamer(run.load()), steps=options.test_steps, start=options.start) as task:
+                act(task, tested, options.planner, planner, options.episodes, starts, ceilings)
         found.append(_summary(number, run, read_acted(tested)))
         print(_line(found[-1]), flush=True)
         write_json(options.out / "rounds.json", [dataclasses.asdict(each) for each in found])
@@ -123,11 +129,20 @@ def _collect(options: ImproveOptions, number: int, planner: Planner) -> None:
             )
         else:
             run = Run.open(options.out / f"round_{number - 1}" / "run")
-            task = Acting.of(run, Dreamer(run.load()), steps=options.frames - 1, start=options.start)
-            controller = task.controller(planner, noise=options.noise)
-            save_sequences(folder / "data.npz", gather(task.arena, task.record, controller, options.sequences, seed))
+            with Acting.of(run, Dreamer(run.load()), steps=options.frames - 1, start=options.start) as task:
+                controller = task.controller(planner, noise=options.noise)
+                gathered = gather(task.arena, task.record, controller, options.sequences, seed)
+            save_sequences(folder / "data.npz", gathered)
     parts = [load_sequences(options.out / f"round_{each}" / "data.npz") for each in range(number + 1)]
     save_sequences(folder / "train.npz", _shuffled(_union(parts), options.seed))
+
+
+def _require_imagination(options: ImproveOptions) -> None:
+    """Raise UserError for a model of single frames, before anything is collected."""
+    model = MODELS.options(options.model)()
+    any_scale = FrameScale((options.size, options.size), 1, 0.5, 0.5, 1.0, 1.0)
+    if not isinstance(nnx.eval_shape(lambda: model.build(any_scale, nnx.Rngs(params=0))), WorldModel):
+        raise UserError(f"--model: {options.model} is a model of single frames, and cannot act")
 
 
 def _union(parts: list[Sequences]) -> Sequences:

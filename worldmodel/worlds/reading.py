@@ -13,6 +13,8 @@ LARGEST_ALBUM = 8000
 """true frames that a frame is compared with, at most"""
 SHAPES_OF, MOST_SHAPES = 1000, 64
 """frames whose principal directions are taken, and how many directions"""
+AT_ONCE = 1000
+"""frames that are compared with the album in one piece of memory"""
 NEIGHBOURS = 4
 """most similar true frames, whose variables are averaged"""
 
@@ -56,13 +58,18 @@ class NearestFrames(NamedTuple):
 def _read(reader: NearestFrames, frames: jax.Array) -> jax.Array:
     """`[..., P]` to `[..., D]`."""
     mean, directions, album, points, circular = map(jnp.asarray, reader)
-    seen = (frames.reshape(-1, len(mean)) - mean[None]) @ directions
-    squared = (seen**2).sum(axis=1)[:, None] - 2 * seen @ album.T + (album**2).sum(axis=1)[None]
-    negative, nearest = jax.lax.top_k(-squared, min(NEIGHBOURS, len(album)))
-    weights = 1 / (jnp.maximum(-negative, 0) + 1e-4)
-    mixed = (weights[..., None] * points[nearest]).sum(axis=1) / weights.sum(axis=1)[:, None]
-    angles = jnp.arctan2(mixed[:, 1::2], mixed[:, ::2])
-    return jnp.where(circular[None], angles, mixed[:, ::2]).reshape(*frames.shape[:-1], len(circular))
+    squares = jnp.sum(album**2, axis=1)
+
+    def read(frame: jax.Array) -> jax.Array:
+        seen = (frame - mean) @ directions
+        squared = jnp.sum(seen**2) - 2 * album @ seen + squares
+        negative, nearest = jax.lax.top_k(-squared, min(NEIGHBOURS, len(album)))
+        weights = 1 / (jnp.maximum(-negative, 0) + 1e-4)
+        mixed = weights @ points[nearest] / jnp.sum(weights)
+        return jnp.where(circular, jnp.arctan2(mixed[1::2], mixed[::2]), mixed[::2])
+
+    shown = jax.lax.map(read, frames.reshape(-1, len(mean)), batch_size=AT_ONCE)
+    return shown.reshape(*frames.shape[:-1], len(circular))
 
 
 def shown_points(world: World, states: np.ndarray) -> np.ndarray:
