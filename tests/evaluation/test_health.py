@@ -14,7 +14,7 @@ from conftest import train_dvbf
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences
-from worldmodel.evaluation.health import Health, find_problems, measure
+from worldmodel.evaluation.health import Health, find_problems, frames_foreseen, look_far, measure
 from worldmodel.evaluation.record import read_record
 from worldmodel.imagination.dreamer import Dreamer, roll_out
 from worldmodel.models.dvbf.model import DVBF
@@ -205,3 +205,29 @@ def test_models_of_one_structure_are_measured_by_one_program(trained: DVBF, unse
     with jax.log_compiles(), caught_warnings() as said:
         measure(other, unseen)
     assert not [line for line in said if "Compiling" in line]
+
+
+def test_how_many_frames_are_foreseen():
+    """Windows of ten frames, by hand."""
+    naive, other = np.full(40, 2.0), np.full(40, 3.0)
+    assert frames_foreseen(np.full(40, 1.7), naive, other) == 40
+    assert frames_foreseen(np.full(40, 1.9), naive, other) == 0
+    fades = np.where(np.arange(40) < 25, 0.0, 10.0)  # two of them pass 0.9 * 20, three 0.9 * 30
+    assert frames_foreseen(fades, naive, other) == 26
+    assert frames_foreseen(fades, other, 2 * naive) == 27
+    burst = np.where(np.arange(40) == 3, 15.0, 0.0)  # one bad frame is not the end
+    assert frames_foreseen(burst, naive, other) == 40
+
+
+def test_a_model_that_is_lost_later_is_said_to_be(trained: DVBF):
+    """Its clock runs slow: near at hand that hardly shows."""
+    far = collect_pendulum(seed=8, sequences=40, length=60, params=PAPER, size=16)
+    slow = nnx.clone(trained)
+    slow.transition.state_matrices[...] *= 0.9
+    found = {name: look_far(model, far) for name, model in {"trained": trained, "slow": slow}.items()}
+    assert found["trained"] == {"foreseen_frames": 55, "imagined_frames": 55}
+    assert 10 < found["slow"]["foreseen_frames"] < 40
+    words = {name: Health(measure(trained, far).figures | figures, []).in_words() for name, figures in found.items()}
+    assert words["trained"].startswith("Dynamics learnt: ")
+    assert words["slow"].startswith(f"Dynamics learnt for {found['slow']['foreseen_frames']:.0f} frames: ")
+    assert look_far(trained, far.first_frames(15)) == {}

@@ -10,6 +10,7 @@ from flax import nnx
 from worldmodel.data.windows import Batch, DeviceData, sample_windows
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import initialise
+from worldmodel.training.fit import Warnings
 from worldmodel.training.session import panels_for
 from worldmodel.training.step import (
     TrainState,
@@ -137,3 +138,16 @@ def test_a_model_draws_its_own_panel_where_it_has_the_metrics():
     assert [list(panel.lines) for panel in both if panel.title == "KL"] == [["kl_initial", "kl_step"]]
     assert [list(panel.lines) for panel in total if panel.title == "KL"] == [["kl"]]
     assert [panel.title for panel in neither] == ["Loss"]
+
+
+def test_a_warning_is_said_when_it_comes_up_and_when_it_is_gone():
+    warnings = Warnings()
+    assert warnings.news([]) == []
+    assert warnings.news(["LATENTS GROW: by 1.6.", "ACTIONS UNUSED: at all."]) == [
+        "LATENTS GROW: by 1.6.",
+        "ACTIONS UNUSED: at all.",
+    ]
+    assert warnings.news(["LATENTS GROW: by 1.7.", "ACTIONS UNUSED: at all."]) == []
+    assert warnings.news(["LATENTS GROW: by 1.8."]) == ["no longer: ACTIONS UNUSED"]
+    assert warnings.news([]) == ["no longer: LATENTS GROW"]
+    assert warnings.news(["LATENTS GROW: by 1.9."]) == ["LATENTS GROW: by 1.9."]

@@ -54,10 +54,16 @@ class Health:
         """The verdict, one line for each problem."""
         if self.problems:
             return "\n".join(map(str, self.problems))
+        foreseen, longest = (int(self.figures.get(name, 0)) for name in ("foreseen_frames", "imagined_frames"))
+        far = foreseen < longest
+        reach = f"They beat it for {f'{foreseen} of' if far else 'all of'} the {longest} frames that there are."
         return (
-            f"Dynamics learnt: frames imagined on validation data have {naive_share(self.figures):.0%} of the error of"
-            f" the better naive predictor. The latents stay within {self.figures['latent_growth']:.1f} times the"
-            f" filter's for {LONG} steps. {self.remark}"
+            f"Dynamics learnt{f' for {foreseen} frames' if far else ''}: frames imagined on validation data have"
+            f" {naive_share(self.figures):.0%} of the error of the better naive predictor"
+            f"{f' in the first {IMAGINED}. {reach}' if longest else '.'}"
+            f"{' For more, train longer (--steps) or on longer windows (--window).' if far else ''}"
+            f" The latents stay within {self.figures['latent_growth']:.1f} times the filter's for {LONG} steps."
+            f" {self.remark}"
         ).rstrip()
 
 
@@ -153,6 +159,42 @@ def measure(model: WorldModel, data: Sequences) -> Health:
     } | {name: float(value) for name, value in watched.items()}
     remark = model.remark(figures) if isinstance(model, Remarking) else ""
     return Health(figures, find_problems(model, figures), remark)
+
+
+def look_far(model: WorldModel, data: Sequences) -> dict[str, float]:
+    """How far imagined frames are worth something, on held-out sequences as long as half of them are: "imagined_frames"
+    after five observed ones, and for how many of them, "foreseen_frames", they beat the better naive predictor. Empty
+    where the sequences have no more frames than `measure` looks at."""
+    data = data.whole(int(np.median(data.lengths())))
+    data = data.take(spread_over(np.arange(len(data)), WATCHED))
+    context = max(model.context, CONTEXT)
+    if not len(data) or data.length <= context + IMAGINED:
+        return {}
+    truth = as_unit_frames(data.frames)
+    predictions = {
+        "imagined": roll_out(Dreamer(model), data, context).frames[:, context:],
+        "repeat": truth[:, context - 1 : context],
+        "mean": truth.mean(axis=(0, 1)),
+    }
+    ahead = truth[:, context:]
+    pixels = tuple(range(2, truth.ndim))
+    errors = {name: np.mean((frames - ahead) ** 2, axis=(0, *pixels)) for name, frames in predictions.items()}
+    foreseen = frames_foreseen(errors["imagined"], errors["repeat"], errors["mean"])
+    return {"foreseen_frames": float(foreseen), "imagined_frames": float(ahead.shape[1])}
+
+
+def frames_foreseen(imagined: np.ndarray, *naive: np.ndarray) -> int:
+    """For how many frames errors `[S]` stay below NOT_LEARNT of the least of the naive ones, each `[S]`: the end of the
+    last stretch of ten frames before the first stretch in which they do not; 0 where that is the first of all."""
+
+    def stretches(errors: np.ndarray) -> np.ndarray:
+        return np.convolve(errors, np.ones(IMAGINED), "valid")
+
+    lost = stretches(imagined) > NOT_LEARNT * np.min([stretches(each) for each in naive], axis=0)
+    if not lost.any():
+        return len(imagined)
+    first = int(np.argmax(lost))
+    return first + IMAGINED - 1 if first else 0
 
 
 @compiled

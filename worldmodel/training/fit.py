@@ -48,6 +48,21 @@ class Task:
     """trained model -> the model whose sampled futures are as wide as its errors on held-out sequences"""
 
 
+class Warnings:
+    """Of one training: each is said when it comes up, and when it is gone."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def news(self, problems: list[str]) -> list[str]:
+        """Lines for what has changed; a problem is known by what stands before its colon."""
+        found = {problem.partition(":")[0]: problem for problem in problems}
+        lines = [problem for name, problem in found.items() if name not in self._said]
+        lines += [f"no longer: {name}" for name in sorted(self._said - found.keys())]
+        self._said = set(found)
+        return lines
+
+
 def load_training_data(options: TrainingOptions) -> tuple[Sequences, Sequences, DataCard]:
     """Training and validation sequences and their card."""
     data = load_sequences(options.data)
@@ -115,6 +130,8 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
         """The models, where they are to be looked at."""
         return trainings.models() if step % VALIDATE_EVERY == 0 or step >= options.steps else []
 
+    warnings = [Warnings() for _ in runs]
+
     def log(step: int, models: list[Any], metrics: list[dict[str, Any]]) -> None:
         validated: list[dict[str, Any]] = [{} for _ in runs]
         if not is_writer():
@@ -123,8 +140,8 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
             for index, (run, model) in enumerate(zip(runs, models, strict=True)):
                 validated[index], problems = task.validate(model)
                 if WARN_FROM * options.steps <= step < options.steps:
-                    for problem in problems:
-                        bar.write(f"{label(run, runs)}step {step}: {problem}", file=sys.stderr)
+                    for line in warnings[index].news(problems):
+                        bar.write(f"{label(run, runs)}step {step}: {line}", file=sys.stderr)
                 run.save_snapshot(step, task.snapshot(model))
         for run, trained, held_out in zip(runs, metrics, validated, strict=True):
             run.append_metrics({"step": step} | trained | held_out)

@@ -53,6 +53,7 @@ class WatchedSequences:
 
     def __init__(self, validation: Sequences, source: str, context: int, seed: int):
         """Raises UserError, beginning with `source`, where the held-out data cannot be looked at."""
+        self.all = validation
         if validation.ended is not None or validation.valid is not None:
             _, looked_at = health.seen_and_imagined(validation, context)
             validation = validation.whole(looked_at.length)
@@ -83,6 +84,7 @@ class WatchedSequences:
 
     def finish(self, run: Run, model: WorldModel) -> tuple[list[str], str]:
         found = health.measure(model, self.validation)
+        found = dataclasses.replace(found, figures=found.figures | health.look_far(model, self.all))
         if snapshots := run.snapshots():
             self.watched.animate(run.folder / "learning.gif", snapshots)
         write_json(run.folder / "health.json", dataclasses.asdict(found))  # last: it says that the run is finished
