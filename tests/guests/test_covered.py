@@ -41,8 +41,8 @@ def dreamer(data: Sequences) -> Dreamer:
 
 def test_data_cover_what_was_seen_and_neither_padding_nor_gaps(dreamer: Dreamer, data: Sequences):
     plain = Coverage.of(dreamer, data)
-    assert plain(MIDDLE) > 3
-    assert np.mean(plain(as_unit_frames(ring_data(50, 20, seed=1).frames).reshape(50, 20, 2)) < 1) > 0.97
+    assert plain.latents(MIDDLE) > 3
+    assert np.mean(plain.latents(as_unit_frames(ring_data(50, 20, seed=1).frames).reshape(50, 20, 2)) < 1) > 0.97
     frames, actions = data.frames.copy(), data.actions.copy()
     frames[:, 15:], actions[:, 14:] = 128, 50
     ended = np.zeros(actions.shape[:2], bool)
@@ -50,9 +50,9 @@ def test_data_cover_what_was_seen_and_neither_padding_nor_gaps(dreamer: Dreamer,
     padded = Coverage.of(dreamer, dataclasses.replace(data, frames=frames, actions=actions, ended=ended))
     unseen = dataclasses.replace(data, frames=frames, valid=np.arange(20) < np.full((80, 1), 15))
     for coverage in (padded, Coverage.of(dreamer, unseen)):
-        assert coverage(MIDDLE) > 3
+        assert coverage.latents(MIDDLE) > 3
         assert coverage.outside_actions(np.array([50.0]))
-    assert Coverage.of(dreamer, dataclasses.replace(data, frames=frames))(MIDDLE) < 1
+    assert Coverage.of(dreamer, dataclasses.replace(data, frames=frames)).latents(MIDDLE) < 1
     with pytest.raises(UserError, match="too few sequences"):
         Coverage.of(dreamer, data.take(slice(0, 1)))
 
@@ -69,6 +69,16 @@ def test_the_shares_are_those_of_sequences_that_were_made_to_leave(dreamer: Drea
     assert found.latents["true frames, filtered"] == [0.0, 0.0, 0.4, 0.4]
     assert found.latents["imagined"] == found.latents["imagined under the largest pushes"] == [0.1] * 4
     assert found.actions == pytest.approx(5 / 19)
+    assert found.frames == pytest.approx((4 * 8 + 1) / 200)
+    assert found.warning() == (
+        "BEYOND THE TRAINING DATA: 16% of the frames and 20% of the latents and 26% of the actions of these sequences"
+        " are unlike all that was trained on: what is dreamt there is a guess."
+    )
+    fresh = ring_data(10, 20, seed=3)
+    assert (
+        judge_coverage(Coverage.of(dreamer, data), dreamer, fresh, 3, roll_out(dreamer, fresh, 3), [9]).warning()
+        is None
+    )
 
 
 def test_the_training_data_must_still_be_there(dreamer: Dreamer, data: Sequences, tmp_path: Path):

@@ -116,9 +116,12 @@ def test_how_far_the_dream_is_from_the_data_is_that_of_its_latent(worlds: SideBy
     worlds.coverage = Coverage.of(worlds.dreamer, unseen)
     moments = [worlds.start(FIRST), *map(worlds.step, TORQUES)]
     found = [moment.outside for moment in moments]
-    np.testing.assert_allclose(found, worlds.coverage(np.stack([moment.latent for moment in moments])), rtol=1e-6)
+    np.testing.assert_allclose(
+        found, worlds.coverage.latents(np.stack([moment.latent for moment in moments])), rtol=1e-6
+    )
     assert np.mean(np.array(found) < 1) > 0.9
-    worlds.coverage = dataclasses.replace(worlds.coverage, mean=worlds.coverage.mean + 20)
+    away = dataclasses.replace(worlds.coverage.latents, mean=worlds.coverage.latents.mean + 20)
+    worlds.coverage = dataclasses.replace(worlds.coverage, latents=away)
     assert worlds.fresh_look().outside > 5
 
 

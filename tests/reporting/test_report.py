@@ -104,7 +104,10 @@ def test_what_has_left_the_training_data_is_told_where_it_is_known(dvbf: Path):
     page = report(dvbf)
     assert ["true frames, filtered", "1%", "2%", "3%"] in page.rows
     assert ["imagined", "1%", "25%", "50%"] in page.rows
-    assert "Of the actions themselves 7% are beyond" in page.text
+    assert "and 7% of the actions are beyond" in page.text
+    assert "BEYOND THE TRAINING DATA" not in page.text
+    write_json(path, json.loads(path.read_text()) | {"outside": outside | {"frames": 0.62}})
+    assert "BEYOND THE TRAINING DATA: 62% of the frames of these" in report(dvbf).text
     write_json(path, json.loads(path.read_text()) | {"outside": outside | {"latents": {"imagined": [0.5]}}})
     with pytest.raises(UserError, match="damaged, or of another version"):
         report(dvbf)

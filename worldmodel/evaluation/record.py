@@ -1,6 +1,7 @@
 """What an evaluation found: written to evaluation.json as it is, and read back by the report, which needs no world."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -64,6 +65,10 @@ class Samples:
     reliability: Reliability
 
 
+MUCH = 0.1
+"""share outside of what the training data covered that is warned of"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outside:
     """What has left that which the training data covered (evaluation/coverage.py)."""
@@ -72,6 +77,20 @@ class Outside:
     """shares of the sequences, at the shown horizons, by how the latents were found"""
     actions: float
     """share of the sequences' own actions"""
+    frames: float = math.nan
+    """share of the sequences' own frames; not a number in evaluations of earlier versions"""
+
+    def warning(self) -> str | None:
+        """Of sequences that are unlike what was trained on, a sentence."""
+        latents = self.latents.get("true frames, filtered", [0.0])
+        shares = {"frames": self.frames, "latents": sum(latents) / len(latents), "actions": self.actions}
+        said = [f"{share:.0%} of the {name}" for name, share in shares.items() if share > MUCH]
+        if not said:
+            return None
+        return (
+            f"BEYOND THE TRAINING DATA: {' and '.join(said)} of these sequences are unlike all that was trained on: what"
+            " is dreamt there is a guess."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

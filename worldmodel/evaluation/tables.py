@@ -77,7 +77,10 @@ def summary(found: Evaluation) -> str:
     """An evaluation for a terminal: all its tables, and what could not be evaluated."""
     about = f"{found.sequences} sequences, {found.context} frames observed, {found.horizon} imagined"
     tables = [table.in_text() for part in evaluation_tables(found).values() for table in part]
-    return "\n".join([f"{about}; a column headed by a number: after so many of them", *tables, *found.left_out])
+    lines = [f"{about}; a column headed by a number: after so many of them", *tables, *found.left_out]
+    if found.outside is not None and (warning := found.outside.warning()):
+        lines.append(warning)
+    return "\n".join(lines)
 
 
 def evaluation_tables(found: Evaluation) -> dict[str, list[Table]]:
@@ -167,7 +170,9 @@ def outside_tables(found: Evaluation) -> list[Table]:
             "Share of latents that are farther from those of the training data than all but 1% of its own frames are."
             " There the model was taught nothing: where imagined latents are outside and those of the true frames are"
             " not, the dream went astray; where both are, the world has gone where no training sequence was."
-            f" Of the actions themselves {number(found.outside.actions, '.0%')} are beyond the training data's.",
+            f" Of the frames themselves {number(found.outside.frames, '.0%')} look like none of the training data, and"
+            f" {number(found.outside.actions, '.0%')} of the actions are beyond its own."
+            f" {found.outside.warning() or ''}".rstrip(),
             "after so many imagined frames",
             _horizons(found),
             [Group([number_row(name, shares, ".0%") for name, shares in found.outside.latents.items()])],

@@ -122,7 +122,7 @@ class SideBySide:
             frame,
             self.dreamer.vector(self._seen)[0],
             float(apart(self.variable, shown, true)),
-            None if self.coverage is None else float(self.coverage(latent)),
+            None if self.coverage is None else float(self.coverage.latents(latent)),
             self._steps,
             self._steps_dreamt,
             self._action,

@@ -19,6 +19,17 @@ NEIGHBOURS = 4
 """most similar true frames, whose variables are averaged"""
 
 
+def principal_directions(frames: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean `[P]` of frames `[M, P]`, and the orthonormal directions `[P, R]` of their largest variance, R at
+    `most`."""
+    mean = frames.mean(axis=0)
+    some = spread_over(frames, SHAPES_OF) - mean
+    # through their products with each other, of which there are fewer than of the pixels of large frames
+    squares, vectors = np.linalg.eigh(some @ some.T)  # the smallest comes first
+    kept = min(most, int((squares > 1e-6 * squares[-1]).sum()))
+    return mean, some.T @ (vectors[:, -kept:] / np.sqrt(squares[-kept:]))
+
+
 class NearestFrames(NamedTuple):
     """A Reader: the mean of the variables of the most similar true frames, weighted by one over the squared distance,
     in the principal directions of the true frames; angles are averaged as points on the circle."""
@@ -39,12 +50,7 @@ class NearestFrames(NamedTuple):
         """Of true frames `[M, P]` in [0, 1] and their states `[M, S]`."""
         keep = spread_over(np.arange(len(frames)), LARGEST_ALBUM)
         frames, points = frames[keep].astype(np.float32), shown_points(world, states[keep])
-        mean = frames.mean(axis=0)
-        some = spread_over(frames, SHAPES_OF) - mean
-        # through their products with each other, of which there are fewer than of the pixels of large frames
-        squares, vectors = np.linalg.eigh(some @ some.T)  # the smallest comes first
-        kept = min(MOST_SHAPES, int((squares > 1e-6 * squares[-1]).sum()))
-        directions = some.T @ (vectors[:, -kept:] / np.sqrt(squares[-kept:]))
+        mean, directions = principal_directions(frames, MOST_SHAPES)
         circular = [variable.circular for variable in world.variables if variable.name in world.visible]
         album = (frames - mean) @ directions
         return NearestFrames(mean, directions, album, points.astype(np.float32), np.array(circular))
