@@ -88,8 +88,8 @@ class Outside:
         if not said:
             return None
         return (
-            f"BEYOND THE TRAINING DATA: {' and '.join(said)} of these sequences are unlike all that was trained on: what"
-            " is dreamt there is a guess."
+            f"BEYOND THE TRAINING DATA: {' and '.join(said)} of these sequences are unlike all that was trained on:"
+            " what is dreamt there is a guess."
         )
 
 
