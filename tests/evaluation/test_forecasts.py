@@ -104,6 +104,9 @@ def test_an_evaluation_is_written_as_it_is_and_read_back(
         assert read_evaluation(tmp_path / "evaluation.json") == found
 
 
+PIXELS = ("Pixel MSE ×", "Pixel MSE / naive")
+
+
 def test_the_table_shows_every_row_at_its_horizons(judged: Evaluation):
     assert shown_horizons(30) == [1, 10, 30]
     assert shown_horizons(45) == [1, 10, 30, 45]
@@ -115,7 +118,13 @@ def test_the_table_shows_every_row_at_its_horizons(judged: Evaluation):
     errors = judged.rows["model"]["angle_error_degrees"].value
     assert table[2].split() == ["model", *(f"{errors[h - 1]:.3g}" for h in (1, 10, 30))]
     pixels = judged.rows["model"]["mse"].value
-    assert f"{1000 * pixels[9]:.2f}" in next(table[i + 1] for i, line in enumerate(table) if line.startswith("Pixel"))
+    first_row_of = {
+        name: next(table[i + 1] for i, line in enumerate(table) if line.startswith(name)) for name in PIXELS
+    }
+    assert f"{1000 * pixels[9]:.2f}" in first_row_of["Pixel MSE ×"]
+    naive = [judged.rows[name]["mse"].value for name in ("repeat last frame", "mean frame")]
+    shares = [f"{pixels[h - 1] / min(errors[h - 1] for errors in naive):.3f}" for h in (1, 10, 30)]
+    assert first_row_of["Pixel MSE / naive"].split() == ["model", *shares]
 
 
 def test_without_states_and_with_one_sequence_there_is_less_to_say(trained: DVBF, unseen: Sequences):

@@ -75,10 +75,8 @@ def test_the_shares_are_those_of_sequences_that_were_made_to_leave(dreamer: Drea
         " are unlike all that was trained on: what is dreamt there is a guess."
     )
     fresh = ring_data(10, 20, seed=3)
-    assert (
-        judge_coverage(Coverage.of(dreamer, data), dreamer, fresh, 3, roll_out(dreamer, fresh, 3), [9]).warning()
-        is None
-    )
+    found = judge_coverage(Coverage.of(dreamer, data), dreamer, fresh, 3, roll_out(dreamer, fresh, 3), [9])
+    assert found.warning() is None
 
 
 def test_the_training_data_must_still_be_there(dreamer: Dreamer, data: Sequences, tmp_path: Path):

@@ -6,6 +6,8 @@ from typing import Any
 
 from worldmodel.evaluation.record import Estimate, Evaluation, Samples
 
+NAIVE = ("repeat last frame", "mean frame")
+"""rows of who knows no dynamics"""
 NOTHING = "–"
 """stands where there is no number"""
 
@@ -131,6 +133,7 @@ def error_table(found: Evaluation) -> Table:
         rows = estimate_rows(columns, measure.form, measure.factor, measure.larger_is_better, found.ceilings)
         better = "higher is better" if measure.larger_is_better else "lower is better"
         groups.append(Group(rows, capitalised(measure.title), better))
+    groups.append(_share_of_naive(found))
     return Table(
         "Errors of imagined frames",
         f"{plural(found.sequences, 'sequence')}, {plural(found.context, 'frame')} observed. Small: 95% bootstrap"
@@ -140,6 +143,22 @@ def error_table(found: Evaluation) -> Table:
         _horizons(found),
         groups,
     )
+
+
+def _share_of_naive(found: Evaluation) -> Group:
+    """Pixel errors in units that tell as much of frames that are mostly empty."""
+    errors = {
+        name: [curves["mse"].at(h).value for h in found.shown_horizons]
+        for name, curves in found.rows.items()
+        if "mse" in curves and name not in found.ceilings
+    }
+    naive = [min(pair) for pair in zip(*(errors.pop(name) for name in NAIVE), strict=True)]
+
+    def shares(values: list[float]) -> list[float]:
+        return [value / least if least > 0 else math.nan for value, least in zip(values, naive, strict=True)]
+
+    rows = [number_row(name, shares(values), ".3f") for name, values in errors.items()]
+    return Group(rows, "Pixel MSE / naive", f"that of the better of: {', '.join(NAIVE)}; 1 is no better than these")
 
 
 def valid_table(found: Evaluation) -> Table:
