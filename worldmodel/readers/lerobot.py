@@ -164,6 +164,8 @@ def _table(path: Path, columns: list[str], episode: int | None = None) -> Any:
     import pyarrow.parquet
 
     rows = None if episode is None else [(EPISODE, "=", episode)]
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
         there = pyarrow.parquet.read_schema(path).names
         missing = [name for name in columns if name not in there]
