@@ -141,7 +141,7 @@ FAULTS = {
     "no file": ({}, r"episode_000000.parquet: no such file"),
     "torn": ({}, r"episode_000000.parquet: cannot be read as parquet: "),
     "no episodes": ({}, r"episodes.jsonl: cannot be read: No such file"),
-    "path": ({}, r"what meta/ says of the episodes lacks or has wrong: 'place'"),
+    "path": ({}, r"robot: cannot be read as a LeRobot data set: no 'place'"),
 }
 
 

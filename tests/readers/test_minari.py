@@ -115,7 +115,7 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
     np.testing.assert_array_equal(wm.read(folder, size=16, grey=False, camera="right").frames[0], two["right"])
     metadata = folder / "data" / "metadata.json"
     for change, message in (
-        ({"minari_version": "0.1.0"}, r"cannot be read by Minari: .*does not support"),
+        ({"minari_version": "0.1.0"}, r"cannot be read as a Minari data set: .*does not support"),
         ({"action_space": None}, r"metadata.json has no observation_space and no action_space"),
     ):
         metadata.write_text(json.dumps(json.loads(metadata.read_text()) | change))

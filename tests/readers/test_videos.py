@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import run_script
@@ -62,6 +63,23 @@ def test_one_csv_for_all_and_a_line_less_than_frames(tmp_path: Path):
     assert data.states is None
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_video_that_is_to_be_turned_is_turned(quarters: int, tmp_path: Path):
+    """As a telephone says it, in the matrix of the track's header; OpenCV, which turns them by itself, is the truth."""
+    write_video(tmp_path / "a.mp4", smooth(4))
+    write_csv(tmp_path / "a.csv", {"action": [1, 2, 3]})
+    raw = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = raw.index(b"tkhd") + 4 + 40
+    cosine, sine = ((0, 1), (-1, 0), (0, -1))[quarters - 1]
+    matrix = np.array([cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30], ">i4")
+    raw[at : at + 36] = matrix.tobytes()
+    (tmp_path / "a.mp4").write_bytes(raw)
+    video = cv2.VideoCapture(str(tmp_path / "a.mp4"))
+    turned = np.stack([video.read()[1][:, :, ::-1] for _ in range(4)])
+    assert_near(turned, np.rot90(smooth(4), -quarters, axes=(1, 2)))
+    assert_near(wm.read(tmp_path, grey=False).frames[0], turned)
+
+
 def fault(folder: Path, kind: str) -> None:
     """A good folder, made a bad one."""
     sheet = folder / "run_10.csv"
@@ -99,8 +117,8 @@ def fault(folder: Path, kind: str) -> None:
         ("text", r"run_10.csv: action must be numbers in every line of a frame"),
         ("ragged", r"run_10.csv: a line has 2 columns, the first 5"),
         ("alone", r"run_10.mp4 has no run_10.csv beside it"),
-        ("none", r"run_10.mp4: is no video: Invalid data"),
-        ("torn", r"run_10.mp4: is no video"),
+        ("none", r"run_10.mp4: cannot be read as a video: Invalid data"),
+        ("torn", r"run_10.mp4: cannot be read as a video: "),
         ("empty", r"run_10.csv: has no lines below"),
         ("size", r"run_10.mp4: has a picture \[48, 48, 3\]; those before are \[32, 32, 3\]"),
     ],

@@ -7,10 +7,11 @@ imported here, nor on top of a reader's file.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -96,6 +97,19 @@ def library(name: str, extra: str) -> Any:
         if (error.name or "").partition(".")[0] != name.partition(".")[0]:
             raise
         raise UserError(f"{name} is not installed; to install it: pip install -e '.[{extra}]'") from None
+
+
+@contextlib.contextmanager
+def reading(place: object, kind: str) -> Iterator[None]:
+    """Whatever a library raises within the block becomes one line that begins with `place`, which cannot be read as
+    `kind`: damaged files make libraries fail in more ways than can be listed."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        what = getattr(error, "strerror", None) or (f"no {error}" if isinstance(error, KeyError) else str(error))
+        raise UserError(f"{place}: cannot be read as {kind}: {' '.join(what.split())}") from None
 
 
 def chosen(wanted: str | None, names: Collection[str], what: str, option: str, place: object) -> str:

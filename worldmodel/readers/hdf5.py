@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, in_order, library
+from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, in_order, library, reading
 from worldmodel.support.files import UserError
 
 if TYPE_CHECKING:
@@ -80,11 +80,8 @@ def _files(source: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _open(h5py: Any, path: Path) -> Iterator[Any]:
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"{path}: cannot be read as HDF5: {' '.join(str(error).split())}") from None
+    with reading(path, "HDF5"), h5py.File(path, "r") as file:
+        yield file
 
 
 def _places(h5py: Any, path: Path, keys: Keys) -> list[_Place]:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, library
+from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, library, reading
 from worldmodel.support.files import UserError, read_json
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class LeRobot:
     @staticmethod
     def read(source: Path, keys: Keys) -> Source:
         library("pyarrow", "lerobot")
-        meta = _Meta.of(source, keys)
-        places = meta.places()
+        with reading(source, "a LeRobot data set"):
+            meta = _Meta.of(source, keys)
+            places = meta.places()
         return Source([place.length for place in places], _episodes(meta, places), 1 / meta.fps, meta.state_names())
 
 
@@ -114,10 +115,7 @@ class _Meta(NamedTuple):
     def places(self) -> list[_Place]:
         """The episodes in their order."""
         rows = self._rows_of_lines() if self.version == 2 else self._rows_of_tables()
-        try:
-            return [self._place(row) for row in sorted(rows, key=lambda row: row[EPISODE])]
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise UserError(f"{self.source}: what meta/ says of the episodes lacks or has wrong: {error}") from None
+        return [self._place(row) for row in sorted(rows, key=lambda row: row[EPISODE])]
 
     def _rows_of_lines(self) -> list[dict[str, Any]]:
         path = self.source / "meta" / "episodes.jsonl"
@@ -160,22 +158,17 @@ def _depth(feature: dict[str, Any]) -> bool:
 
 def _table(path: Path, columns: list[str], episode: int | None = None) -> Any:
     """Columns of a parquet file, or of the rows of one episode in it."""
-    import pyarrow
     import pyarrow.parquet
 
     rows = None if episode is None else [(EPISODE, "=", episode)]
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    try:
+    with reading(path, "parquet"):
         there = pyarrow.parquet.read_schema(path).names
         missing = [name for name in columns if name not in there]
         if missing:
             raise UserError(f"{path}: has no column {', '.join(missing)}")
         return pyarrow.parquet.read_table(path, columns=columns, filters=rows, partitioning=None)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: cannot be read as parquet: {' '.join(str(error).split())}") from None
 
 
 def _episodes(meta: _Meta, places: list[_Place]) -> Iterator[Episode]:

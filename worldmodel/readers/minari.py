@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, library
+from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, library, reading
 from worldmodel.support.files import UserError, read_json
 
 if TYPE_CHECKING:
     import numpy as np
 
+KIND = "a Minari data set"
 METADATA = "metadata.json"
 SPACES = ("observation_space", "action_space")
 STATE = "state"
@@ -46,11 +47,9 @@ class Minari:
             raise UserError(f"{source}: its {METADATA} has no {' and no '.join(SPACES)}")
         if keys.action is not None:
             raise UserError("--action: a Minari data set has one kind of actions")
-        try:
+        with reading(source, KIND):
             data = minari.MinariDataset(_folder(source))
             steps = [int(each["total_steps"]) for each in data.storage.get_episode_metadata(data.episode_indices)]
-        except (ValueError, KeyError, TypeError, AssertionError, OSError, ImportError, gymnasium.error.Error) as error:
-            raise UserError(f"{source}: cannot be read by Minari: {' '.join(str(error).split())}") from None
         require_vectors(data.action_space, source)
         spaces = _leaves(data.observation_space)
         cameras = [name for name, each in spaces.items() if _is_picture(each)]
@@ -60,7 +59,7 @@ class Minari:
         ]
         wanted = keys.state or (STATE if STATE in vectors else None)
         state = None if wanted is None else chosen(wanted, vectors, "observations that are numbers", "--state", source)
-        return Source([count + 1 for count in steps], _episodes(data, camera, state))
+        return Source([count + 1 for count in steps], _episodes(source, data, camera, state))
 
 
 def _folder(source: Path) -> Path:
@@ -88,7 +87,7 @@ def _is_picture(space: Any) -> bool:
     return isinstance(space, gymnasium.spaces.Box) and space.dtype == "uint8" and (len(shape) == 2 or colours)
 
 
-def _episodes(data: Any, camera: str, state: str | None) -> Iterator[Episode]:
+def _episodes(source: Path, data: Any, camera: str, state: str | None) -> Iterator[Episode]:
     import numpy as np
 
     from worldmodel.worlds.episodes import as_vector
@@ -98,13 +97,14 @@ def _episodes(data: Any, camera: str, state: str | None) -> Iterator[Episode]:
             observations = observations[key]
         return observations
 
-    for episode in data.iterate_episodes():
-        states = None if state is None else part(episode.observations, state)
-        yield Episode(
-            f"episode {episode.id}",
-            part(episode.observations, camera),
-            np.stack([as_vector(action, data.action_space) for action in episode.actions]),
-            None if states is None else states.reshape(len(states), -1),
-            episode.rewards,
-            episode.terminations,
-        )
+    with reading(source, KIND):
+        for episode in data.iterate_episodes():
+            states = None if state is None else part(episode.observations, state)
+            yield Episode(
+                f"episode {episode.id}",
+                part(episode.observations, camera),
+                np.stack([as_vector(action, data.action_space) for action in episode.actions]),
+                None if states is None else states.reshape(len(states), -1),
+                episode.rewards,
+                episode.terminations,
+            )

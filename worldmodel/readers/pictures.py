@@ -1,5 +1,6 @@
 """Pictures out of compressed files: videos, by PyAV (which reads AV1, too; OpenCV's wheels do not), and images."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from worldmodel.readers.catalogue import library
+from worldmodel.readers.catalogue import library, reading
 from worldmodel.support.files import UserError
 
 EXTRA = "video"
 
 
 class Video:
-    """The pictures of a video file in their order, decoded once each as long as they are asked for in order. What a
-    file says of how to turn them is not heeded.
+    """The pictures of a video file in their order, decoded once each as long as they are asked for in order, and
+    turned as the file says, which a telephone's does.
 
     Raises UserError when the file is none that can be decoded.
     """
@@ -41,25 +42,19 @@ class Video:
                 return
             self._position += 1
             if self._position > start:
-                yield picture.to_ndarray(format="rgb24")
+                yield np.rot90(picture.to_ndarray(format="rgb24"), picture.rotation // 90)
 
     def _decode(self) -> Iterator[Any]:
         with self._open() as container:
             container.streams.video[0].thread_type = "AUTO"
-            try:
-                yield from container.decode(video=0)
-            except self._av.FFmpegError as error:
-                raise UserError(f"{self.path}: cannot be decoded: {error.strerror}") from None
+            yield from container.decode(video=0)
 
-    def _open(self) -> Any:
-        try:
-            container = self._av.open(str(self.path))
-        except self._av.FFmpegError as error:
-            raise UserError(f"{self.path}: is no video: {error.strerror}") from None
-        if not container.streams.video:
-            container.close()
-            raise UserError(f"{self.path}: is no video: it has no pictures")
-        return container
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[Any]:
+        with reading(self.path, "a video"), self._av.open(str(self.path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{self.path}: has no pictures")
+            yield container
 
 
 def image(data: bytes | np.ndarray, place: object) -> np.ndarray:
