@@ -105,7 +105,7 @@ def test_arrays_of_many_episodes(tmp_path: Path):
     ended[1, 2], valid[0, 3] = True, False
     with h5py.File(tmp_path / "all.h5", "w") as file:
         file.create_dataset("frames", data=frames, chunks=(1, 2, 16, 16), compression="gzip")
-        file["actions"], file["ended"], file["valid"] = actions, ended, valid
+        file["actions"], file["ended"], file["valid"] = actions, ended, valid[:, :, None]
     for grey in (True, False):
         data = wm.read(tmp_path / "all.h5", size=16, grey=grey)
         np.testing.assert_array_equal(data.frames, frames)
@@ -175,3 +175,19 @@ def test_bytes_that_are_no_hdf5(tmp_path: Path):
     (tmp_path / "text.h5").write_text("hello")
     with pytest.raises(UserError, match=r"text.h5: cannot be read as HDF5: "):
         wm.read(tmp_path / "text.h5")
+
+
+def test_no_corrupted_byte_escapes_as_a_traceback(tmp_path: Path):
+    path, random, refused = tmp_path / "demos.h5", np.random.default_rng(1), 0
+    robomimic(path)
+    whole = path.read_bytes()
+    for position in random.integers(0, 1000, 60):
+        raw = bytearray(whole)
+        raw[position] ^= 1 << random.integers(8)
+        path.write_bytes(raw)
+        try:
+            wm.read(path, camera="wrist_image", size=4)  # where nothing lies it does no harm
+        except UserError as error:
+            refused += str(error).startswith(str(tmp_path))
+            assert "\n" not in str(error)
+    assert refused > 5

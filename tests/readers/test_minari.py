@@ -13,6 +13,7 @@ from made import RANDOM, noise, smooth
 import worldmodel as wm
 from worldmodel.support.files import UserError
 
+pytest.importorskip("h5py", reason="the extra minari is not installed")
 minari = pytest.importorskip("minari", reason="the extra minari is not installed")
 
 SMALL = Box(0, 255, (16, 16, 3), np.uint8)

@@ -161,13 +161,18 @@ def _episode(h5py: Any, place: _Place, keys: Keys) -> Episode:
             _pictures(h5py, place),
             _vectors(actions),
             None if states is None else _vectors(states),
-            *(read(None, names) for names in (REWARD, ENDED, VALID)),
+            *(_numbers(read(None, names)) for names in (REWARD, ENDED, VALID)),
         )
 
 
 def _vectors(array: np.ndarray) -> np.ndarray:
     """`[T, ...]` as `[T, A]`."""
     return array.reshape(len(array), -1)
+
+
+def _numbers(array: np.ndarray | None) -> np.ndarray | None:
+    """`[T]` or `[T, 1]` as `[T]`."""
+    return array[:, 0] if array is not None and array.shape[1:] == (1,) else array
 
 
 def _pictures(h5py: Any, place: _Place) -> Iterator[np.ndarray]:
