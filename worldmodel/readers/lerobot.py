@@ -53,6 +53,8 @@ class LeRobot:
         with reading(source, "a LeRobot data set"):
             meta = _Meta.of(source, keys)
             places = meta.places()
+        if meta.in_video:
+            library("av", "lerobot")  # say it now, not at the first episode
         return Source([place.length for place in places], _episodes(meta, places), 1 / meta.fps, meta.state_names())
 
 
