@@ -17,6 +17,7 @@ Where things live, the top first; imports only run downwards:
     imagination    trained models, compiled
     runs           run folders, checkpoints
     models         the interface, the DVBF
+    readers        data sets in the formats of other libraries
     worlds         true worlds, collecting from them
     data           sequences, files, windows
     support        files, options, progress
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         Trained,
         UserError,
         collect,
+        list_formats,
         list_models,
         list_worlds,
         load,
@@ -46,6 +48,7 @@ __all__ = [
     "Trained",
     "UserError",
     "collect",
+    "list_formats",
     "list_models",
     "list_worlds",
     "load",

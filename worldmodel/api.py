@@ -23,6 +23,8 @@ from worldmodel.planning.options import PolicyOptions
 from worldmodel.planning.policy import LearntPolicy
 from worldmodel.planning.record import Acted
 from worldmodel.planning.saved import learn_and_save
+from worldmodel.readers.catalogue import READERS, format_of
+from worldmodel.readers.converting import convert
 from worldmodel.reporting.acting import Acting, act, goal_of_image
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
@@ -47,12 +49,28 @@ def list_worlds() -> dict[str, str]:
     return {name: WORLDS.sentence(name) for name in WORLDS.names()}
 
 
-def read(path: PathLike) -> Sequences:
-    """A data set, from an .npz or a folder of arrays, whose arrays stay in their files until they are touched.
+def list_formats() -> dict[str, str]:
+    """The formats of other libraries that data sets are read from, each with a sentence."""
+    return {name: READERS.sentence(name) for name in READERS.names()}
+
+
+def read(path: PathLike, *, out: PathLike | None = None, **options: Any) -> Sequences:
+    """A data set: an .npz, or a folder of arrays, which stay in their files until they are touched. Or one in another
+    format (`list_formats()`), of whose pictures frames are made, and whose episodes are padded to one length.
+
+    Args:
+        out: of another format: file to write as well, or a folder (a name without .npz), for data larger than memory.
+        options: of another format: those of scripts/convert.py --help: `size`, `crop`, `grey`, `camera`, ...
 
     Raises UserError, with the path and what is wrong with it.
     """
-    return load_sequences(Path(path))
+    place = Path(path)
+    if out is None and not options and format_of(place) is None:
+        return load_sequences(place)
+    try:
+        return convert(place, None if out is None else Path(out), **options)
+    except TypeError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def write(path: PathLike, data: Sequences) -> None:

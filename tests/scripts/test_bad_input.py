@@ -68,6 +68,11 @@ BAD_INPUT = {
     "collect nothing": ("collect.py --out new.npz --sequences 0", "--sequences must be at least 1"),
     "collect an unknown world": ("collect.py --out new.npz --env Nothing-v0", "Nothing-v0: cannot be made"),
     "collect a preset of a world": ("collect.py --out new.npz --env Pendulum-v1 --max-torque 1", "not to --env"),
+    "convert nothing": ("convert.py nothing.h5 --out new", "nothing.h5: no such file"),
+    "convert what is no known format": ("convert.py text.npz --out new", "looks like none of the formats hdf5"),
+    "convert over something": ("convert.py small.npz --out text.npz", "text.npz: exists already"),
+    "convert to nothing": ("convert.py small.npz --out new --size 0", "--size must be at least 4"),
+    "convert by an unknown format": ("convert.py small.npz --out new --format none", "'none' is no format"),
     "collect from no place": ("collect.py --out new.npz --start moon", "--start must be one of"),
 }
 

@@ -9,8 +9,8 @@ from conftest import SCRIPTS, run_script
 from PIL import Image
 
 README = (SCRIPTS.parent / "README.md").read_text()
-ELSEWHERE = {"play.py", "improve.py"}
-"""scripts with tests of their own: one serves until Ctrl-C, one trains again and again"""
+ELSEWHERE = {"play.py", "improve.py", "convert.py"}
+"""scripts with tests of their own: one serves until Ctrl-C, one trains again and again, one takes a user's data"""
 SMALLER = {
     "collect.py": "--sequences 12",
     "train.py": "--steps 20",

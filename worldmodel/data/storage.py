@@ -52,6 +52,25 @@ def save_blocks(path: Path, blocks: Iterable[Sequences], count: int) -> None:
     write_folder(path, map(arrays, itertools.chain([first], blocks)), count, _notes(first))
 
 
+def gather(blocks: Iterable[Sequences], count: int, out: Path | None) -> Sequences:
+    """The `count` sequences that come in blocks: in memory and, where `out` is given, in that .npz; or in that folder,
+    a block at a time. `ended` is left out where nothing ended, which goes without saying."""
+    if out is None or out.suffix == ".npz":
+        data = join(list(blocks))
+        data = dataclasses.replace(data, ended=None) if _nothing_ended(data) else data
+        if out is not None:
+            save_sequences(out, data)
+        return data
+    save_blocks(out, blocks, count)
+    if _nothing_ended(load_sequences(out)):
+        (out / "ended.npy").unlink()
+    return load_sequences(out)
+
+
+def _nothing_ended(data: Sequences) -> bool:
+    return data.ended is not None and not data.ended.any()
+
+
 def _notes(data: Sequences) -> dict[str, Any]:
     """What a data set has beside its arrays, as JSON has it."""
     world = None if data.world is None else _record(data.world)

@@ -55,6 +55,13 @@ def require_writable(path: Path) -> None:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def require_new(path: Path) -> None:
+    """Raise UserError when there is something at `path`, or nothing could be written there."""
+    if path.exists():
+        raise UserError(f"{path}: exists already; it is not overwritten")
+    require_writable(path)
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A folder that takes the place of `path` when the block ends well, and leaves no trace if it fails.

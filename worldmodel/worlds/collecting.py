@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.sequences import Sequences, WorldRecord, join
-from worldmodel.data.storage import load_sequences, save_blocks, save_sequences
-from worldmodel.support.files import UserError, require_writable
+from worldmodel.data.sequences import Sequences, WorldRecord
+from worldmodel.data.storage import gather
+from worldmodel.support.files import UserError, require_new
 from worldmodel.support.progress import progress_bar
-from worldmodel.support.settings import require_at_least, require_share
+from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.actions import Kind, drawn_actions, require_kind
 from worldmodel.worlds.camera import Camera
 from worldmodel.worlds.environments import gymnasium_blocks
@@ -24,7 +24,6 @@ from worldmodel.worlds.world import CompiledWorld, GymnasiumOptions, Options, Re
 
 CHUNK_PIXELS = 4_000_000
 """pixels that a compiled world draws at once: what bounds its memory"""
-SMALLEST_CROP = 0.05
 
 
 def collect(
@@ -58,18 +57,13 @@ def collect(
     """
     require_at_least("--sequences", sequences, 1)
     require_at_least("--frames", frames, 2)
-    require_at_least("--size", size, 4)
     require_at_least("--seed", seed, 0)
-    require_at_least("--noise", noise, 0)
-    require_share("--crop", crop)
-    require_at_least("--crop", crop, SMALLEST_CROP)
+    camera = Camera(size, crop, noise, grey)
+    camera.check()
     require_at_least("--workers", workers, 1)
     require_kind(actions)
     if out is not None:
-        if out.exists():
-            raise UserError(f"{out}: exists already; it is not overwritten")
-        require_writable(out)  # say it now, not after the work
-    camera = Camera(size, crop, noise, grey)
+        require_new(out)  # say it now, not after the work
     if isinstance(world, str):
         blocks = gymnasium_blocks(world, seed, sequences, frames, camera, workers, None, actions, start)
     elif isinstance(world, GymnasiumOptions):
@@ -83,21 +77,7 @@ def collect(
         if crop != 1 or not grey:
             raise UserError("--crop and --no-grey belong to --env")
         blocks = compiled_blocks(built, seed, sequences, frames, camera, world, actions, start)
-    if out is None or out.suffix == ".npz":
-        data = join(list(blocks))
-        data = dataclasses.replace(data, ended=None) if _nothing_ended(data) else data
-        if out is not None:
-            save_sequences(out, data)
-        return data
-    save_blocks(out, blocks, sequences)
-    if _nothing_ended(load_sequences(out)):
-        (out / "ended.npy").unlink()
-    return load_sequences(out)
-
-
-def _nothing_ended(data: Sequences) -> bool:
-    """Whether it is said of every episode that it did not end, which goes without saying."""
-    return data.ended is not None and not data.ended.any()
+    return gather(blocks, sequences, out)
 
 
 def compiled_blocks(

@@ -48,11 +48,11 @@ def open_environment(
             options = WORLDS.options(name)(**dict(arguments or {})) if name in names else None
     except (gymnasium.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(f"{env_id}: cannot be made with rgb_array rendering: {' '.join(str(error).split())}") from None
-    space = env.action_space
-    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-    if not (vector or isinstance(space, gymnasium.spaces.Discrete)):
+    try:
+        require_vectors(env.action_space, env_id)
+    except UserError:
         env.close()
-        raise UserError(f"{env_id}: actions must be vectors (a one-dimensional Box) or Discrete, not {space}")
+        raise
     return env, options if isinstance(options, GymnasiumOptions) else None
 
 
@@ -110,6 +110,13 @@ def play_episode(
 
 def _name(env: gymnasium.Env) -> str:
     return env.spec.id if env.spec else str(env)
+
+
+def require_vectors(space: gymnasium.Space, place: object) -> None:
+    """Raise UserError, beginning with `place`, unless `as_vector` takes the actions of a space."""
+    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+    if not (vector or isinstance(space, gymnasium.spaces.Discrete)):
+        raise UserError(f"{place}: actions must be vectors (a one-dimensional Box) or Discrete, not {space}")
 
 
 def as_vector(action: Any, space: gymnasium.Space) -> np.ndarray:
