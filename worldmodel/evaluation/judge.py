@@ -26,7 +26,14 @@ from worldmodel.evaluation.measures import (
     valid_frames,
 )
 from worldmodel.evaluation.record import SHOWN_LEVELS, Curve, Estimate, Evaluation, Reliability, Samples
-from worldmodel.evaluation.seen import last_frame, mean_frame, mean_of_sequences, of_seen, seen_after
+from worldmodel.evaluation.seen import (
+    last_frame,
+    mean_frame,
+    mean_of_sequences,
+    of_seen,
+    seen_after,
+    seen_with_the_one_before,
+)
 from worldmodel.imagination.counterfactuals import shuffle_actions, zero_actions
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, roll_out
 from worldmodel.imagination.futures import sample_futures
@@ -91,6 +98,9 @@ def judge(
         measures = [*world.measures, *measures]
         for name, shown in read_frames(world, truth, data.states, context, predictions, read, seen).items():
             scores[name] = world.score(shown, data.states, context) | scores.get(name, {})
+    ceilings = [name for name in scores if name == CEILING or name.endswith(READING)]
+    # a world may ask for two frames to tell a velocity: of true frames both must be there
+    counted = dict.fromkeys(scores, seen_ahead) | dict.fromkeys(ceilings, seen_with_the_one_before(seen_ahead))
     statistics: dict[str, Callable] = {m.name: np.median if m.statistic == "median" else np.mean for m in measures}
     horizon = data.length - context
     return Evaluation(
@@ -102,11 +112,12 @@ def judge(
         measures=measures,
         rows={
             name: {
-                measure: Curve(*_estimate(values, statistics[measure], seen_ahead)) for measure, values in row.items()
+                measure: Curve(*_estimate(values, statistics[measure], counted[name]))
+                for measure, values in row.items()
             }
             for name, row in scores.items()
         },
-        ceilings=[name for name in scores if name == CEILING or name.endswith(READING)],
+        ceilings=ceilings,
         valid_prediction_frames={
             name: Estimate(*_estimate(valid_frames(ahead, frames, seen_ahead), np.median))
             for name, frames in predictions.items()

@@ -29,6 +29,14 @@ def seen_after(seen: np.ndarray | None, context: int) -> np.ndarray | None:
     return None if seen is None else seen[:, context:]
 
 
+def seen_with_the_one_before(seen: np.ndarray | None) -> np.ndarray | None:
+    """Of frames `[N, S]`: those that were seen and follow one that was, or come first."""
+    if seen is None:
+        return None
+    before = np.concatenate([np.ones_like(seen[:, :1]), seen[:, :-1]], axis=1)
+    return seen & before
+
+
 def lengths_seen(seen: np.ndarray | None, count: int, length: int) -> np.ndarray:
     """int `[N]`: the frames of each of `count` sequences of `length` frames up to the last that was seen."""
     if seen is None:
