@@ -24,7 +24,7 @@ from flax import nnx
 
 from baselines.options import PaperDVBFOptions
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.windows import Batch
+from worldmodel.data.windows import Batch, per_seen_frame
 from worldmodel.models import variational
 from worldmodel.models.distributions import diagonal_normal, draw, from_noise, image_normal, positive
 from worldmodel.models.networks import MLP, into_ball, mix, split_in_two
@@ -195,7 +195,8 @@ class PaperDVBF(VariationalFilter):
         terms = variational.bound_terms(self, frames, inferred, observed, batch.valid)
         c = variational.temperature(progress, self.options.annealing_share)
         matrices_kl = self.base.kl() / self.scale.frames
-        loss = jnp.mean(-c * terms.reconstruction + variational.annealed(terms, c)) + matrices_kl
+        nats = per_seen_frame(-c * terms.reconstruction + variational.annealed(terms, c), batch.valid)
+        loss = nats + matrices_kl
         metrics = variational.watched(self, batch, inferred, terms, observed)
         return loss, {"loss": loss, "kl_matrices": matrices_kl} | metrics
 

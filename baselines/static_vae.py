@@ -52,13 +52,16 @@ class StaticVAE(nnx.Module):
         frames = self.scale.restore(self.decoder(state))
         return image_normal(frames, self.observation_std, len(self.scale.frame_shape))
 
-    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array, valid: jax.Array | None = None) -> Bound:
         """As Bounded.bound."""
         posterior = self.posterior(frames)
         latents, prior = draw(posterior, key), standard_normal_like(posterior)
         reconstruction = self.emission(latents).log_prob(frames)
-        log_weight = jnp.sum(reconstruction + prior.log_prob(latents) - posterior.log_prob(latents), axis=1)
-        return Bound(reconstruction, posterior.kl_divergence(prior), log_weight)
+        log_weight = reconstruction + prior.log_prob(latents) - posterior.log_prob(latents)
+        kl = posterior.kl_divergence(prior)
+        if valid is not None:
+            reconstruction, kl, log_weight = (jnp.where(valid, each, 0) for each in (reconstruction, kl, log_weight))
+        return Bound(reconstruction, kl, jnp.sum(log_weight, axis=1))
 
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The negative ELBO; frames that are not valid do not count, actions play no part."""

@@ -90,7 +90,7 @@ def test_lengths_count_the_frames_before_the_padding(full: Sequences):
     assert dataclasses.replace(full, ended=None).lengths().tolist() == [5] * 6
 
 
-def test_whole_sequences_are_unbroken_and_seen(full: Sequences):
+def test_whole_sequences_are_unbroken(full: Sequences):
     def which(length: int | None) -> list[int]:
         found = full.whole(length)
         assert found.length == (length or 5)
@@ -99,8 +99,38 @@ def test_whole_sequences_are_unbroken_and_seen(full: Sequences):
 
     assert which(2) == [0, 1, 2, 3, 4, 5]
     assert which(3) == [0, 2, 3, 4, 5]
-    assert which(None) == which(5) == [0, 3, 5]
+    assert which(None) == which(5) == [0, 3, 4, 5]
     assert len(full.whole(6)) == 0
+
+
+def test_what_is_seen_is_neither_missing_nor_padding(full: Sequences):
+    seen = full.seen()
+    assert seen is not None
+    assert ["".join("-x"[int(each)] for each in row) for row in seen] == [
+        "xxxxx",
+        "xx---",
+        "xxx--",
+        "xxxxx",
+        "xxx-x",
+        "xxxxx",
+    ]
+    assert full.acted().sum(axis=1).tolist() == [4, 1, 2, 4, 4, 4]
+    assert full.missing_share() == pytest.approx(1 / 25)
+    assert full.in_words() == "4.0% of the frames are missing; sequences have 2 to 5 frames"
+    plain = dataclasses.replace(full, ended=None, valid=None)
+    assert (plain.seen(), plain.missing_share(), plain.in_words()) == (None, 0, "")
+
+
+def test_only_sequences_with_a_frame_to_foresee_are_judged(full: Sequences):
+    def which(data: Sequences, context: int) -> tuple[list[int], int]:
+        found = data.to_foresee(context)
+        return (found.frames[:, 0, 0, 0] // 10).tolist(), found.length
+
+    assert which(full, 1) == ([0, 1, 2, 3, 4, 5], 5)
+    assert which(full, 2) == ([0, 2, 3, 4, 5], 5)
+    assert which(full.take(np.array([1, 2])), 1) == ([1, 2], 3)
+    assert which(full.take(np.array([1, 2])), 2) == ([2], 3)
+    assert which(full.take(np.array([1])), 3) == ([], 5)
 
 
 def test_parts_carry_everything_along(full: Sequences):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.windows import Batch
+from worldmodel.data.windows import Batch, mean_of_seen, per_seen_frame
 from worldmodel.models.distributions import image_normal, positive
 from worldmodel.models.protocol import swap_time
 
@@ -130,6 +130,6 @@ class LinearGaussian(nnx.Module):
 
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         beliefs, nats = self.run(batch.frames, batch.actions, batch.valid)
-        loss = -jnp.mean(nats)
+        loss = -per_seen_frame(nats, batch.valid)
         error = (self.emission(beliefs).mean() - batch.frames) ** 2
-        return loss, {"loss": loss, "frame_mse": jnp.mean(error)}
+        return loss, {"loss": loss, "frame_mse": mean_of_seen(error, batch.valid)}

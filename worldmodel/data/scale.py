@@ -24,31 +24,35 @@ class FrameScale:
     action_size: int
     """A"""
     pixel_mean: float
-    """over all pixels of all frames"""
+    """over all pixels of all frames that were seen"""
     pixel_std: float
-    """over all pixels of all frames"""
+    """over all pixels of all frames that were seen"""
     frame_variance: float
-    """variance of a pixel over the frames, summed over the pixels"""
+    """variance of a pixel over the frames that were seen, summed over the pixels"""
     action_scale: float
-    """root mean square of the actions; 1 where all are 0"""
+    """root mean square of the actions that were done; 1 where all are 0"""
     frames: int = 1
-    """in the data, over which is spread what a model infers once for all of them"""
+    """that were seen in the data, over which is spread what a model infers once for all of them"""
 
     @staticmethod
     def of(data: Sequences, source: str) -> "FrameScale":
-        """Measured on `data`. Raises UserError, beginning with `source`, when all frames are the same."""
-        flat = data.frames.reshape(-1, math.prod(data.frame_shape))
-        count, total, squares = len(flat), 0.0, 0.0
-        for part in np.array_split(flat, max(1, flat.size // 10_000_000)):
-            part = part.astype(np.float64) / 255
+        """Measured on the frames of `data` that were seen and the actions that were done. Raises UserError, beginning
+        with `source`, when there is no such frame or all are the same."""
+        flat, seen = data.frames.reshape(-1, math.prod(data.frame_shape)), data.seen()
+        count, total, squares = len(flat) if seen is None else int(seen.sum()), 0.0, 0.0
+        if not count:
+            raise UserError(f"{source}: all frames are missing")
+        pieces = max(1, flat.size // 10_000_000)
+        kept: list[Any] = [...] * pieces if seen is None else np.array_split(seen.ravel(), pieces)
+        for part, which in zip(np.array_split(flat, pieces), kept, strict=True):
+            part = part[which].astype(np.float64) / 255
             total, squares = total + part.sum(axis=0), squares + (part**2).sum(axis=0)
         mean, mean_square = total / count, squares / count
         frame_variance = float(np.sum(mean_square - mean**2))
         if frame_variance < 1e-8:
             raise UserError(f"{source}: all frames are the same, there is nothing to learn")
         pixel_std = float(np.sqrt(np.mean(mean_square) - np.mean(mean) ** 2))
-        squared_actions = sum(np.sum(part.astype(np.float64) ** 2) for part in in_blocks(data.actions))
-        action_scale = float(np.sqrt(squared_actions / data.actions.size)) or 1.0
+        action_scale = math.sqrt(_mean_square(data)) or 1.0
         return FrameScale(
             data.frame_shape, data.action_size, float(np.mean(mean)), pixel_std, frame_variance, action_scale, count
         )
@@ -80,3 +84,13 @@ class FrameScale:
     def sharp(self, observation_std: float | None) -> float:
         """A tenth of an observation noise, or of the default: reconstruction is then dear and KL cheap."""
         return (observation_std or self.default_observation_std) / SHARPENING
+
+
+def _mean_square(data: Sequences) -> float:
+    """Of the numbers of all actions that were done."""
+    acted, total, start = data.acted(), 0.0, 0
+    for part in in_blocks(data.actions):
+        done = True if data.ended is None else acted[start : start + len(part), :, None]
+        total += float(np.sum(part.astype(np.float64) ** 2, where=done))
+        start += len(part)
+    return total / (data.action_size * int(acted.sum()))

@@ -10,7 +10,8 @@
 T-1 actions, and latent t belongs to frame t. The paper counts from 1, the arrays from 0.
 
 `ended[:, t]` says that the episode ended with action t, in frame t+1; whatever comes after is padding. `valid[:, t]`
-says whether frame t was seen.
+says whether frame t was seen. What stands in the place of a frame that is missing or padding counts nowhere: nothing is
+learnt from it, nothing is scored against it, and a filter imagines that step.
 
 A transition mask `[B, T-1]` has the same index as the actions: `observed[:, t]` says whether the step from t
 to t+1 uses frame t+1 (a filter step) or not (an imagined step).
@@ -108,6 +109,30 @@ class Sequences:
             return np.full(len(self), self.length)
         return np.where(self.ended.any(axis=1), self.ended.argmax(axis=1) + 2, self.length)
 
+    def seen(self) -> np.ndarray | None:
+        """bool `[N, T]`: whether there is a frame to be looked at, neither missing nor padding; None: all are."""
+        if self.ended is None and self.valid is None:
+            return None
+        before_end = np.arange(self.length) < self.lengths()[:, None]
+        return before_end if self.valid is None else before_end & self.valid
+
+    def acted(self) -> np.ndarray:
+        """bool `[N, T-1]`: whether an action was done, before the padding."""
+        return np.arange(self.length - 1) < self.lengths()[:, None] - 1
+
+    def missing_share(self) -> float:
+        """Of the frames before the padding, how many were not seen."""
+        seen = self.seen()
+        return 0.0 if seen is None else 1 - float(seen.sum() / self.lengths().sum())
+
+    def in_words(self) -> str:
+        """How many frames are missing, and of how many the sequences are, where that is worth a word; else empty."""
+        lengths, missing = self.lengths(), self.missing_share()
+        words = [f"{missing:.1%} of the frames are missing"] if missing else []
+        if lengths.min() < lengths.max():
+            words.append(f"sequences have {lengths.min()} to {lengths.max()} frames")
+        return "; ".join(words)
+
     def take(self, which: np.ndarray | slice) -> "Sequences":
         """Some of the sequences, whole."""
         return self._with(lambda name, array: array[which])
@@ -117,13 +142,23 @@ class Sequences:
         return self._with(lambda name, array: array[:, : length - (name in PER_ACTION)])
 
     def whole(self, length: int | None = None) -> "Sequences":
-        """The first `length` (default: T) frames of the sequences in which these are one unbroken episode and all were
-        seen; there may be none."""
+        """The first `length` (default: T) frames of the sequences in which these are one unbroken episode, whichever of
+        them are missing; there may be none."""
         length = self.length if length is None else length
         fit = self.lengths() >= length
-        if self.valid is not None:
-            fit &= self.valid[:, :length].all(axis=1)
         return self.first_frames(length).take(slice(None) if fit.all() else fit)
+
+    def to_foresee(self, context: int) -> "Sequences":
+        """The sequences of which at least one of the first `context` frames was seen and one after them, up to the last
+        frame that was seen of any; there may be none."""
+        seen = self.seen()
+        if seen is None:
+            return self
+        fit = np.logical_and(seen[:, :context].any(axis=1), seen[:, context:].any(axis=1))
+        if fit.all():
+            return self.first_frames(1 + int(np.flatnonzero(seen.any(axis=0))[-1]))
+        some = self.take(fit)
+        return some.to_foresee(context) if fit.any() else some
 
     def _with(self, change: Callable[[str, np.ndarray], np.ndarray]) -> "Sequences":
         """Each array as `change(name, array)`."""

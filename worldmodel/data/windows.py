@@ -32,6 +32,13 @@ def mean_of_seen(values: jax.Array, valid: jax.Array | None) -> jax.Array:
     return jnp.sum(jnp.where(valid, of_frame, 0)) / jnp.maximum(jnp.sum(valid), 1)
 
 
+def per_seen_frame(values: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """The sum of values `[B, T]` over the number of frames that were seen, so that nats per frame compare however many
+    are missing; the mean where none is. Unlike in mean_of_seen all values count: where nothing was seen of the first
+    frame, the initial state still has its KL."""
+    return jnp.mean(values) if valid is None else jnp.sum(values) / jnp.maximum(jnp.sum(valid), 1)
+
+
 class DeviceData(NamedTuple):
     """What lies on the device: a whole data set, or the batches of some updates. Leading axes `...` are `[N]` sequences
     or `[U, B]` pieces of U updates."""

@@ -13,8 +13,9 @@ import numpy as np
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.evaluation.seen import of_seen, seen_after
 from worldmodel.imagination.compiled import compiled
-from worldmodel.imagination.dreamer import last
+from worldmodel.imagination.dreamer import first_seen, last
 from worldmodel.models.protocol import Sampled, WorldModel, imagine
 
 SAMPLES = 32
@@ -43,28 +44,32 @@ def calibrated(model: WorldModel, data: Sequences) -> WorldModel:
 
 
 def errors_along_spread(model: WorldModel, data: Sequences, key: jax.Array) -> tuple[np.ndarray, np.ndarray, float]:
-    """Of each frame after the first two thirds `[N, S]`: how far it lies from the mean of sampled futures along the
-    direction of pixels in which they differ most, and the variance of the futures in that direction. And the variance
-    of frames along any other direction: of a pixel's noise, and of what the emission does not draw. The key is
+    """Of each frame `[M]` after the first two thirds that was seen: how far it lies from the mean of sampled futures
+    along the direction of pixels in which they differ most, and the variance of the futures in that direction. And the
+    variance of frames along any other direction: of a pixel's noise, and of what the emission does not draw. The key is
     consumed."""
     context = min(max(model.context, 2 * data.length // 3), data.length - 1)
+    data = data.to_foresee(context)
+    if not len(data):
+        return np.zeros(0), np.zeros(0), 0.0
     pixels = math.prod(data.frame_shape) * (data.length - context) * SAMPLES
-    which = spread_over(np.arange(len(data)), max(FEWEST, LARGEST // pixels))
-    errors, variances, rest = map(
-        np.asarray, _errors_along_spread(model, as_unit_frames(data.frames[which]), data.actions[which], key, context)
-    )
+    some = data.take(spread_over(np.arange(len(data)), max(FEWEST, LARGEST // pixels)))
+    seen, frames = some.seen(), as_unit_frames(some.frames)
+    found = _errors_along_spread(model, frames, some.actions, first_seen(seen, context), key, context)
+    errors, variances, rest = (of_seen(np.asarray(each), seen_after(seen, context)) for each in found)
     return errors, variances, float(np.mean(rest))
 
 
 def _along_spread(
-    model: WorldModel, frames: jax.Array, actions: jax.Array, key: jax.Array, context: int
+    model: WorldModel, frames: jax.Array, actions: jax.Array, valid: jax.Array | None, key: jax.Array, context: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Errors, variances and the rest, each `[B, S]`, for frames `[B, T, H, W(, C)]` in [0, 1]."""
+    """Errors, variances and the rest, each `[B, S]`, for frames `[B, T, H, W(, C)]` in [0, 1], with `valid`
+    `[B, context]`."""
     ahead = frames[:, context:].reshape(*frames.shape[:1], frames.shape[1] - context, -1)
 
     def future(key: jax.Array) -> jax.Array:
         filter_key, imagine_key = jax.random.split(key)
-        start = last(model.filter(frames[:, :context], actions[:, : context - 1], None, filter_key))
+        start = last(model.filter(frames[:, :context], actions[:, : context - 1], valid, filter_key))
         states = imagine(model, start, actions[:, context - 1 :], imagine_key)
         return model.emission(states).mean().reshape(ahead.shape)
 
@@ -81,7 +86,7 @@ def _along_spread(
     return along, largest / (SAMPLES - 1), rest
 
 
-_errors_along_spread = compiled(_along_spread, static_argnums=(4,))
+_errors_along_spread = compiled(_along_spread, static_argnums=(5,))
 
 
 def fitted_factor(errors: np.ndarray, variances: np.ndarray, noise: float) -> float:
@@ -89,7 +94,7 @@ def fitted_factor(errors: np.ndarray, variances: np.ndarray, noise: float) -> fl
     50% interval, nine tenths within its 90% interval. 1 where nothing varies.
 
     The errors are those of the mean of SAMPLES futures, which has an error of its own."""
-    if np.median(variances) < 1e-10:
+    if not variances.size or np.median(variances) < 1e-10:
         return 1.0
     std = np.sqrt((FACTORS[:, None] ** 2 + 1 / SAMPLES) * variances.ravel() + noise)
     missed = [

@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation.record import Outside
+from worldmodel.evaluation.seen import mean_of_sequences, of_seen
 from worldmodel.imagination.counterfactuals import push_latents
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, filtered_latents
 from worldmodel.runs.folder import Run
@@ -119,16 +120,13 @@ class Coverage:
     def of(dreamer: Dreamer, data: Sequences) -> "Coverage":
         """What a data set covers, as the model's filter sees it along its means. Raises UserError where it is too
         little."""
-        real = np.arange(data.length - 1) < data.lengths()[:, None] - 1
-        actions = data.actions[real]
+        actions = data.actions[data.acted()]
         some = data.take(spread_over(np.arange(len(data)), max(2, FRAMES // data.length)))
-        shown = np.arange(data.length) < some.lengths()[:, None]
-        if some.valid is not None:
-            shown &= some.valid
+        latents, seen = filtered_latents(dreamer, some, None), some.seen()
+        shown = np.ones(latents.shape[:2], bool) if seen is None else seen
         odd = np.zeros(shown.shape, bool)
         odd[1::2] = True
         halves = shown & ~odd, shown & odd
-        latents = filtered_latents(dreamer, some, None)
         looks = Looks.of(some.frames[shown])
         return Coverage(
             Cloud.of(*(latents[half] for half in halves)),
@@ -156,18 +154,22 @@ class Coverage:
 def judge_coverage(
     coverage: Coverage, dreamer: Dreamer, data: Sequences, context: int, rollouts: Rollouts, horizons: list[int]
 ) -> Outside:
-    """Which shares of some sequences have left it after so many frames, seen, imagined (`rollouts`) and pushed."""
+    """Which shares of some sequences have left it after so many frames, seen, imagined (`rollouts`) and pushed; of the
+    sequences whose frame was seen, but for the pushed ones."""
     ahead = np.array(horizons) - 1
     some = data.take(spread_over(np.arange(len(data)), PUSHED))
+    seen = data.seen()
+    there = None if seen is None else seen[:, context:][:, ahead]
     latents = {
-        "true frames, filtered": filtered_latents(dreamer, data, None)[:, context:],
-        "imagined": rollouts.latents[:, context:],
-        "imagined under the largest pushes": push_latents(dreamer, some, context),
+        "true frames, filtered": (filtered_latents(dreamer, data, None)[:, context:], there),
+        "imagined": (rollouts.latents[:, context:], there),
+        "imagined under the largest pushes": (push_latents(dreamer, some, context), None),
     }
     return Outside(
         latents={
-            name: np.mean(coverage.latents(found[:, ahead]) > 1, axis=0).tolist() for name, found in latents.items()
+            name: mean_of_sequences(coverage.latents(found[:, ahead]) > 1, counted).tolist()
+            for name, (found, counted) in latents.items()
         },
-        actions=float(coverage.outside_actions(data.actions).mean()),
-        frames=coverage.outside_frames(data.frames.reshape(-1, *data.frame_shape)),
+        actions=float(coverage.outside_actions(data.actions[data.acted()]).mean()),
+        frames=coverage.outside_frames(of_seen(data.frames, seen)),
     )

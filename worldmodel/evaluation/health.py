@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.data.windows import mean_of_seen
+from worldmodel.evaluation.seen import last_frame, mean_frame, mean_of_sequences, of_seen, seen_after
 from worldmodel.imagination.compiled import compiled
 from worldmodel.imagination.counterfactuals import shuffle_actions
 from worldmodel.imagination.dreamer import Dreamer, last, roll_out
@@ -123,26 +125,36 @@ def _general_problems(figures: dict[str, float]) -> Iterator[Problem]:
         )
 
 
-def seen_and_imagined(data: Sequences, least: int) -> tuple[int, Sequences]:
-    """How many frames a model that needs at least so many observes, and the sequences cut to those and the imagined."""
+def looked_at(data: Sequences, least: int) -> tuple[int, int]:
+    """How many frames a model that needs at least so many observes, and how many are looked at, the imagined among
+    them."""
     context = min(max(least, CONTEXT), data.length - 1)
-    return context, data.first_frames(min(data.length, context + IMAGINED))
+    return context, min(data.length, context + IMAGINED)
+
+
+def seen_and_imagined(data: Sequences, least: int) -> tuple[int, Sequences]:
+    """How many frames such a model observes, and the sequences cut to what is looked at: those in which some of the
+    observed and some of the imagined frames were seen."""
+    context, length = looked_at(data, least)
+    return context, data.first_frames(length).to_foresee(context)
 
 
 def measure(model: WorldModel, data: Sequences) -> Health:
     """The health of `model` on whole sequences that it was not trained on, of at least model.context + 1 frames.
 
     "mse" is the mean over pixels of squared brightness differences, of up to ten frames that are imagined after five
-    observed ones; "shuffled_actions_mse" is that with another sequence's actions, 0 where there is one sequence only.
+    observed ones, as far as they were seen; "shuffled_actions_mse" is that with another sequence's actions, 0 where
+    there is one sequence only.
     "reconstruction_share" is the error of frames that the filter has seen, over their variance; "imagined_rms" the root
     mean square of the latents in 500 imagined steps, and "latent_growth" the same over that of the filtered ones.
     """
     context, data = seen_and_imagined(data, model.context)
-    truth, dreamer = as_unit_frames(data.frames), Dreamer(model)
-    ahead = truth[:, context:]
+    truth, dreamer, seen = as_unit_frames(data.frames), Dreamer(model), data.seen()
+    ahead, seen_ahead = truth[:, context:], seen_after(seen, context)
 
     def error(frames: np.ndarray) -> float:
-        return float(np.mean((frames - ahead) ** 2))
+        squares = (frames - ahead) ** 2
+        return float(np.mean(squares if seen_ahead is None else of_seen(squares, seen_ahead)))
 
     def imagined(data: Sequences) -> float:
         return error(roll_out(dreamer, data, context).frames[:, context:])
@@ -150,11 +162,11 @@ def measure(model: WorldModel, data: Sequences) -> Health:
     which = spread_over(np.arange(len(data)), WATCHED)
     random = np.random.default_rng(0)
     actions = random.choice(data.actions.reshape(-1, data.action_size), (len(which), LONG))
-    watched = _watch(model, truth[which], data.actions[which], actions)
+    watched = _watch(model, truth[which], data.actions[which], None if seen is None else seen[which], actions)
     figures = {
         "open_loop_mse": imagined(data),
-        "repeat_last_frame_mse": error(truth[:, context - 1 : context]),
-        "mean_frame_mse": error(truth.mean(axis=(0, 1))),
+        "repeat_last_frame_mse": error(last_frame(truth, context, seen)),
+        "mean_frame_mse": error(mean_frame(truth, seen)),
         "shuffled_actions_mse": imagined(shuffle_actions(data, context)) if len(data) > 1 else 0.0,
     } | {name: float(value) for name, value in watched.items()}
     remark = model.remark(figures) if isinstance(model, Remarking) else ""
@@ -165,22 +177,21 @@ def look_far(model: WorldModel, data: Sequences) -> dict[str, float]:
     """How far imagined frames are worth something, on held-out sequences as long as half of them are: "imagined_frames"
     after five observed ones, and for how many of them, "foreseen_frames", they beat the better naive predictor. Empty
     where the sequences have no more frames than `measure` looks at."""
-    data = data.whole(int(np.median(data.lengths())))
-    data = data.take(spread_over(np.arange(len(data)), WATCHED))
     context = max(model.context, CONTEXT)
+    data = data.whole(int(np.median(data.lengths()))).to_foresee(context)
+    data = data.take(spread_over(np.arange(len(data)), WATCHED))
     if not len(data) or data.length <= context + IMAGINED:
         return {}
-    truth = as_unit_frames(data.frames)
-    predictions = {
-        "imagined": roll_out(Dreamer(model), data, context).frames[:, context:],
-        "repeat": truth[:, context - 1 : context],
-        "mean": truth.mean(axis=(0, 1)),
-    }
-    ahead = truth[:, context:]
-    pixels = tuple(range(2, truth.ndim))
-    errors = {name: np.mean((frames - ahead) ** 2, axis=(0, *pixels)) for name, frames in predictions.items()}
-    foreseen = frames_foreseen(errors["imagined"], errors["repeat"], errors["mean"])
-    return {"foreseen_frames": float(foreseen), "imagined_frames": float(ahead.shape[1])}
+    truth, seen = as_unit_frames(data.frames), data.seen()
+    ahead, seen_ahead = truth[:, context:], seen_after(seen, context)
+
+    def errors(frames: np.ndarray) -> np.ndarray:
+        pixels = tuple(range(2, truth.ndim))
+        return mean_of_sequences(np.mean((frames - ahead) ** 2, axis=pixels), seen_ahead)
+
+    imagined = errors(roll_out(Dreamer(model), data, context).frames[:, context:])
+    naive = errors(last_frame(truth, context, seen)), errors(mean_frame(truth, seen))
+    return {"foreseen_frames": float(frames_foreseen(imagined, *naive)), "imagined_frames": float(len(imagined))}
 
 
 def frames_foreseen(imagined: np.ndarray, *naive: np.ndarray) -> int:
@@ -198,15 +209,26 @@ def frames_foreseen(imagined: np.ndarray, *naive: np.ndarray) -> int:
 
 
 @compiled
-def _watch(model: WorldModel, frames: jax.Array, actions: jax.Array, long_actions: jax.Array) -> dict[str, jax.Array]:
+def _watch(
+    model: WorldModel, frames: jax.Array, actions: jax.Array, valid: jax.Array | None, long_actions: jax.Array
+) -> dict[str, jax.Array]:
     """What the latents tell, for frames `[B, T, H, W(, C)]` in [0, 1] filtered along their means."""
-    states = model.filter(frames, actions)
+    states = model.filter(frames, actions, valid)
     dreamt = model.vector(imagine(model, last(states), long_actions))
     decoded = jnp.clip(model.emission(states).mean(), 0, 1)
     size, grown = jnp.mean(model.vector(states) ** 2), jnp.mean(dreamt**2)
     figures = {
-        "reconstruction_share": jnp.mean((decoded - frames) ** 2) / jnp.mean(jnp.var(frames, axis=(0, 1))),
+        "reconstruction_share": mean_of_seen((decoded - frames) ** 2, valid) / _variance(frames, valid),
         "imagined_rms": jnp.sqrt(grown),
         "latent_growth": jnp.sqrt(grown / size),
     }
-    return figures | (model.diagnosis(frames, actions) if isinstance(model, Diagnosed) else {})
+    return figures | (model.diagnosis(frames, actions, valid) if isinstance(model, Diagnosed) else {})
+
+
+def _variance(frames: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Of a pixel over the frames `[B, T, H, W(, C)]` that were seen, averaged over the pixels."""
+    if valid is None:
+        return jnp.mean(jnp.var(frames, axis=(0, 1)))
+    there = valid.reshape(*valid.shape, *[1] * (frames.ndim - 2))
+    mean = jnp.sum(jnp.where(there, frames, 0), axis=(0, 1), keepdims=True) / jnp.maximum(jnp.sum(valid), 1)
+    return mean_of_seen((frames - mean) ** 2, valid)

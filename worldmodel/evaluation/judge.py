@@ -3,8 +3,11 @@
 A prediction is an array of frames `[N, S, H, W(, C)]` in [0, 1] for the S frames after the context; index h - 1 is
 horizon h, the h-th imagined frame. Where the world of the data is known, its variables are read off the frames and
 scored too. Beside the means stand sampled futures, which say how sure the model is.
+
+Frames that are missing or padding are not scored: at every horizon the sequences count whose frame was seen.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +26,14 @@ from worldmodel.evaluation.measures import (
     valid_frames,
 )
 from worldmodel.evaluation.record import SHOWN_LEVELS, Curve, Estimate, Evaluation, Reliability, Samples
+from worldmodel.evaluation.seen import (
+    last_frame,
+    mean_frame,
+    mean_of_sequences,
+    of_seen,
+    seen_after,
+    seen_with_the_one_before,
+)
 from worldmodel.imagination.counterfactuals import shuffle_actions, zero_actions
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, roll_out
 from worldmodel.imagination.futures import sample_futures
@@ -55,15 +66,15 @@ def shown_horizons(horizon: int) -> list[int]:
 
 def predict(dreamer: Dreamer, data: Sequences, context: int, rollouts: Rollouts) -> dict[str, np.ndarray]:
     """What the model, whose `rollouts` are given, and its naive rivals say of the frames after the context, by name."""
-    truth = as_unit_frames(data.frames)
-    ahead, seen = truth[:, context:], truth[:, context - 1 : context]
+    truth, seen = as_unit_frames(data.frames), data.seen()
+    ahead = truth[:, context:]
     others = {"zero actions": zero_actions}
     if len(data) > 1:  # one sequence has no other to take its actions from
         others["shuffled actions"] = shuffle_actions
     return {
         "model": rollouts.frames[:, context:],
-        "repeat last frame": np.broadcast_to(seen, ahead.shape),
-        "mean frame": np.broadcast_to(truth.mean(axis=(0, 1)), ahead.shape),
+        "repeat last frame": np.broadcast_to(last_frame(truth, context, seen), ahead.shape),
+        "mean frame": np.broadcast_to(mean_frame(truth, seen), ahead.shape),
     } | {name: roll_out(dreamer, of(data, context), context).frames[:, context:] for name, of in others.items()}
 
 
@@ -79,14 +90,17 @@ def judge(
     Where the world is known, its measures score what is read off the frames, by `read` or a reader made of the data;
     the last row is that of true frames: the floor, which reading alone costs.
     """
-    truth = as_unit_frames(data.frames)
-    ahead = truth[:, context:]
+    truth, seen = as_unit_frames(data.frames), data.seen()
+    ahead, seen_ahead = truth[:, context:], seen_after(seen, context)
     measures = list(PIXEL_MEASURES)
     scores = {name: pixel_scores(ahead, frames) for name, frames in predictions.items()}
     if world is not None and data.states is not None:
         measures = [*world.measures, *measures]
-        for name, shown in read_frames(world, truth, data.states, context, predictions, read).items():
+        for name, shown in read_frames(world, truth, data.states, context, predictions, read, seen).items():
             scores[name] = world.score(shown, data.states, context) | scores.get(name, {})
+    ceilings = [name for name in scores if name == CEILING or name.endswith(READING)]
+    # a world may ask for two frames to tell a velocity: of true frames both must be there
+    counted = dict.fromkeys(scores, seen_ahead) | dict.fromkeys(ceilings, seen_with_the_one_before(seen_ahead))
     statistics: dict[str, Callable] = {m.name: np.median if m.statistic == "median" else np.mean for m in measures}
     horizon = data.length - context
     return Evaluation(
@@ -97,18 +111,27 @@ def judge(
         shown_horizons=shown_horizons(horizon),
         measures=measures,
         rows={
-            name: {measure: Curve(*_estimate(values, statistics[measure])) for measure, values in row.items()}
+            name: {
+                measure: Curve(*_estimate(values, statistics[measure], counted[name]))
+                for measure, values in row.items()
+            }
             for name, row in scores.items()
         },
-        ceilings=[name for name in scores if name == CEILING or name.endswith(READING)],
+        ceilings=ceilings,
         valid_prediction_frames={
-            name: Estimate(*_estimate(valid_frames(ahead, frames), np.median)) for name, frames in predictions.items()
+            name: Estimate(*_estimate(valid_frames(ahead, frames, seen_ahead), np.median))
+            for name, frames in predictions.items()
         },
     )
 
 
-def _estimate(values: np.ndarray, statistic: Callable) -> list[Any]:
-    """A statistic over the first axis of `[N, ...]` and the ends of its interval, as JSON has them."""
+def _estimate(values: np.ndarray, statistic: Callable, seen: np.ndarray | None = None) -> list[Any]:
+    """A statistic over the first axis of `[N, ...]` and the ends of its interval, as JSON has them; of `[N, S]` over
+    those that were `seen` `[N, S]`, NaN where none was."""
+    if seen is not None:
+        columns = (values[which, horizon].astype(float) for horizon, which in enumerate(seen.T))
+        found = [_estimate(column, statistic) if len(column) else [math.nan] * 3 for column in columns]
+        return [list(part) for part in zip(*found, strict=True)]
     return [part.tolist() for part in (statistic(values, axis=0), *map(np.asarray, interval(values, statistic)))]
 
 
@@ -117,17 +140,20 @@ def probe_latents(latents: np.ndarray, data: Sequences, world: World | None) -> 
     variables = true_variables(data, world)
     if not variables:
         return {}
-    degree = affordable_degree(*latents.shape)
+    seen = data.seen()
+    degree = affordable_degree(1, len(of_seen(latents, seen)), latents.shape[2])
     return {
-        "r2_linear": probe_r2(latents, variables, 1),
+        "r2_linear": probe_r2(latents, variables, 1, seen),
         "polynomial_degree": degree,
-        "r2_polynomial": probe_r2(latents, variables, degree),
+        "r2_polynomial": probe_r2(latents, variables, degree, seen),
     }
 
 
-def reader_of(world: World, frames: np.ndarray, states: np.ndarray) -> Reader:
-    """A reader by true frames `[N, T, H, W(, C)]` in [0, 1] and their states `[N, T, S]`."""
-    return world.reader(frames.reshape(states.shape[0] * states.shape[1], -1), states.reshape(-1, states.shape[-1]))
+def reader_of(world: World, frames: np.ndarray, states: np.ndarray, seen: np.ndarray | None = None) -> Reader:
+    """A reader by true frames `[N, T, H, W(, C)]` in [0, 1] that were `seen` (seen.py), and their states
+    `[N, T, S]`."""
+    shown = of_seen(states, seen)
+    return world.reader(of_seen(frames, seen).reshape(len(shown), -1), shown)
 
 
 def read_frames(
@@ -137,22 +163,24 @@ def read_frames(
     context: int,
     predictions: dict[str, np.ndarray],
     read: Reader | None = None,
+    seen: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """The visible variables `[N, S, D]` that each prediction `[N, S, H, W(, C)]` shows.
 
-    They are read by `read`, or a reader made of the true frames `[N, T, ...]` and their `states` `[N, T, S]`. The last
-    row is what is read off true frames by those of other sequences.
+    They are read by `read`, or a reader made of the true frames `[N, T, ...]` that were `seen` (seen.py) and their
+    `states` `[N, T, S]`. The last row is what is read off true frames by those of other sequences.
     """
 
     def shown(read: Reader, frames: np.ndarray) -> np.ndarray:
         return read(frames.reshape(*frames.shape[:2], -1))
 
-    everything = reader_of(world, truth, states) if read is None else read
+    everything = reader_of(world, truth, states, seen) if read is None else read
     result = {name: shown(everything, frames) for name, frames in predictions.items()}
     if len(truth) > 1:
         floor = np.empty_like(visible_states(world, states[:, context:]))
         for a, b in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
-            floor[b] = shown(reader_of(world, truth[a], states[a]), truth[b, context:])
+            others = reader_of(world, truth[a], states[a], None if seen is None else seen[a])
+            floor[b] = shown(others, truth[b, context:])
         result[f"{' and '.join(map(words, visible_variables(world)))} {READING}"] = floor
     return result
 
@@ -176,7 +204,7 @@ def judge_samples(
     brightness, with the emission's noise. The key is consumed.
     """
     if read is None and world is not None and data.states is not None:
-        read = reader_of(world, as_unit_frames(data.frames), data.states)
+        read = reader_of(world, as_unit_frames(data.frames), data.states, data.seen())
     covered, scores = [], []
     for batch, count, samples in sample_futures(dreamer, data, context, futures, key, read):
         if world is None or read is None or batch.states is None:
@@ -186,12 +214,13 @@ def judge_samples(
             inside, score = _score_variables(world, samples, visible_states(world, batch.states[:count, context:]))
         covered.append(inside)
         scores.append(score)
-    by_level = np.concatenate(covered, axis=1).mean(axis=1)  # [L, S]
+    seen = seen_after(data.seen(), context)
+    by_level = mean_of_sequences(np.concatenate(covered, axis=1), seen)  # [L, S]
     return Samples(
         futures=futures,
         unit="brightness" if world is None or read is None else unit(visible_variables(world)[0]),
         coverage={level: by_level[np.isclose(LEVELS, float(level))][0].tolist() for level in SHOWN_LEVELS},
-        crps=np.concatenate(scores).mean(axis=0).tolist(),
+        crps=mean_of_sequences(np.concatenate(scores), seen).tolist(),
         reliability=Reliability(
             nominal=LEVELS.tolist(),
             observed={str(h): by_level[:, h - 1].tolist() for h in shown_horizons(by_level.shape[1])},

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from scipy.stats import bootstrap
 
+from worldmodel.evaluation.seen import lengths_seen, of_seen
 from worldmodel.worlds.world import Measure, Variable
 
 PIXEL_MEASURES = (
@@ -68,14 +69,19 @@ def r_squared(features: np.ndarray, targets: np.ndarray, groups: np.ndarray) -> 
     return 1 - np.sum(residual**2, axis=0) / spread
 
 
-def probe_r2(latents: np.ndarray, variables: list[tuple[Variable, np.ndarray]], degree: int) -> dict[str, float]:
+def probe_r2(
+    latents: np.ndarray,
+    variables: list[tuple[Variable, np.ndarray]],
+    degree: int,
+    seen: np.ndarray | None = None,
+) -> dict[str, float]:
     """R^2 of a polynomial probe (degree 1 is OLS) from latents `[N, T, Z]` to the true values `[N, T]` of variables: to
-    the sine and cosine of a circular one, and to every other as it is."""
-    features = polynomial_features(latents.reshape(-1, latents.shape[-1]).astype(np.float64), degree)
-    groups = np.repeat(np.arange(latents.shape[0]), latents.shape[1])
+    the sine and cosine of a circular one, and to every other as it is; at the frames that were `seen` (seen.py)."""
+    features = polynomial_features(of_seen(latents, seen).astype(np.float64), degree)
+    groups = of_seen(np.repeat(np.arange(latents.shape[0])[:, None], latents.shape[1], axis=1), seen)
     targets: dict[str, np.ndarray] = {}
     for variable, values in variables:
-        values = values.astype(np.float64).ravel()
+        values = of_seen(values, seen).astype(np.float64)
         if variable.circular:
             targets |= {f"sin {variable.name}": np.sin(values), f"cos {variable.name}": np.cos(values)}
         else:
@@ -89,21 +95,26 @@ def squared_error(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
     return np.mean((truth - frames) ** 2, axis=tuple(range(2, truth.ndim)))
 
 
-def rank_by_error(truth: np.ndarray, frames: np.ndarray, context: int) -> np.ndarray:
-    """The numbers `[N]` of sequences `[N, T, H, W(, C)]`, that with the smallest error after the context first."""
-    return np.argsort(squared_error(truth[:, context:], frames[:, context:]).mean(axis=1))
+def rank_by_error(truth: np.ndarray, frames: np.ndarray, context: int, seen: np.ndarray | None = None) -> np.ndarray:
+    """The numbers `[N]` of sequences `[N, T, H, W(, C)]`, that with the smallest error after the context first; each
+    has a frame there that was `seen` (seen.py)."""
+    errors = squared_error(truth[:, context:], frames[:, context:])
+    return np.argsort(errors.mean(axis=1) if seen is None else errors.mean(axis=1, where=seen[:, context:]))
 
 
-def valid_frames(truth: np.ndarray, frames: np.ndarray) -> np.ndarray:
+def valid_frames(truth: np.ndarray, frames: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
     """How many frames of `[N, S, H, W(, C)]` pass before the squared error exceeds 2.5% of the true squares: `[N]`.
+    Only frames that were `seen` `[N, S]` can tell; at most as many pass as there are up to the last of them.
 
     Brightness counts from the background (the median pixel of each channel): on a bright one the squares would hide
     every error.
     """
     pixels = tuple(range(2, truth.ndim))
-    background = np.median(truth, axis=(0, 1, 2, 3))
+    background = np.median(of_seen(truth, seen), axis=(0, 1, 2))
     invalid = np.sum((frames - truth) ** 2, axis=pixels) > VALID_ERROR * np.sum((truth - background) ** 2, axis=pixels)
-    return np.where(invalid.any(axis=1), invalid.argmax(axis=1), invalid.shape[1])
+    if seen is not None:
+        invalid &= seen
+    return np.where(invalid.any(axis=1), invalid.argmax(axis=1), lengths_seen(seen, *invalid.shape))
 
 
 def pixel_scores(truth: np.ndarray, frames: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,9 +16,13 @@ BANG_FRAMES = 5
 
 
 def shuffle_actions(data: Sequences, context: int) -> Sequences:
-    """Every sequence with the actions of the next one, from the first imagined frame on: what a model that ignores
-    actions would not notice. What the filter sees stays as it is."""
-    return with_actions(data, context, np.roll(data.actions[:, context - 1 :], 1, axis=0))
+    """Every sequence with the actions of the one before, from the first imagined frame on: what a model that ignores
+    actions would not notice. What the filter sees stays as it is. Where those end too soon, they begin again."""
+    later = data.actions[:, context - 1 :]
+    if data.ended is not None:
+        own = np.maximum(1, data.lengths() - context)[:, None]
+        later = np.take_along_axis(later, (np.arange(later.shape[1]) % own)[..., None], axis=1)
+    return with_actions(data, context, np.roll(later, 1, axis=0))
 
 
 def zero_actions(data: Sequences, context: int) -> Sequences:
@@ -60,6 +64,11 @@ def pushes(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.n
     return {"constant push, plus": always, "constant push, minus": -always, "bang-bang": sign * largest}
 
 
+def largest_actions(data: Sequences) -> np.ndarray:
+    """`[A]` the largest size of each number of the actions that were done."""
+    return np.abs(data.actions[data.acted()]).max(axis=0)
+
+
 def plans(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.ndarray]:
     """Five continuations of a single sequence's actions, `[S, A]` each; `largest` `[A]` is the size of pushes."""
     own = data.actions[0, context - 1 :]
@@ -69,7 +78,7 @@ def plans(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.nd
 def push_latents(dreamer: Dreamer, data: Sequences, context: int) -> np.ndarray:
     """float32 `[P N, S, Z]`: what is imagined of every sequence under each of the pushes, along the means."""
     parts = []
-    for push in pushes(data, context, np.abs(data.actions).max(axis=(0, 1))).values():
+    for push in pushes(data, context, largest_actions(data)).values():
         pushed = with_actions(data, context, np.broadcast_to(push, (len(data), *push.shape)))
         parts.append(roll_out(dreamer, pushed, context).latents[:, context:])
     return np.concatenate(parts)
@@ -79,8 +88,9 @@ def imagine_counterfactuals(
     dreamer: Dreamer, data: Sequences, sequence: int, context: int, simulator: Simulator | None
 ) -> Counterfactuals:
     """Filter the first `context` frames of one sequence, then imagine each plan to its end, following the means."""
-    own = data.take(slice(sequence, sequence + 1))
-    futures = plans(own, context, np.abs(data.actions).max(axis=(0, 1)))
+    own, largest = data.take(slice(sequence, sequence + 1)), largest_actions(data)
+    own = own.first_frames(int(own.lengths()[0]))
+    futures = plans(own, context, largest)
     data = with_actions(own.take(np.zeros(len(futures), int)), context, np.stack(list(futures.values())))
     imagined = roll_out(dreamer, data, context).frames
     if simulator is None or data.states is None:

@@ -27,6 +27,7 @@ _filter = compiled(lambda model, frames, actions, valid, key: model.filter(as_un
 _filter_step = compiled(
     lambda model, state, action, frame, key: model.filter_step(state, action, as_unit_frames(frame), key)
 )
+_imagine_step = compiled(lambda model, state, action, key: model.imagine_step(state, action, key))
 _imagine = compiled(imagine)
 _follow_policy = compiled(imagine, static_argnums=(2, 4))
 _encode = compiled(lambda model, frames, key: model.encode(as_unit_frames(frames), key))
@@ -40,20 +41,26 @@ class Dreamer(Split):
 
     def __init__(self, model: WorldModel | FrameModel):
         super().__init__(model)
-        self._filter, self._filter_step, self._imagine = (
-            program.bind(self) for program in (_filter, _filter_step, _imagine)
+        self._filter, self._filter_step, self._imagine_step, self._imagine = (
+            program.bind(self) for program in (_filter, _filter_step, _imagine_step, _imagine)
         )
         self._encode, self._decode, self._vector = (program.bind(self) for program in (_encode, _decode, _vector))
 
     def filter(
         self, frames: np.ndarray, actions: np.ndarray, valid: np.ndarray | None = None, key: jax.Array | None = None
     ) -> State:
-        """The states `[B, T, ...]` of frames `[B, T, ...]`, T >= model.context, and actions `[B, T-1, A]`."""
+        """The states `[B, T, ...]` of frames `[B, T, ...]`, T >= model.context, and actions `[B, T-1, A]`; where
+        `valid`, bool `[B, T]`, is False the frame is missing and the step is imagined."""
         return self._filter(frames, actions, valid, key)
 
     def filter_step(self, state: State, action: np.ndarray, frame: np.ndarray, key: jax.Array | None = None) -> State:
-        """The state after one action `[B, A]` and the frame `[B, ...]` that came of it."""
+        """The state after one action `[B, A]` and the frame `[B, ...]` that came of it; where none came, see
+        `imagine_step`."""
         return self._filter_step(state, action, frame, key)
+
+    def imagine_step(self, state: State, action: np.ndarray, key: jax.Array | None = None) -> State:
+        """The state after one action `[B, A]` whose frame did not come."""
+        return self._imagine_step(state, action, key)
 
     def imagine(
         self, state: State, actions: np.ndarray | Policy, key: jax.Array | None = None, steps: int | None = None
@@ -94,57 +101,71 @@ def in_batches(data: Sequences) -> Iterator[tuple[Sequences, int, int]]:
         yield batch, count, index
 
 
-def _roll_out(model: WorldModel, frames: jax.Array, actions: jax.Array, context: int) -> tuple[jax.Array, jax.Array]:
-    """The arrays of Rollouts for uint8 frames `[B, T, ...]`."""
-    seen = model.filter(as_unit_frames(frames[:, :context]), actions[:, : context - 1])
+def first_seen(seen: np.ndarray | None, context: int) -> np.ndarray | None:
+    """What Sequences.seen says of the first `context` frames."""
+    return None if seen is None else seen[:, :context]
+
+
+def _roll_out(
+    model: WorldModel, frames: jax.Array, actions: jax.Array, valid: jax.Array | None, context: int
+) -> tuple[jax.Array, jax.Array]:
+    """The arrays of Rollouts for uint8 frames `[B, T, ...]`, with `valid` `[B, context]`."""
+    seen = model.filter(as_unit_frames(frames[:, :context]), actions[:, : context - 1], valid)
     dreamt = imagine(model, last(seen), actions[:, context - 1 :])
     states = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), seen, dreamt)
     return jnp.clip(model.emission(states).mean(), 0, 1), model.vector(states)
 
 
-_rolled_out = compiled(_roll_out, static_argnums=(3,))
+_rolled_out = compiled(_roll_out, static_argnums=(4,))
 
 
 def roll_out(dreamer: Dreamer, data: Sequences, context: int) -> Rollouts:
     """Filter `context` frames of every sequence, at least model.context and fewer than there are, then imagine to the
-    end with the data's own actions. Sequences are whole (Sequences.whole)."""
+    end with the data's own actions. What is imagined of padding means nothing."""
     parts = []
     for batch, count, _ in in_batches(data):
-        part = _rolled_out(dreamer, batch.frames, batch.actions, context)
+        part = _rolled_out(dreamer, batch.frames, batch.actions, first_seen(batch.seen(), context), context)
         parts.append([np.asarray(array[:count]) for array in part])
     return Rollouts(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def filtered_latents(dreamer: Dreamer, data: Sequences, key: jax.Array | None) -> np.ndarray:
-    """float32 `[N, T, Z]`: the vectors of a filter that sees every frame, sampled with a key, which is consumed, or
-    along the means."""
+    """float32 `[N, T, Z]`: the vectors of a filter that sees every frame that there is, sampled with a key, which is
+    consumed, or along the means. Those of padding mean nothing."""
     parts = []
     for batch, count, index in in_batches(data):
         batch_key = None if key is None else jax.random.fold_in(key, index)
-        state = dreamer.filter(batch.frames, batch.actions, batch.valid, batch_key)
+        state = dreamer.filter(batch.frames, batch.actions, batch.seen(), batch_key)
         parts.append(dreamer.vector(state)[:count])
     return np.concatenate(parts)
 
 
-def reconstruct(model: WorldModel | FrameModel, frames: np.ndarray, actions: np.ndarray | None = None) -> np.ndarray:
+def reconstruct(
+    model: WorldModel | FrameModel,
+    frames: np.ndarray,
+    actions: np.ndarray | None = None,
+    valid: np.ndarray | None = None,
+) -> np.ndarray:
     """Frames `[..., H, W(, C)]` as the model, following its means, decodes what it sees in them. A WorldModel filters
-    `[B, T, ...]` and needs the actions; a FrameModel takes frames of any leading axes."""
+    `[B, T, ...]`, needs the actions, and imagines what is not `valid`; a FrameModel takes frames of any leading
+    axes."""
     dreamer = Dreamer(model)
     if isinstance(model, WorldModel):
         assert actions is not None
-        return dreamer.decode(dreamer.filter(frames, actions))
+        return dreamer.decode(dreamer.filter(frames, actions, valid))
     return dreamer.decode(dreamer.encode(frames))
 
 
 @compiled
-def _bound(model: Bounded, frames: jax.Array, actions: jax.Array, key: jax.Array) -> jax.Array:
+def _bound(model: Bounded, frames: jax.Array, actions: jax.Array, valid: jax.Array | None, key: jax.Array) -> jax.Array:
     """Reconstruction, KL and importance weight `[3, B]` of one sample."""
-    found = model.bound(as_unit_frames(frames), actions, key)
+    found = model.bound(as_unit_frames(frames), actions, key, valid)
     return jnp.stack([jnp.sum(found.reconstruction, axis=1), jnp.sum(found.kl, axis=1), found.log_weight])
 
 
 def bounds(dreamer: Dreamer, data: Sequences, key: jax.Array, samples: int) -> dict[str, float]:
-    """Bounds on ln p(x | u) and their parts, nats per sequence, of a Bounded model that observes every frame.
+    """Bounds on ln p(x | u) and their parts, nats per sequence, of a Bounded model that observes every frame that there
+    is: x are these.
 
     "iwae" is the importance-weighted bound with so many samples; the others are means over them. The key is
     consumed.
@@ -153,7 +174,7 @@ def bounds(dreamer: Dreamer, data: Sequences, key: jax.Array, samples: int) -> d
     parts = []
     for batch, count, index in in_batches(data):
         keys = jax.random.split(jax.random.fold_in(key, index), samples)
-        draws = [_bound(dreamer, batch.frames, batch.actions, each) for each in keys]
+        draws = [_bound(dreamer, batch.frames, batch.actions, batch.seen(), each) for each in keys]
         parts.append(np.stack([np.asarray(draw) for draw in draws])[:, :, :count])
     reconstruction, kl, weight = np.concatenate(parts, axis=2).astype(np.float64).swapaxes(0, 1)
     return {

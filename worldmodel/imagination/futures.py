@@ -10,7 +10,7 @@ import numpy as np
 
 from worldmodel.data.sequences import Sequences, as_unit_frames, batches
 from worldmodel.imagination.compiled import compiled
-from worldmodel.imagination.dreamer import Dreamer, last
+from worldmodel.imagination.dreamer import Dreamer, first_seen, last
 from worldmodel.models.protocol import WorldModel, imagine, swap_time
 from worldmodel.worlds.world import Reader
 
@@ -32,7 +32,8 @@ def sample_futures(
     size = max(1, min(len(data), together // futures))
     for index, (batch, count) in enumerate(batches(data, size)):
         batch_key = jax.random.fold_in(key, index)
-        shown = _sample_batch(dreamer, context, futures, read, batch.frames, batch.actions, batch_key)
+        valid = first_seen(batch.seen(), context)
+        shown = _sample_batch(dreamer, context, futures, read, batch.frames, batch.actions, valid, batch_key)
         yield batch, count, np.asarray(shown).swapaxes(1, 2)[:, :count]
 
 
@@ -43,16 +44,18 @@ def _sample(
     read: Reader | None,
     frames: jax.Array,
     actions: jax.Array,
+    valid: jax.Array | None,
     key: jax.Array,
 ) -> jax.Array:
-    """`[K, H, B, D]` or `[K, H, B, P]` of K futures for uint8 frames `[B, T, ...]`."""
+    """`[K, H, B, D]` or `[K, H, B, P]` of K futures for uint8 frames `[B, T, ...]`, with `valid` `[B, context]`."""
     filter_key, imagine_key, pixel_key = jax.random.split(key, 3)
 
     def repeated(array: jax.Array) -> jax.Array:
         return jnp.tile(array, (futures, *[1] * (array.ndim - 1)))
 
     seen, actions = repeated(as_unit_frames(frames[:, :context])), repeated(actions)
-    start = last(model.filter(seen, actions[:, : context - 1], None, filter_key))
+    valid = None if valid is None else repeated(valid)
+    start = last(model.filter(seen, actions[:, : context - 1], valid, filter_key))
     states = imagine(model, start, actions[:, context - 1 :], imagine_key)
 
     def show(inputs: tuple[Any, jax.Array]) -> jax.Array:

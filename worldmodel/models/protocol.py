@@ -9,6 +9,10 @@ any pytree whose leaves are `[B, ...]`, or `[B, T, ...]` along time. Nobody outs
 says what it looks like and `vector` gives it as numbers. Frames are float32 in [0, 1], actions keep the unit of the
 data; models scale both themselves (`FrameScale`). A `key` is consumed; without one, a method follows means (or modes).
 
+A frame may be missing: lost, late, or behind something. Whole sequences say so in `valid`; what stands in the frame's
+place is then looked at by no method and no gradient. Frame by frame, `filter_step` is the step whose frame came, and
+`imagine_step` the step whose frame did not: a filter with gaps is a chain of the two.
+
 A model is an nnx.Module (a plain pytree of parameters, without stored keys or mutable state), made by the `build` of a
 dataclass of options (catalogue.py) that an entry point of the group "worldmodel.models" names. What only some models
 can do is a small Protocol of its own, asked for with isinstance.
@@ -85,7 +89,7 @@ class WorldModel(Protocol):
         ...
 
     def imagine_step(self, state: State, action: jax.Array, key: jax.Array | None = None) -> State:
-        """The state `[B, ...]` after one action `[B, A]`, without a frame."""
+        """The state `[B, ...]` after one action `[B, A]`, without a frame: what `filter` does where one is missing."""
         ...
 
     def emission(self, state: State) -> distrax.Distribution:
@@ -97,9 +101,9 @@ class WorldModel(Protocol):
         ...
 
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What is minimised, in nats per frame, and what to watch: "loss", "frame_mse" (of frames that were seen) and,
-        where the model has them, "elbo", "reconstruction", "kl". `progress` is the share of the training that is done,
-        in [0, 1]."""
+        """What is minimised, in nats per frame that was seen, and what to watch: "loss", "frame_mse" (of frames that
+        were seen) and, where the model has them, "elbo", "reconstruction", "kl". `progress` is the share of the
+        training that is done, in [0, 1]."""
         ...
 
 
@@ -121,8 +125,9 @@ class Bound(NamedTuple):
 class Bounded(Protocol):
     """A model with a bound."""
 
-    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
-        """Of frames `[B, T, H, W(, C)]`, all of them seen, and actions `[B, T-1, A]`."""
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array, valid: jax.Array | None = None) -> Bound:
+        """Of frames `[B, T, H, W(, C)]` and actions `[B, T-1, A]`; of p(x | u) of the frames that were seen, where
+        `valid` `[B, T]` says that some were not: they have neither a reconstruction nor a correction's KL."""
         ...
 
 
@@ -153,8 +158,9 @@ class Sampled(Protocol):
 class Diagnosed(Protocol):
     """A model that can say in its own words what is wrong with it."""
 
-    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
-        """Figures of its own on frames `[B, T, H, W(, C)]` and actions `[B, T-1, A]`, each a scalar."""
+    def diagnosis(self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None) -> dict[str, jax.Array]:
+        """Figures of its own on frames `[B, T, H, W(, C)]` and actions `[B, T-1, A]`, each a scalar; `valid` as in
+        WorldModel.filter."""
         ...
 
     def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:

@@ -2,7 +2,7 @@
 a training watches, and a diagnosis.
 
 Every term stays `[B, T]` until the last line; index t is frame t. Sums run over pixels and latent dimensions,
-means over sequences and time.
+means over sequences and the frames that were seen.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
-from worldmodel.data.windows import Batch, mean_of_seen
+from worldmodel.data.windows import Batch, mean_of_seen, per_seen_frame
 from worldmodel.models.distributions import standard_normal_like
 from worldmodel.models.protocol import Bound, Panel, Problem
 
@@ -93,23 +93,23 @@ class VariationalFilter(nnx.Module):
         noise = standard_noise(key, (*frames.shape[:2], self.latent_size))
         return self.infer(frames, actions, observed_steps(actions, valid), noise, valid=valid)
 
-    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array) -> Bound:
+    def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array, valid: jax.Array | None = None) -> Bound:
         """As Bounded.bound."""
-        inferred = self.infer_all(frames, actions, None, key)
-        terms = bound_terms(self, frames, inferred, observed_steps(actions, None))
-        return Bound(terms.reconstruction, terms.kl, importance_log_weight(self, frames, inferred))
+        inferred = self.infer_all(frames, actions, valid, key)
+        terms = bound_terms(self, frames, inferred, observed_steps(actions, valid), valid)
+        return Bound(terms.reconstruction, terms.kl, importance_log_weight(self, frames, inferred, valid))
 
-    def diagnosis(self, frames: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+    def diagnosis(self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None = None) -> dict[str, jax.Array]:
         """Of the filter along its means: "kl_initial" and "kl_step" in nats; "information", nats of the initial state
         on the frames (how far its means differ between sequences, in units of its width); "initial_std", of the initial
         posterior in its narrowest dimension, whose prior has 1."""
-        inferred = self.infer_all(frames, actions, None, None)
-        initial = inferred.initial
+        inferred = self.infer_all(frames, actions, valid, None)
+        initial, observed = inferred.initial, None if valid is None else valid[:, 1:]
         signal = jnp.var(initial.mean(), axis=0) / jnp.mean(initial.variance(), axis=0)
         return {
             "kl_initial": jnp.mean(initial.kl_divergence(standard_normal_like(initial))),
             "information": jnp.sum(jnp.log1p(signal)) / 2,
-            "kl_step": jnp.mean(inferred.posterior.kl_divergence(inferred.prior)),
+            "kl_step": mean_of_seen(inferred.posterior.kl_divergence(inferred.prior), observed),
             "initial_std": jnp.min(jnp.exp(jnp.mean(jnp.log(initial.stddev()), axis=0))),
         }
 
@@ -172,16 +172,23 @@ def bound_terms(
     return terms
 
 
-def importance_log_weight(model: VariationalFilter, frames: jax.Array, inferred: Inference) -> jax.Array:
-    """ln p(x, z | u) - ln q(z | x, u) `[B]` in nats per sequence, at the draws of a filter that observed all frames.
+def importance_log_weight(
+    model: VariationalFilter, frames: jax.Array, inferred: Inference, valid: jax.Array | None = None
+) -> jax.Array:
+    """ln p(x, z | u) - ln q(z | x, u) `[B]` in nats per sequence, at the draws of a filter that observed all frames
+    that were seen (`valid` `[B, T]`).
 
     Its mean over samples is the ELBO; the logarithm of the mean of its exponential over k samples is the IWAE bound
     (Burda, Grosse, Salakhutdinov 2016, eq. 8).
     """
     first, later = inferred.draws[:, 0], inferred.draws[:, 1:]
-    weight = jnp.sum(model.emit(inferred.latents).log_prob(frames), axis=1)
+    likelihood = model.emit(inferred.latents).log_prob(frames)
+    transition = inferred.prior.log_prob(later) - inferred.posterior.log_prob(later)
+    if valid is not None:  # an imagined step is drawn from its prior
+        likelihood, transition = jnp.where(valid, likelihood, 0), jnp.where(valid[:, 1:], transition, 0)
+    weight = jnp.sum(likelihood, axis=1)
     weight += standard_normal_like(inferred.initial).log_prob(first) - inferred.initial.log_prob(first)
-    return weight + jnp.sum(inferred.prior.log_prob(later) - inferred.posterior.log_prob(later), axis=1)
+    return weight + jnp.sum(transition, axis=1)
 
 
 def temperature(progress: jax.Array, annealing_share: float) -> jax.Array:
@@ -201,12 +208,13 @@ def annealed(terms: BoundTerms, c: jax.Array) -> jax.Array:
 def watched(
     model: VariationalFilter, batch: Batch, inferred: Inference, terms: BoundTerms, observed: jax.Array
 ) -> dict[str, jax.Array]:
-    """The metrics of a training: the plain, unweighted bound and its parts in nats per frame, the error of frames."""
+    """The metrics of a training: the plain, unweighted bound and its parts in nats per frame that was seen, the error
+    of those frames."""
     error = (model.emit(inferred.latents).mean() - batch.frames) ** 2
     return {
-        "elbo": jnp.mean(terms.reconstruction - terms.kl),
-        "reconstruction": jnp.mean(terms.reconstruction),
-        "kl": jnp.mean(terms.kl),
+        "elbo": per_seen_frame(terms.reconstruction - terms.kl, batch.valid),
+        "reconstruction": per_seen_frame(terms.reconstruction, batch.valid),
+        "kl": per_seen_frame(terms.kl, batch.valid),
         "kl_initial": jnp.mean(terms.kl[:, 0]),
         "kl_step": jnp.sum(terms.kl[:, 1:]) / jnp.maximum(jnp.sum(observed), 1),
         "frame_mse": mean_of_seen(error, batch.valid),

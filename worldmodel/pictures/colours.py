@@ -9,6 +9,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import Colormap, ListedColormap
 
 from worldmodel.data.sequences import Sequences
+from worldmodel.evaluation.seen import of_seen
 from worldmodel.imagination.variables import label, shown, true_variables
 from worldmodel.worlds.world import World
 
@@ -33,7 +34,7 @@ def colourings(data: Sequences, world: World | None) -> list[Colouring]:
             colours: Colormap = ListedColormap(0.85 * colormaps["twilight"](np.linspace(0, 1, 256))[:, :3])
             limits, ticks = (-180.0, 180.0), [-180.0, -90.0, 0.0, 90.0, 180.0]
         else:
-            low, high = np.quantile(values, (0.01, 0.99))
+            low, high = np.quantile(of_seen(values, data.seen()), (0.01, 0.99))
             largest = float(max(abs(low), abs(high))) or 1.0
             limits = (-largest, largest) if low < 0 < high else (float(low), float(max(high, low + 1e-6)))
             colours, ticks = colormaps["viridis"], None

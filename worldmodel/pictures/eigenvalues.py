@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 
 from worldmodel.data.sequences import Sequences, spread_over
 from worldmodel.evaluation.latents import Linearised, linearise, step_matrices
+from worldmodel.evaluation.seen import of_seen
 from worldmodel.pictures.figures import BLUE, GREY, VERMILION, new_figure, save_figure
 from worldmodel.worlds.world import World
 
@@ -21,12 +22,12 @@ def draw_eigenvalues(path: Path, model: Any, data: Sequences, latents: np.ndarra
     """Eigenvalues of one step of a locally linear model: of its matrices and, in a known world, of its dynamics within
     the surface of latents `[N, T, Z]`, beside those of the true physics."""
     if world is None or data.states is None:
-        before = latents[:, :-1].reshape(-1, latents.shape[-1])
+        acted = None if data.ended is None else data.acted()
+        before, actions = of_seen(latents[:, :-1], acted), of_seen(data.actions, acted)
         some = spread_over(np.arange(len(before)), 200)
-        actions = data.actions.reshape(-1, data.action_size)
         draw_matrices(path, np.asarray(step_matrices(model, before[some], actions[some])))
     else:
-        flat, states = (array.reshape(-1, array.shape[-1]) for array in (latents, data.states))
+        flat, states = (of_seen(array, data.seen()) for array in (latents, data.states))
         draw_linearised(path, linearise(model, flat, states, world))
 
 

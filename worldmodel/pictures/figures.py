@@ -85,6 +85,13 @@ def as_error(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     return colormaps[ERROR_COLOURS](difference / LARGEST_ERROR)[..., :3]
 
 
+def hatched(shape: Sequence[int]) -> np.ndarray:
+    """`[H, W, 3]`: stripes that stand where a frame `[H, W(, C)]` is missing."""
+    height, width = shape[:2]
+    stripes = np.add.outer(np.arange(height), np.arange(width)) // max(1, min(height, width) // 8) % 4 == 0
+    return np.repeat(np.where(stripes, 0.55, 0.95)[..., None], 3, axis=-1)
+
+
 class Strip(NamedTuple):
     """A row of frames."""
 
@@ -123,11 +130,16 @@ def side_by_side(strip: Strip) -> np.ndarray:
     return np.concatenate(cells, axis=1)
 
 
-def draw_beside_truth(path: Path, truth: np.ndarray, made: Strip, titles: Sequence[str], title: str) -> None:
-    """Rows truth, what was made of it, and error, for frames `[M, H, W(, C)]`."""
-    errors = [as_error(frame, true) for frame, true in zip(made.frames, truth, strict=True)]
+def draw_beside_truth(
+    path: Path, truth: np.ndarray, made: Strip, titles: Sequence[str], title: str, seen: np.ndarray | None = None
+) -> None:
+    """Rows truth, what was made of it, and error, for frames `[M, H, W(, C)]`; where a true frame was not `seen` `[M]`,
+    it and the error are hatched."""
+    true_frames, errors = list(truth), [as_error(*pair) for pair in zip(made.frames, truth, strict=True)]
+    for index in () if seen is None else np.flatnonzero(~seen):
+        true_frames[index] = errors[index] = hatched(truth.shape[1:])
     figure = new_figure(0.85 * len(truth) + 1.3, 3.5)
-    strips = [Strip("truth", list(truth), made.borders), made, Strip("error", errors, made.borders)]
+    strips = [Strip("truth", true_frames, made.borders), made, Strip("error", errors, made.borders)]
     rows = show_strips(figure, strips, titles)
     scale = ScalarMappable(Normalize(0, LARGEST_ERROR), ERROR_COLOURS)
     bar = figure.colorbar(

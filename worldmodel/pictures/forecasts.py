@@ -10,6 +10,7 @@ import numpy as np
 from worldmodel.data.sequences import spread_over
 from worldmodel.evaluation.judge import CEILING
 from worldmodel.evaluation.record import Evaluation, Samples
+from worldmodel.evaluation.seen import lengths_seen
 from worldmodel.imagination.counterfactuals import Counterfactuals
 from worldmodel.imagination.variables import deviation, label
 from worldmodel.pictures.figures import (
@@ -26,6 +27,7 @@ from worldmodel.pictures.figures import (
     as_rgb,
     at_time,
     draw_beside_truth,
+    hatched,
     imagined_times,
     labelled_grid,
     new_figure,
@@ -59,23 +61,36 @@ def at_ranks(ranking: np.ndarray) -> np.ndarray:
 
 
 def draw_rollouts(
-    folder: Path, truth: np.ndarray, model: np.ndarray, ranking: np.ndarray, context: int, dt: float | None
+    folder: Path,
+    truth: np.ndarray,
+    model: np.ndarray,
+    ranking: np.ndarray,
+    context: int,
+    dt: float | None,
+    seen: np.ndarray | None = None,
 ) -> None:
-    """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on.
+    """film_strip.png and rollouts.gif of frames `[N, T, H, W(, C)]`, imagined from `context` on; where a true frame was
+    not `seen` `[N, T]` it is hatched, and the model's is imagined.
 
     The sequences shown are spread over the ranking by error `[N]`, not the best ones only.
     """
-    median, times = ranking[len(ranking) // 2], spread_over(np.arange(truth.shape[1]), FILM_STRIP)
+    median = ranking[len(ranking) // 2]
+    times = spread_over(np.arange(lengths_seen(seen, *truth.shape[:2])[median]), FILM_STRIP)
+    there = np.ones(len(times), bool) if seen is None else seen[median, times]
+    observed = there & (times < context)
     draw_beside_truth(
         folder / "film_strip.png",
         truth[median, times],
-        Strip("model", list(model[median, times]), [ORANGE if t >= context else BLUE for t in times]),
+        Strip("model", list(model[median, times]), [BLUE if each else ORANGE for each in observed]),
         [at_time(t, dt) for t in times],
         f"sequence {median}, the one with the median error of {len(truth)}\n"
-        "blue border: frame was observed, orange border: imagined from the actions alone",
+        "blue border: frame was observed, orange border: imagined from the actions alone"
+        + ("" if there.all() else "; hatched: the frame is missing"),
+        there,
     )
     names, shown = [f"better than {1 - rank:.0%}" for rank in RANKS], at_ranks(ranking)
-    animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt)
+    some = None if seen is None else seen[shown]
+    animate_rollouts(folder / "rollouts.gif", truth[shown], model[shown], names, context, dt, seen=some)
 
 
 def animate_rollouts(
@@ -86,15 +101,18 @@ def animate_rollouts(
     context: int,
     dt: float | None,
     headings: Sequence[str] = ("truth", "model", "|error|"),
+    seen: np.ndarray | None = None,
 ) -> None:
     """A GIF in real time: truth, model and error side by side, a named row for each sequence `[N, T, H, W(, C)]`;
-    without a truth the model alone."""
+    without a truth the model alone. Truth and error are hatched where a frame was not `seen` `[N, T]`."""
     pictures = []
     stride, milliseconds = real_time(dt)
     for t in range(0, model.shape[1], stride):
         rows = [[as_rgb(frames[t])] for frames in model]
         if truth is not None:
             rows = [[as_rgb(a[t]), *row, as_error(b[t], a[t])] for a, row, b in zip(truth, rows, model, strict=True)]
+        for row in () if truth is None or seen is None else np.flatnonzero(~seen[:, t]):
+            rows[row] = [hatched(model.shape[2:]), rows[row][1], hatched(model.shape[2:])]
         now, border = ("imagined", ORANGE) if t >= context else ("observed", BLUE)
         time = at_time(t, dt) if dt else f"frame {t}"
         pictures.append(labelled_grid(rows, headings, f"{time}  {now}", border, names))

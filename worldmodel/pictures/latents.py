@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation.latents import View, base_weights, nearest, principal_walk
 from worldmodel.evaluation.measures import rank_by_error
+from worldmodel.evaluation.seen import of_seen
 from worldmodel.imagination.dreamer import Dreamer, Rollouts
 from worldmodel.imagination.variables import (
     apart,
@@ -48,11 +49,13 @@ def draw_latents(
     world: World | None,
 ) -> list[str]:
     """Write all pictures of this file into `folder`, for rollouts of `data` after `context` observed frames and the
-    latents `[N, T, Z]` of a filter that sees all of them. Gives a line for what is left out."""
-    view = View.of(filtered)
-    ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
+    latents `[N, T, Z]` of a filter that sees all of them. Clouds are of the frames that were seen. Gives a line for
+    what is left out."""
+    seen = data.seen()
+    view = View.of(of_seen(filtered, seen))
+    ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context, seen)
     draw_cloud(folder / "latent_cloud.png", view, filtered, data, world)
-    draw_paths(folder / "latent_paths.png", view, rollouts, filtered, at_ranks(ranking), context)
+    draw_paths(folder / "latent_paths.png", view, rollouts, filtered, data, at_ranks(ranking), context)
     draw_decoder(folder / "decoder.png", dreamer, data, world)
     if not isinstance(dreamer.model, LocallyLinear):
         return ["left out: base_matrices.png, eigenvalues.png (not a locally linear model)"]
@@ -70,12 +73,13 @@ def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences, wor
     rows = colourings(data, world)
     figure = new_figure(9.6, 1.0 + 4.0 * len(rows))
     axes = figure.subplots(len(rows), 2, squeeze=False)
-    points = view(latents).reshape(-1, 3)
+    seen = data.seen()
+    points = of_seen(view(latents), seen)
     # in any order: drawn sequence by sequence, the last ones would hide the first
     which = np.random.default_rng(0).permutation(len(points))[:LARGEST_CLOUD]
     for (end_on, side), colouring in zip(axes, rows, strict=True):
         for axis, (x, y) in ((end_on, (0, 1)), (side, (0, 2))):
-            drawn = scatter(axis, points[which], (x, y), colouring, colouring.values.ravel()[which], size=4)
+            drawn = scatter(axis, points[which], (x, y), colouring, of_seen(colouring.values, seen)[which], size=4)
             label_view(axis, view, (x, y))
         end_on.set_title("seen end-on", fontsize=10)
         side.set_title("seen from the side", fontsize=10)
@@ -103,15 +107,22 @@ def label_view(axis: Axes, view: View, plane: tuple[int, int]) -> None:
 
 
 def draw_paths(
-    path: Path, view: View, rollouts: Rollouts, latents: np.ndarray, sequences: np.ndarray, context: int
+    path: Path,
+    view: View,
+    rollouts: Rollouts,
+    latents: np.ndarray,
+    data: Sequences,
+    sequences: np.ndarray,
+    context: int,
 ) -> None:
     """Some `sequences` in two planes of the view: where the filter that sees all frames takes them, and where
     imagination does."""
     figure = new_figure(3.3 * len(sequences) + 0.4, 7.4)
     axes = figure.subplots(2, len(sequences), squeeze=False, sharex=True, sharey="row")
-    cloud = spread_over(view(latents).reshape(-1, 3), LARGEST_CLOUD // 2)
+    cloud = spread_over(of_seen(view(latents), data.seen()), LARGEST_CLOUD // 2)
+    lengths = data.lengths()
     for column, sequence in enumerate(sequences):
-        filtered, imagined = view(latents[sequence]), view(rollouts.latents[sequence])
+        filtered, imagined = (view(paths[sequence, : lengths[sequence]]) for paths in (latents, rollouts.latents))
         for row, (x, y) in enumerate(((0, 1), (0, 2))):
             axis = axes[row, column]
             axis.plot(cloud[:, x], cloud[:, y], ".", color="#dddddd", markersize=2, zorder=0)
@@ -150,9 +161,10 @@ def draw_base_matrices(
 ) -> None:
     """The weights of the base matrices along the path of one sequence, with the true states and the actions beneath."""
     everywhere = np.asarray(base_weights(dreamer.model, rollouts.latents, data.actions))
-    mean = everywhere.mean(axis=(0, 1))
+    mean = everywhere.mean(axis=(0, 1)) if data.ended is None else everywhere[data.acted()].mean(axis=0)
     order = np.argsort(-mean)
-    times = frame_times(data)
+    length = data.lengths()[sequence]
+    times = frame_times(data)[:length]
     curves = true_variables(data, world)[:4]
     figure = new_figure(9.6, 4.4 + 1.3 * (len(curves) + 1))
     heights = [3.2, *[1] * (len(curves) + 1)]
@@ -160,7 +172,7 @@ def draw_base_matrices(
     heat, bars = axes[0]
     # row i, column t: the weight of the matrix of rank i + 1 in the step from frame t to frame t + 1
     edges = (0, times[-1], len(order) + 0.5, 0.5)
-    weights = everywhere[sequence].T[order]
+    weights = everywhere[sequence, : length - 1].T[order]
     drawn = heat.imshow(weights, aspect="auto", cmap="magma_r", vmin=0, interpolation="nearest", extent=edges)
     heat.set(ylabel="base matrix, by mean weight", title=f"weights along sequence {sequence}")
     figure.colorbar(drawn, ax=heat, location="left", label="weight alpha", pad=0.02, shrink=0.8)
@@ -168,12 +180,12 @@ def draw_base_matrices(
     bars.set(title="in all data", ylim=heat.get_ylim(), yticks=[], xlabel="mean weight")
     bars.tick_params(labelbottom=True)
     for axis, (variable, values) in zip(axes[1:-1, 0], curves, strict=True):
-        line = shown(variable, values[sequence])
+        line = shown(variable, values[sequence, :length])
         axis.plot(times, unbroken(line) if variable.circular else line, color=BLUE)
         axis.set_ylabel(label(variable).replace(" / ", "\n/ ").replace(" (0:", "\n(0:"), fontsize=8)
         if variable.circular:
             axis.set(ylim=(-180, 180), yticks=[-180, 0, 180])
-    for values in data.actions[sequence].T[:4]:
+    for values in data.actions[sequence, : length - 1].T[:4]:
         axes[-1, 0].stairs(values, times, baseline=None, color=VERMILION)
     axes[-1, 0].set_ylabel("action", fontsize=9)
     axes[-1, 0].set_xlabel(time_label(data))
@@ -205,11 +217,12 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
     """Decoded frames around the circle of a world with one circular visible variable, beneath true ones; elsewhere
     along the first principal component of the latents. What is decoded is the mean of the filter's states near by."""
     some = data.take(spread_over(np.arange(len(data)), FILTERED_AGAIN))
-    filtered = dreamer.filter(some.frames, some.actions)
-    latents = dreamer.vector(filtered).reshape(-1, dreamer.model.latent_size)
-    seen = [] if world is None else visible_variables(world)
-    if world is not None and some.states is not None and [variable.circular for variable in seen] == [True]:
-        [variable], values = seen, visible_states(world, some.states)
+    seen, every = some.seen(), np.arange(len(some) * some.length)
+    filtered = dreamer.filter(some.frames, some.actions, seen)
+    latents, places = of_seen(dreamer.vector(filtered), seen), every if seen is None else every[seen.ravel()]
+    visible = [] if world is None else visible_variables(world)
+    if world is not None and some.states is not None and [variable.circular for variable in visible] == [True]:
+        [variable], values = visible, of_seen(visible_states(world, some.states), seen)
         around = np.linspace(-np.pi, np.pi, AROUND, endpoint=False)
         near = nearest(apart(variable, values.reshape(1, -1), around[:, None]))
         names = [f"{degrees:.0f}°" for degrees in np.rad2deg(around)]
@@ -225,6 +238,8 @@ def draw_decoder(path: Path, dreamer: Dreamer, data: Sequences, world: World | N
             "The decoder along the first principal component of the latents, from the 5% to the 95% quantile:\nthe mean"
             " latent of the frames nearest to each place, decoded, and the true frame that is nearest"
         )
+
+    near = places[near]
 
     def mean(leaf: jax.Array) -> jax.Array:
         return leaf.reshape(-1, *leaf.shape[2:])[near].mean(axis=1).astype(leaf.dtype)

@@ -16,7 +16,7 @@ from worldmodel.evaluation.latents import View
 from worldmodel.imagination.dreamer import BATCH, Dreamer, filtered_latents, roll_out
 from worldmodel.models.protocol import WorldModel
 from worldmodel.pictures.colours import colourings, frame_times, scatter
-from worldmodel.pictures.figures import BLUE, LINGER, ORANGE, labelled_grid, rasterise, save_animation
+from worldmodel.pictures.figures import BLUE, LINGER, ORANGE, hatched, labelled_grid, rasterise, save_animation
 from worldmodel.worlds.world import world_of
 
 SHOWN_SEQUENCES = 2
@@ -80,8 +80,11 @@ class Watched:
 
     def _frames(self, model: np.ndarray, step: int) -> np.ndarray:
         """Truth above the model's frames `[S, T, H, W(, C)]`, observed and imagined ones side by side; uint8 RGB."""
-        truth = as_unit_frames(self.data.frames[self.sequences])
-        rows = [frames for pair in zip(truth, model, strict=True) for frames in pair]
+        truth = [list(as_unit_frames(frames)) for frames in self.data.frames[self.sequences]]
+        if (seen := self.data.seen()) is not None:
+            for row, time in zip(*np.nonzero(~seen[self.sequences]), strict=True):
+                truth[row][time] = hatched(self.data.frame_shape)
+        rows = [frames for pair in zip(truth, map(list, model), strict=True) for frames in pair]
         times = frame_times(self.data)
         unit = "s" if self.data.dt else ""
         parts = []
@@ -90,7 +93,9 @@ class Watched:
             (self.imagined, ORANGE, "imagined from the actions alone", []),
         ):
             headings = [f"{times[t]:.4g} {unit}" for t in which]
-            parts.append(labelled_grid([list(frames[which]) for frames in rows], headings, footer, border, names))
+            parts.append(
+                labelled_grid([[frames[t] for t in which] for frames in rows], headings, footer, border, names)
+            )
         return np.concatenate(parts, axis=1)
 
 

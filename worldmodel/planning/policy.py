@@ -62,7 +62,7 @@ def filtered_states(dreamer: Dreamer, data: Sequences) -> State:
     real = np.arange(data.length) < data.lengths()[:, None]
     parts, done = [], 0
     for batch, count, _ in in_batches(data):
-        states = dreamer.filter(batch.frames, batch.actions, batch.valid)
+        states = dreamer.filter(batch.frames, batch.actions, batch.seen())
         keep = real[done : done + count]
         parts.append(jax.tree.map(lambda leaf, count=count, keep=keep: np.asarray(leaf)[:count][keep], states))
         done += count

@@ -151,13 +151,14 @@ class Steps(NamedTuple):
 
 
 def filtered_steps(dreamer: Dreamer, data: Sequences) -> Steps:
-    """All real steps of a data set, with the filter's vectors along its means."""
+    """All real steps of a data set, with the filter's vectors along its means; those of frames that are missing are
+    imagined."""
     vectors = []
     for batch, count, _ in in_batches(data):
-        vectors.append(dreamer.vector(dreamer.filter(batch.frames, batch.actions, batch.valid))[:count])
+        vectors.append(dreamer.vector(dreamer.filter(batch.frames, batch.actions, batch.seen()))[:count])
     v = np.concatenate(vectors)
     inputs = np.concatenate([v[:, :-1], data.actions, v[:, 1:]], axis=-1)
-    real = np.arange(data.length - 1) < data.lengths()[:, None] - 1
+    real = data.acted()
     ends = np.zeros(real.shape, np.float32) if data.ended is None else data.ended.astype(np.float32)
     assert data.rewards is not None
     return Steps(inputs[real], data.rewards[real], ends[real])
@@ -216,7 +217,7 @@ def dreamt_rewards(dreamer: Dreamer, data: Sequences, reward: LearntReward) -> t
     found, paid = [none], [none]
     for batch, count, _ in in_batches(whole) if len(whole) and len(first) else ():
         assert batch.rewards is not None
-        states = dreamer.filter(batch.frames, batch.actions)
+        states = dreamer.filter(batch.frames, batch.actions, batch.valid)
         for t in first:
             now = jax.tree.map(lambda leaf, t=t: leaf[:, t], states)
             expected = expected_rewards(dreamer, reward, now, batch.actions[:, t : t + DREAMT])

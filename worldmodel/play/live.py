@@ -7,6 +7,7 @@ import numpy as np
 from worldmodel.data.sequences import Sequences, spread_over
 from worldmodel.evaluation.coverage import Coverage
 from worldmodel.evaluation.latents import View
+from worldmodel.evaluation.seen import of_seen
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, last
 from worldmodel.imagination.variables import apart, visible_states, visible_variables
 from worldmodel.models.protocol import State
@@ -144,8 +145,8 @@ def as_pushed(world: World, push: float) -> np.ndarray:
 
 
 def latent_cloud(dreamer: Dreamer, data: Sequences) -> tuple[View, np.ndarray]:
-    """A view of the latents that the filter finds, along its means, in some of the sequences, and some of them,
-    `[M, Z]`."""
+    """A view of the latents that the filter finds, along its means, at the frames that were seen of some of the
+    sequences, and some of them, `[M, Z]`."""
     some = data.take(spread_over(np.arange(len(data)), CLOUD_SEQUENCES))
-    latents = filtered_latents(dreamer, some, None).reshape(-1, dreamer.model.latent_size)
+    latents = of_seen(filtered_latents(dreamer, some, None), some.seen())
     return View.of(latents), spread_over(latents, CLOUD_POINTS)

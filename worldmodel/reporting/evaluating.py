@@ -62,7 +62,7 @@ class Dreaming:
         """The reader of the world's visible variables, by the data's own frames; None where no world is known."""
         if self.world is None or self.data.states is None:
             return None
-        return reader_of(self.world, as_unit_frames(self.data.frames), self.data.states)
+        return reader_of(self.world, as_unit_frames(self.data.frames), self.data.states, self.data.seen())
 
     @staticmethod
     def of(
@@ -80,14 +80,15 @@ class Dreaming:
             raise UserError(f"--context must be at least {model.context} frames, which the model needs")
         if data.length <= context:
             raise UserError(f"sequences of {data.length} frames leave nothing to imagine after a context of {context}")
-        whole = data.whole()
-        lost = len(data) - len(whole)
-        if not len(whole):
-            raise UserError(f"{source}: no sequence is one unbroken episode of {data.length} frames")
-        left_out = [f"left out: {lost} of {len(data)} sequences, which end before the last frame or have gaps"]
-        some = whole.take(slice(None, sequences))
+        there = data.to_foresee(context)
+        lost = len(data) - len(there)
+        if not len(there):
+            raise UserError(f"{source}: no sequence has a frame among the first {context} and one after them")
+        left_out = [f"left out: {lost} of {len(data)} sequences, which have no frame to foresee, or none before it"]
+        some = there.take(slice(None, sequences)).to_foresee(context)
+        gaps = [f"left out: frames that are missing or padding ({words})" for words in [some.in_words()] if words]
         world = world_of(data, str(source))
-        return Dreaming(run, Dreamer(model), some, source, context, world, left_out if lost else [])
+        return Dreaming(run, Dreamer(model), some, source, context, world, [*(left_out if lost else []), *gaps])
 
     def judged(self, rollouts: Rollouts, filtered: np.ndarray, ceiling: FrameModel | None = None) -> Evaluation:
         """Everything but the samples; `filtered` `[N, T, Z]` are the latents of a filter that sees all frames."""
@@ -141,12 +142,14 @@ def imagine_run(task: Dreaming, out_folder: Path, seed: int) -> Evaluation:
         "imagined_latents": rollouts.latents,
         "actions": data.actions,
     }
+    if (seen := data.seen()) is not None:
+        arrays["seen"] = seen
     if data.states is not None:
         arrays |= {"states": data.states, "state_names": np.array(data.state_names)}
     with atomic_folder(out_folder) as out:
         np.savez(out / "imagined.npz", allow_pickle=False, **arrays)
         write_json(out / "metrics.json", dataclasses.asdict(found))
-        ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
+        ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context, data.seen())
         draw_predictions(out, task, rollouts, ranking, found)
     return found
 
@@ -167,7 +170,7 @@ def evaluate_run(
         drawing_thread() as drawing,
     ):
         rollouts, filtered = roll_out(dreamer, data, context), filtered_latents(dreamer, data, roll_key)
-        ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context)
+        ranking = rank_by_error(as_unit_frames(data.frames), rollouts.frames, context, data.seen())
         pictures = [
             drawing.submit(draw_latents, out, dreamer, data, rollouts, filtered, context, world),
             drawing.submit(draw_what_if, out, task, int(ranking[len(ranking) // 2])),
@@ -216,7 +219,9 @@ def drawing_thread() -> Iterator[ThreadPoolExecutor]:
 def draw_predictions(folder: Path, task: Dreaming, rollouts: Rollouts, ranking: np.ndarray, found: Evaluation) -> None:
     """errors.png, film_strip.png and rollouts.gif; `ranking` `[N]` are the sequences by error."""
     draw_errors(folder / "errors.png", found)
-    draw_rollouts(folder, as_unit_frames(task.data.frames), rollouts.frames, ranking, task.context, task.data.dt)
+    data = task.data
+    truth, seen = as_unit_frames(data.frames), data.seen()
+    draw_rollouts(folder, truth, rollouts.frames, ranking, task.context, data.dt, seen)
 
 
 def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
@@ -237,6 +242,8 @@ def draw_fans(path: Path, task: Dreaming, sequences: np.ndarray, futures: int, k
         return [f"left out: {path.name} (no known world's states are in the data)"]
     variable = visible_variables(task.world)[0]
     values = visible_states(task.world, data.states)[..., 0]
+    if data.ended is not None:
+        values = np.where(np.arange(data.length) < data.lengths()[:, None], values, np.nan)
     parts = sample_futures(task.dreamer, data.take(sequences), context, futures, key, task.read)
     samples = np.concatenate([shown[..., 0] for _, _, shown in parts], axis=1)
     ranks = ("the best", "the median", "the worst") if len(sequences) == 3 else ("the best", "the worst")

@@ -52,7 +52,7 @@ WORLD_PARTS = (
             "evaluation/film_strip.png",
             "One sequence, frame by frame",
             "Orange frames were imagined from the actions alone: the lowest row is black where they agree with the"
-            " truth.",
+            " truth, and hatched where the true frame is missing.",
             "Errors that brighten from left to right, frames that grow blurred, or frames that stand still.",
         ),
         Figure(

@@ -191,6 +191,7 @@ def configuration(run: Run) -> list[Table]:
         "file": card.path,
         "sequences": f"{card.sequences:,}",
         "frames in a sequence": card.length,
+        **({"missing or padding": card.gaps} if card.gaps else {}),
         "frame": " × ".join(map(str, card.scale.frame_shape)) + " pixels",
         "numbers in an action": card.scale.action_size,
         "seconds between frames": "unknown" if card.dt is None else f"{card.dt:.4g}",

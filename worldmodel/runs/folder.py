@@ -53,11 +53,13 @@ class DataCard:
     scale: FrameScale
     world: WorldRecord | None = None
     """what made the data, where that is known"""
+    gaps: str = ""
+    """which frames are not there, in words; empty where all are"""
 
     @staticmethod
     def of(path: Path, data: Sequences) -> "DataCard":
-        scale = FrameScale.of(data, str(path))
-        return DataCard(str(path), data.fingerprint(), len(data), data.length, data.dt, scale, data.world)
+        scale, gaps = FrameScale.of(data, str(path)), data.in_words()
+        return DataCard(str(path), data.fingerprint(), len(data), data.length, data.dt, scale, data.world, gaps)
 
 
 @dataclasses.dataclass(frozen=True)

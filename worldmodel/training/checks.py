@@ -11,7 +11,8 @@ import optax
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences, spread_over, spread_within
-from worldmodel.data.windows import Batch, sample_windows, to_device
+from worldmodel.data.windows import Batch, mean_of_seen, sample_windows, to_device
+from worldmodel.evaluation.seen import mean_frame, of_seen
 from worldmodel.imagination.dreamer import reconstruct
 from worldmodel.models.networks import initialise
 from worldmodel.pictures.figures import draw_overfit, draw_range_test
@@ -58,8 +59,11 @@ def overfit_one_batch(build: Build, batch: Batch, learning_rate: float, steps: i
     optimiser = make_optimiser(learning_rate)
     train_step = jax.jit(make_train_step(graphdef, optimiser, steps), donate_argnums=0)
     state = initial_state(params, optimiser, training_key)
-    frames = batch.frames
-    variance = float(jnp.mean((frames - jnp.mean(frames, axis=(0, 1), keepdims=True)) ** 2))
+    frames, valid = batch.frames, None if batch.valid is None else np.asarray(batch.valid)
+    if valid is not None and not valid.any():
+        raise UserError("all frames of the batch are missing: there is nothing to fit")
+    mean = mean_frame(np.asarray(frames), valid)
+    variance = float(mean_of_seen((frames - mean[None, None]) ** 2, batch.valid))
     if variance < 1e-10:
         raise UserError("all frames of the batch are the same: there is nothing to fit")
     share: list[float] = []
@@ -133,8 +137,9 @@ def run_overfit(task: Task, data: Sequences, options: TrainingOptions) -> int:
     batch = sample_windows(device, batch_key, OVERFIT_SEQUENCES, task.window)
     result = overfit_one_batch(task.build, batch, options.learning_rate, max(options.steps, OVERFIT_STEPS), key)
     picture = options.out / "overfit_one_batch.png"
-    rebuilt = reconstruct(result.model, np.asarray(batch.frames), np.asarray(batch.actions))
-    pairs = [spread_over(np.asarray(x).reshape(-1, *data.frame_shape), SHOWN) for x in (batch.frames, rebuilt)]
+    frames, valid = np.asarray(batch.frames), None if batch.valid is None else np.asarray(batch.valid)
+    rebuilt = reconstruct(result.model, frames, np.asarray(batch.actions), valid)
+    pairs = [spread_over(of_seen(each, valid), SHOWN) for each in (frames, rebuilt)]
     draw_overfit(picture, result.share, OVERFIT_SHARE, *pairs)
     verdict = "pass" if result.passed else "FAIL"
     print(

@@ -56,6 +56,8 @@ def train(name: str, options: TrainingOptions) -> int | None:
     options.check()
     kind = MODELS.options(name)
     data, validation, card = load_training_data(options)
+    if card.gaps and is_writer():
+        print(f"{options.data}: {card.gaps}; what is not there is imagined, and counts nowhere")
 
     def build(model: Any) -> Any:
         return lambda rngs: model.build(card.scale, rngs)

@@ -18,6 +18,7 @@ from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
 from worldmodel.evaluation import health
 from worldmodel.evaluation.calibration import calibrated
 from worldmodel.evaluation.posterior import latent_walk, report_posterior
+from worldmodel.evaluation.seen import of_seen
 from worldmodel.imagination.dreamer import Dreamer, bounds, reconstruct
 from worldmodel.models.protocol import Bounded, FrameModel, WorldModel
 from worldmodel.runs.folder import Run
@@ -54,11 +55,13 @@ class WatchedSequences:
     def __init__(self, validation: Sequences, source: str, context: int, seed: int):
         """Raises UserError, beginning with `source`, where the held-out data cannot be looked at."""
         self.all = validation
-        if validation.ended is not None or validation.valid is not None:
-            _, looked_at = health.seen_and_imagined(validation, context)
-            validation = validation.whole(looked_at.length)
+        if validation.ended is not None:
+            length = health.looked_at(validation, context)[1]
+            validation = validation.whole(length)
             if not len(validation):
-                raise UserError(f"{source}: no held-out sequence has {looked_at.length} unbroken frames to look at")
+                raise UserError(f"{source}: no held-out sequence has {length} frames before its end to look at")
+        if not len(health.seen_and_imagined(validation, context)[1]):
+            raise UserError(f"{source}: of no held-out sequence were the frames seen that are looked at")
         self.validation, self.context, self.seed = validation, context, seed
         world_of(validation, source)  # a record that does not fit is told before the training, not after it
 
@@ -73,7 +76,8 @@ class WatchedSequences:
         metrics = {f"validation_{name}": value for name, value in found.figures.items()}
         if isinstance(model, Bounded):
             elbo = bounds(Dreamer(model), self.validation, jax.random.key(self.seed), samples=1)["elbo"]
-            metrics["validation_elbo"] = elbo / self.validation.length
+            seen = self.validation.seen()
+            metrics["validation_elbo"] = elbo / (self.validation.length if seen is None else seen.sum(axis=1).mean())
         return metrics, list(map(str, found.problems))
 
     def snapshot(self, model: WorldModel) -> dict[str, np.ndarray]:
@@ -97,9 +101,11 @@ class WatchedFrames:
     LARGEST, SHOWN = 1000, 8
     """frames that are looked at, and shown"""
 
-    def __init__(self, validation: Sequences):
-        every = validation.frames.reshape(-1, *validation.frame_shape)
-        self.frames = as_unit_frames(spread_over(every, self.LARGEST))
+    def __init__(self, validation: Sequences, source: str):
+        """Raises UserError, beginning with `source`, where there is no frame to look at."""
+        self.frames = as_unit_frames(spread_over(of_seen(validation.frames, validation.seen()), self.LARGEST))
+        if not len(self.frames):
+            raise UserError(f"{source}: all frames of the held-out sequences are missing")
         self.shown = spread_over(self.frames, self.SHOWN)
 
     def validate(self, model: FrameModel) -> tuple[dict[str, float], list[str]]:
@@ -132,4 +138,4 @@ def watch_for(model: Any, validation: Sequences, source: str, seed: int) -> Watc
     looked at."""
     if isinstance(model, WorldModel):
         return WatchedSequences(validation, source, model.context, seed)
-    return WatchedFrames(validation)
+    return WatchedFrames(validation, source)

@@ -44,7 +44,7 @@ def follows(data: Sequences, world: World) -> bool:
     apart = np.asarray(after) - data.states[:, 1:]
     circular = [variable.circular for variable in world.variables]
     apart[..., circular] = wrap(apart[..., circular])
-    real = np.arange(data.length - 1) < data.lengths()[:, None] - 1
+    real = data.acted()
     spread = np.clip(data.states[:, 1:][real].std(axis=0, dtype=np.float64), LEAST_SPREAD, 1)
     return bool((np.abs(apart[real]) / spread).max() < SAME_STATE)
 
@@ -74,10 +74,11 @@ class Simulator:
         if not follows(data, world):
             name = "its world" if data.world is None else f"the world {data.world.id}"
             raise UserError(f"{source}: its states do not follow the physics of {name}")
-        shown = np.arange(data.length) < data.lengths()[:, None]
-        if data.valid is not None:
-            shown &= data.valid
-        keep = spread_over(np.flatnonzero(shown), LARGEST_ALBUM)
+        seen = data.seen()
+        shown = np.arange(len(data) * data.length) if seen is None else np.flatnonzero(seen)
+        if not len(shown):
+            raise UserError(f"{source}: all frames are missing")
+        keep = spread_over(shown, LARGEST_ALBUM)
         album = data.frames.reshape(-1, *data.frame_shape)[keep]
         states = data.states.reshape(-1, data.states.shape[-1])[keep]
         return Simulator(world, album, states, cKDTree(shown_points(world, states)))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.windows import Batch, below, mean_of_seen
+from worldmodel.data.windows import Batch, below, mean_of_seen, per_seen_frame
 from worldmodel.models.variational import Inference, annealed, bound_terms, observed_steps, temperature, watched
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def glimpse_loss(model: "DVBF", inferred: Inference, actions: jax.Array, key: ja
 def dvbf_loss(
     model: "DVBF", batch: Batch, key: jax.Array, progress: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The training objective in nats per frame, and what to watch.
+    """The training objective in nats per frame that was seen, and what to watch.
 
     With temperature 1 and KL weight 1 the loss is the negative ELBO plus the penalty on the latents' distance from an
     initial state, at one random frame of each sequence, and the glimpse's own loss, which moves the glimpse alone. The
@@ -110,7 +110,7 @@ def dvbf_loss(
     weight = jnp.concatenate([jnp.ones((1, 1)), jnp.full((1, length - 1), step_weight)], axis=1)
     regulariser = weight * annealed(terms, c)
     chex.assert_shape(regulariser, (size, length))
-    loss = jnp.mean(-c * terms.reconstruction + regulariser)
+    loss = per_seen_frame(-c * terms.reconstruction + regulariser, batch.valid)
     metrics = {}
     if options.consistency_weight > 0:
         starts = below(jax.random.bits(start_key, (size,)), length - options.initial_frames + 1)
