@@ -3,6 +3,7 @@
 What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
 """
 
+import dataclasses
 from typing import Any
 
 from flax import nnx
@@ -56,6 +57,8 @@ def train(name: str, options: TrainingOptions) -> int | None:
     options.check()
     kind = MODELS.options(name)
     data, validation, card = load_training_data(options)
+    if hasattr(kind, "settled"):
+        options = dataclasses.replace(options, model=options.model.settled(card.scale))
 
     def build(model: Any) -> Any:
         return lambda rngs: model.build(card.scale, rngs)
