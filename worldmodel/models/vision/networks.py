@@ -39,7 +39,7 @@ Cut = Callable[[jax.Array], jax.Array]
 def make_encoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
 ) -> "MLP | ConvolutionalEncoder":
-    """A network from standardised pixels `[..., P]` to `[..., sizes[-1]]`, whose fully connected layers have `sizes`."""
+    """A network from standardised pixels `[..., P]` to `[..., sizes[-1]]`; its fully connected layers have `sizes`."""
     if options.settled(scale).networks == "dense":
         return MLP((scale.pixels, *sizes), rngs, precision=precision)
     return ConvolutionalEncoder(scale.frame_shape, options.channels, sizes, rngs, precision)
@@ -48,7 +48,7 @@ def make_encoder(
 def make_decoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
 ) -> "MLP | ConvolutionalDecoder":
-    """A network from `[..., sizes[0]]` to standardised pixels `[..., P]`, whose fully connected layers have `sizes`."""
+    """A network from `[..., sizes[0]]` to standardised pixels `[..., P]`; its fully connected layers have `sizes`."""
     if options.settled(scale).networks == "dense":
         return MLP((*sizes, scale.pixels), rngs, precision=precision)
     return ConvolutionalDecoder(scale.frame_shape, options.channels, sizes, rngs, precision)
@@ -96,7 +96,9 @@ def pieces_of(cut: Cut, shape: Shape) -> Shape:
 
 def at_each_place(linear: nnx.Linear, pictures: jax.Array) -> jax.Array:
     """`[N, h, w, K]` to `[N, h, w, out]`."""
-    plain = linear(pictures.reshape(-1, pictures.shape[-1]))  # the gradients of plain matrix products are the faster ones
+    plain = linear(
+        pictures.reshape(-1, pictures.shape[-1])
+    )  # the gradients of plain matrix products are the faster ones
     return plain.reshape(*pictures.shape[:-1], -1)
 
 
@@ -124,7 +126,7 @@ class TransposedConvolution(nnx.Module):
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         laid = put_back(self.cut, at_each_place(self.linear, pictures), self.shape)
-        return laid + self.bias[...].astype(laid.dtype)
+        return laid + self.bias[...].astype(laid.dtype)[None, None, None]
 
 
 class ConvolutionalEncoder(nnx.Module):
