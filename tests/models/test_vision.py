@@ -196,13 +196,13 @@ def large_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_training_of_large_frames_is_convolutional_and_says_so(large_data: Path, tmp_path: Path):
     out = tmp_path / "vae"
-    small = ("--channels", 4, "--batch-size", 16, *SMALL)
+    small = ("--channels", 4, "--batch-size", 16, *SMALL, "--steps", 240)
     assert_ok(run_script("train.py", "vae", "--data", large_data, "--out", out, *small))
     assert Run.open(out).model_options().networks == "conv"
     mse = [line["validation_mse"] for line in Run(out).metrics() if "validation_mse" in line]
     assert mse[-1] < 0.5 * mse[0]
     assert isinstance(Run.open(out).load().encoder, ConvolutionalEncoder)
-    assert_ok(run_script("train.py", "vae", "--data", large_data, "--out", out, "--resume", "--steps", 121))
+    assert_ok(run_script("train.py", "vae", "--data", large_data, "--out", out, "--resume", "--steps", 241))
 
 
 def test_a_run_from_before_there_were_convolutions_is_dense(large_data: Path, tmp_path: Path):

@@ -45,7 +45,7 @@ def test_a_run_comes_back_from_its_config(run: Run, pendulum_data: Sequences):
     again = Run.open(run.folder)
     assert again.model == "dvbf"
     assert again.card == DataCard.of(Path("pendulum.npz"), pendulum_data)
-    assert again.model_options() == DVBFOptions(latent_size=5)
+    assert again.model_options() == DVBFOptions(latent_size=5, networks="dense")
     assert set(again.config["versions"]) >= {"jax", "flax", "distrax"}
 
 

@@ -180,4 +180,4 @@ class ConvolutionalDecoder(nnx.Module):
 
 def cuts(shapes: list[Shape]) -> list[Cut]:
     """What each layer between these shapes sees."""
-    return [blocks] + (len(shapes) - 2) * [patches]
+    return [blocks, *(len(shapes) - 2) * [patches]]
