@@ -176,7 +176,7 @@ def test_small_frames_have_the_networks_they_always_had():
 
 
 def test_the_networks_are_chosen_by_the_shorter_side():
-    for shape, chosen in (((31, 64, 3), "dense"), ((32, 64), "conv"), ((64, 64, 3), "conv"), ((16, 16), "dense")):
+    for shape, chosen in (((47, 64, 3), "dense"), ((48, 64), "conv"), ((64, 64, 3), "conv"), ((32, 32), "dense")):
         assert VisionOptions().settled(scale_of(*shape)).networks == chosen
         for asked in ("dense", "conv"):
             assert VisionOptions(asked).settled(scale_of(*shape)).networks == asked  # type: ignore[arg-type]
@@ -184,11 +184,11 @@ def test_the_networks_are_chosen_by_the_shorter_side():
 
 @pytest.fixture(scope="module")
 def large_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve sequences of colour frames 32 x 36, through which a bright bar moves."""
+    """Twelve sequences of colour frames 48 x 52, through which a bright bar moves."""
     random, path = np.random.default_rng(3), tmp_path_factory.mktemp("data") / "large.npz"
-    frames = np.zeros((12, 4, 32, 36, 3), np.uint8)
+    frames = np.zeros((12, 4, 48, 52, 3), np.uint8)
     for n, t in np.ndindex(12, 4):
-        place = random.integers(0, 28)
+        place = random.integers(0, 44)
         frames[n, t, :, place : place + 8] = (250, 120, 40)
     save_sequences(path, Sequences(frames, random.standard_normal((12, 3, 1)).astype(np.float32)))
     return path

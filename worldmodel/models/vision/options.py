@@ -8,8 +8,9 @@ from worldmodel.support.settings import require_at_least
 if TYPE_CHECKING:
     from worldmodel.data.scale import FrameScale
 
-CONVOLUTIONAL_FROM = 32
-"""pixels on a frame's shorter side"""
+CONVOLUTIONAL_FROM = 48
+"""pixels on a frame's shorter side. At 32 the fully connected networks take a quarter of the time and are better
+(Acrobot-v1 in grey: imagined frames with 0.6 of the error after as many updates, with a third in as much time)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,7 @@ class VisionOptions:
 
     networks: Literal["auto", "dense", "conv"] = "auto"
     """The networks of frames, encoder and decoder: "dense" is fully connected, "conv" convolutional; "auto" takes the
-    latter for frames of 32 pixels and more on the shorter side."""
+    latter for frames of 48 pixels and more on the shorter side."""
     channels: int = 16
     """Convolutional networks: channels at a quarter of the frame's resolution, doubled where that is halved again."""
 
