@@ -29,6 +29,7 @@ from worldmodel.models.distributions import diagonal_normal, draw, from_noise, i
 from worldmodel.models.networks import MLP, into_ball, split_in_two
 from worldmodel.models.protocol import swap_time
 from worldmodel.models.variational import Inference, VariationalFilter, observed_steps
+from worldmodel.models.vision.networks import make_decoder, make_encoder
 
 
 class DKFState(NamedTuple):
@@ -47,14 +48,14 @@ class DKF(VariationalFilter):
         self.scale, self.options = scale, options
         self.latent_size, self.context = options.latent_size, options.initial_frames
         latent, hidden, action = options.latent_size, options.hidden_size, scale.action_size
-        self.encoder = MLP((scale.pixels, hidden, options.feature_size), rngs)
+        self.encoder = make_encoder(scale, options, (hidden, options.feature_size), rngs)
         self.update_gate = MLP((options.feature_size + action + hidden, hidden), rngs)
         self.candidate = MLP((options.feature_size + action + hidden, hidden), rngs)
         prefix_size = options.initial_frames * hidden + (options.initial_frames - 1) * action
         self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs)
         self.posterior_network = MLP((hidden, hidden, 2 * latent), rngs)
         self.transition_network = MLP((latent + action, hidden, 2 * latent), rngs)
-        self.decoder = MLP((latent, hidden, hidden, scale.pixels), rngs)
+        self.decoder = make_decoder(scale, options, (latent, hidden, hidden), rngs)
 
     # One step; actions are scaled
 

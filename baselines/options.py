@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from worldmodel.models.vision.options import VisionOptions
 from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class StaticVAEOptions:
+class StaticVAEOptions(VisionOptions):
     """The static VAE (Kingma and Welling 2014): single frames, no time, no actions. Train it first, to see that the
     frames can be encoded."""
 
@@ -31,6 +32,7 @@ class StaticVAEOptions:
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
+        super().check()
         require_at_least("--latent-size", self.latent_size, 1)
         require_at_least("--hidden-size", self.hidden_size, 1)
         if self.observation_std is not None:
@@ -48,7 +50,7 @@ class StaticVAEOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class DKFOptions:
+class DKFOptions(VisionOptions):
     """The Deep Kalman Filter (Krishnan et al. 2015): the rival in the DVBF's paper, whose latents do not pass through
     the transition."""
 
@@ -65,6 +67,7 @@ class DKFOptions:
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
+        super().check()
         for name in ("latent_size", "hidden_size", "feature_size", "initial_frames"):
             require_at_least(flag(name), getattr(self, name), 1)
         if self.observation_std is not None:

@@ -15,8 +15,9 @@ from baselines.options import StaticVAEOptions
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, mean_of_seen
 from worldmodel.models.distributions import diagonal_normal, draw, image_normal, positive, standard_normal_like
-from worldmodel.models.networks import MLP, split_in_two
+from worldmodel.models.networks import split_in_two
 from worldmodel.models.protocol import Bound
+from worldmodel.models.vision.networks import make_decoder, make_encoder
 
 
 class StaticVAE(nnx.Module):
@@ -24,9 +25,9 @@ class StaticVAE(nnx.Module):
 
     def __init__(self, scale: FrameScale, options: StaticVAEOptions, rngs: nnx.Rngs):
         self.scale, self.options, self.latent_size = scale, options, options.latent_size
-        pixels, hidden, latent = scale.pixels, options.hidden_size, options.latent_size
-        self.encoder = MLP((pixels, hidden, hidden, 2 * latent), rngs)
-        self.decoder = MLP((latent, hidden, hidden, pixels), rngs)
+        hidden, latent = options.hidden_size, options.latent_size
+        self.encoder = make_encoder(scale, options, (hidden, hidden, 2 * latent), rngs)
+        self.decoder = make_decoder(scale, options, (latent, hidden, hidden), rngs)
 
     @property
     def observation_std(self) -> float:

@@ -1,5 +1,6 @@
 """RESULTS.md from results/*.json: every table with the paper's figures, the floors and the ceilings beside ours."""
 
+import dataclasses
 import math
 import statistics
 from pathlib import Path
@@ -102,7 +103,7 @@ def read_results(out: Path) -> Results:
 def _equal(options: Any, saved: dict[str, Any]) -> bool:
     """Whether saved options are these; one that was not there yet had its default."""
     try:
-        return from_json(type(options), saved) == options
+        return from_json(type(options), dataclasses.asdict(type(options)()) | saved) == options
     except TypeError:
         return False
 

@@ -45,7 +45,7 @@ def test_a_run_comes_back_from_its_config(run: Run, pendulum_data: Sequences):
     again = Run.open(run.folder)
     assert again.model == "dvbf"
     assert again.card == DataCard.of(Path("pendulum.npz"), pendulum_data)
-    assert again.model_options() == DVBFOptions(latent_size=5)
+    assert again.model_options() == DVBFOptions(latent_size=5, networks="dense")
     assert set(again.config["versions"]) >= {"jax", "flax", "distrax"}
 
 
@@ -91,13 +91,13 @@ def test_a_run_of_an_earlier_version_opens(run: Run):
     )
     again = Run.open(run.folder)
     assert again.model == "vae"
-    assert again.model_options() == StaticVAEOptions(latent_size=3)
+    assert again.model_options() == StaticVAEOptions(latent_size=3, networks="dense")
 
     kept = {"data": "a.npz", "out": "b", "steps": 10, "model": {"latent_size": 5, "annealing_steps": 0}}
     write_json(run.folder / "config.json", run.config | {"model": "dvbf", "options": kept})
-    assert Run.open(run.folder).model_options() == DVBFOptions(latent_size=5)
+    assert Run.open(run.folder).model_options() == DVBFOptions(latent_size=5, networks="dense")
     options = read_options(run.folder, training_options("dvbf"))
-    assert (options.window, options.steps, options.model) == (None, 10, DVBFOptions(latent_size=5))
+    assert (options.window, options.steps, options.model) == (None, 10, DVBFOptions(latent_size=5, networks="dense"))
     kept["model"]["annealing_steps"] = 100  # means something, and cannot be had
     write_json(run.folder / "config.json", run.config | {"options": kept})
     with pytest.raises(UserError, match="its options are not those of this model"):

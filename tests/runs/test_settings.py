@@ -19,6 +19,7 @@ class Inner:
 @dataclasses.dataclass(frozen=True)
 class Outer:
     RETIRED: ClassVar[dict[str, Any]] = {"old_steps": 0, "old_name": None}
+    ADDED: ClassVar[dict[str, Any]] = {"kind": "old"}
 
     inner: Inner
     path: Path
@@ -28,6 +29,7 @@ class Outer:
     pair: tuple[int, ...] = ()
     maybe: float | None = None
     flag: bool = False
+    kind: str = "new"
 
 
 WHOLE: dict[str, Any] = {
@@ -70,6 +72,11 @@ def test_a_retired_name_is_passed_over_at_its_value_only():
     for retired in ({"old_steps": 7}, {"old_name": "x"}):
         with pytest.raises(TypeError):
             from_json(Outer, WHOLE | retired)
+
+
+def test_an_added_name_that_is_not_there_is_what_it_was_before():
+    assert from_json(Outer, WHOLE).kind == "old"
+    assert from_json(Outer, WHOLE | {"kind": "new"}).kind == "new"
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,10 @@ class ModelOptions(Protocol):
     """A frozen dataclass of a model's options: its fields become those of scripts/train.py, and stand in config.json.
 
     It may have more: a dictionary TRAINING of other defaults of a training, such as {"steps": 4000}; a dictionary
-    RETIRED of options that earlier versions had, with the value that says the same as leaving them out; and
-    `sharpened(scale)`, the same options for overfitting one batch, with reconstruction made dear.
+    RETIRED of options that earlier versions had, with the value that says the same as leaving them out; a dictionary
+    ADDED of options that earlier versions lacked, with the value that says what those did; `settled(scale)`, the same
+    options with what they leave to the data, as a run records them; and `sharpened(scale)`, the same options for
+    overfitting one batch, with reconstruction made dear.
     """
 
     def check(self) -> None:

@@ -18,12 +18,14 @@ SEED_FOLDER = "seed_"
 def from_json(kind: type[T], value: dict[str, Any]) -> T:
     """A dataclass from a JSON object; fields may be dataclasses, paths, lists and dictionaries of these, and tuples.
 
-    Fields that are not there keep their defaults. A name in the class's RETIRED is passed over if it has the value that
-    stands there. Raises TypeError for another name that `kind` does not have, and for a wrong type.
+    Fields that are not there keep their defaults, or have the value that stands for them in the class's ADDED. A name
+    in its RETIRED is passed over if it has the value that stands there. Raises TypeError for another name that `kind`
+    does not have, and for a wrong type.
     """
     types = typing.get_type_hints(kind)
     retired = getattr(kind, "RETIRED", {})
     kept = {name: item for name, item in value.items() if name not in retired or retired[name] != item}
+    kept = getattr(kind, "ADDED", {}) | kept
     return kind(**{name: _convert(types.get(name), item) for name, item in kept.items()})
 
 

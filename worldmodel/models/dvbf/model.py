@@ -47,6 +47,7 @@ from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball, mix, split_in_two
 from worldmodel.models.protocol import Problem, swap_time
 from worldmodel.models.variational import Inference, VariationalFilter, observed_steps, standard_noise
+from worldmodel.models.vision.networks import make_decoder, make_encoder
 
 INITIAL_RAW_STD = -2.0
 """softplus(-2) = 0.13: the transition's standard deviations before training."""
@@ -128,17 +129,17 @@ class DVBF(VariationalFilter):
     def __init__(self, scale: FrameScale, options: DVBFOptions, rngs: nnx.Rngs):
         self.scale, self.options = scale, options
         self.latent_size, self.context = options.latent_size, options.initial_frames
-        pixels, features, hidden = scale.pixels, options.feature_size, options.hidden_size
+        features, hidden = options.feature_size, options.hidden_size
         latent, prefix = options.latent_size, options.initial_frames
         posterior = FusionPosterior if options.inference == "fusion" else ProcessNoisePosterior
         precision = options.precision
         self.spread = nnx.Param(jnp.ones(()))
-        self.encoder = MLP((pixels, hidden, features), rngs, precision=precision)
+        self.encoder = make_encoder(scale, options, (hidden, features), rngs, precision)
         prefix_size = prefix * features + (prefix - 1) * scale.action_size
         self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs, precision=precision)
         self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
         self.posterior = posterior(scale.action_size, options, rngs)
-        self.decoder = MLP((options.visible_size, hidden, hidden, pixels), rngs, precision=precision)
+        self.decoder = make_decoder(scale, options, (options.visible_size, hidden, hidden), rngs, precision)
         if options.glimpse_weight > 0:
             self.glimpse_network = MLP((prefix_size + prefix, hidden, 2 * latent), rngs, precision=precision)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from worldmodel.models.vision.options import VisionOptions
 from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class DVBFOptions:
+class DVBFOptions(VisionOptions):
     """The Deep Variational Bayes Filter (Karl et al. 2017): locally linear dynamics, learnt through the filter. The
     project's model, with the recipe that trains on every seed."""
 
@@ -66,6 +67,7 @@ class DVBFOptions:
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
+        super().check()
         for name in (
             "latent_size",
             "visible_size",
