@@ -16,7 +16,7 @@ class Options:
     out: Path
     """Data set to write: a folder, which is written an episode at a time, or an .npz. Must not exist."""
     format: str | None = None
-    """Which of the formats below; default: what the source looks like."""
+    """Which of the formats above; default: what the source looks like."""
     size: int = 32
     """Side of the square frames, pixels; pictures are scaled by area."""
     crop: float = 1.0

@@ -101,7 +101,9 @@ def test_what_was_dreamt_is_beside_what_was_paid():
     np.testing.assert_array_equal(trial.episode.states[0], starts(pendulum, 7, 2)[1])
     assert trial.length == len(trial.seconds) == 7
     assert trial.total == pytest.approx(trial.episode.rewards.sum())
-    np.testing.assert_allclose(trial.real, trial.episode.rewards[:6].reshape(2, 3).sum(axis=1), rtol=1e-5)
+    apart = ((trial.episode.frames[1:8] / 255.0 - made.frames[0, 0] / 255.0) ** 2).sum(axis=(1, 2))
+    np.testing.assert_allclose(trial.closeness, 1 / (1 + apart), rtol=1e-4)
+    np.testing.assert_allclose(trial.real, (trial.closeness - 1)[:6].reshape(2, 3).sum(axis=1), rtol=1e-4)
     assert trial.futures.shape == (7, trials.SHOWN, 8)
 
     # the same again by hand: what is believed at steps 0 and 3, and the goal's pay for what was done

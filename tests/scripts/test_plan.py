@@ -117,6 +117,7 @@ def test_a_goal_is_a_picture_or_a_frame_of_the_data(run: Path, tmp_path: Path):
     assert_ok(run_script("plan.py", "--run", run, *PLAN, *at, "--goal-frame", 3, 7, "--out", tmp_path / "b"))
     found, same = written(tmp_path / "a"), written(tmp_path / "b")
     assert found["wanted"] == "a goal picture"
+    assert not found["policy"]
     assert found["reward"] is None
     assert found["start"] is not None
     assert found["returns"] == same["returns"]

@@ -78,6 +78,13 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __repr__(self) -> str:
+        more = [name for name in self.arrays() if name not in ("frames", "actions")]
+        return (
+            f"<{len(self)} sequences of {self.length} frames {list(self.frame_shape)} with actions of size"
+            f" {self.action_size}{'; ' if more else ''}{', '.join(more)}>"
+        )
+
     @property
     def length(self) -> int:
         """T, the number of frames in each sequence, padding among them."""

@@ -10,6 +10,8 @@ from worldmodel.support.files import UserError, read_json, write_json
 from worldmodel.support.settings import from_json
 
 FILE = "episodes.json"
+THE_REWARD = "the reward"
+"""what is wanted where no goal is"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Acted:
     """how well the reward is known, in words"""
     warnings: list[str]
     outcomes: dict[str, float] = dataclasses.field(default_factory=dict)
-    """the world's own figures, such as a pendulum's "upright" and "rest_degrees"; in the file they stand beside the
-    others"""
+    """"goal_closeness", of the median episode's last true frames to a goal, from 0 to 1; the world's own figures, such
+    as a pendulum's "upright" and "rest_degrees". In the file they stand beside the others"""
 
     def write(self, folder: Path) -> None:
         fields = dataclasses.asdict(self)
@@ -72,7 +74,10 @@ class Acted:
 
     def sentence(self) -> str:
         """Beside the table."""
-        said = [f"{len(self.returns)} episodes of {self.env}, {1000 * self.seconds_per_decision:.1f} ms a decision"]
+        count = f"{len(self.returns)} episode{'' if len(self.returns) == 1 else 's'}"
+        said = [f"{count} of {self.env}, {1000 * self.seconds_per_decision:.1f} ms a decision"]
+        if self.wanted != THE_REWARD:
+            said.append(f"wanted was {self.wanted}, and the returns are what the environment pays")
         if self.ended:
             said.append(
                 f"{self.ended:.0%} ended by themselves, at the median after {np.median(self.lengths):.0f} steps"

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from worldmodel.data.sequences import WorldRecord
+from worldmodel.data.sequences import WorldRecord, as_unit_frames
 from worldmodel.models.protocol import State
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.controller import Controller, Decision
 from worldmodel.planning.planner import expected_rewards, nothing_planned, plan
 from worldmodel.planning.spaces import ActionSpace
-from worldmodel.planning.wanted import Rewards, Wish
+from worldmodel.planning.wanted import Goal, Rewards, Wish
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.camera import Camera
@@ -109,7 +109,9 @@ class Trial(NamedTuple):
     """`[K]` returns of stretches of `horizon` steps, dreamt from the belief at their beginning with the actions that
     were really done"""
     real: np.ndarray
-    """`[K]` what they were really paid"""
+    """`[K]` what they were really paid, by a goal according to the true frames"""
+    closeness: np.ndarray
+    """`[length]` of the true frames to the goal, from 0 to 1; empty without a goal"""
     futures: State | None
     """`[length, SHOWN, ...]` states of each step's plan, where they were asked for"""
 
@@ -140,15 +142,19 @@ def try_out(arena: Arena, controller: Controller, wish: Wish, seed: int, number:
     controller.reset(jax.random.fold_in(jax.random.key(seed), number))
     episode = arena.play(act, seed, number)
     length = len(seconds)
+    closeness, paid = np.zeros(0), episode.rewards[:length]
+    if isinstance(wish, Goal):
+        paid = np.asarray(wish.pay(as_unit_frames(episode.frames[1 : length + 1])))
+        closeness = 1 + paid
     stretches = length // horizon
     dreamt, real = np.zeros(0), np.zeros(0)
     if stretches:
         states = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *beliefs[:stretches])
         actions = episode.actions[: stretches * horizon].reshape(stretches, horizon, -1)
         dreamt = np.asarray(expected_rewards(controller.dreamer, wish, states, actions)).sum(axis=1)
-        real = episode.rewards[: stretches * horizon].reshape(stretches, horizon).sum(axis=1)
+        real = paid[: stretches * horizon].reshape(stretches, horizon).sum(axis=1)
     kept = jax.tree.map(lambda *leaves: np.stack(leaves), *futures) if keep else None
-    return Trial(episode, length, np.array(seconds), dreamt, real, kept)
+    return Trial(episode, length, np.array(seconds), dreamt, real, closeness, kept)
 
 
 def floors(arena: Arena, seed: int, episodes: int) -> dict[str, list[float]]:

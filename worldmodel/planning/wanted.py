@@ -42,13 +42,16 @@ class Goal(NamedTuple):
         """`variance` is that of a whole frame over the data (FrameScale.frame_variance)."""
         return Goal(jnp.asarray(frame, jnp.float32), jnp.asarray(variance, jnp.float32))
 
+    def pay(self, frames: jax.Array) -> jax.Array:
+        """`[...]`: what frames `[..., H, W(, C)]` in [0, 1] are paid."""
+        pixels = tuple(range(frames.ndim - self.frame.ndim, frames.ndim))
+        frame = self.frame.reshape((1,) * (frames.ndim - self.frame.ndim) + self.frame.shape)
+        apart = jnp.sum((frames - frame) ** 2, axis=pixels)
+        return -apart / (apart + self.width)
+
     def of(self, model: WorldModel) -> Wanted:
         def wanted(before: State, actions: jax.Array, after: State) -> Rewards:
-            frames = jnp.clip(model.emission(after).mean(), 0, 1)
-            pixels = tuple(range(frames.ndim - self.frame.ndim, frames.ndim))
-            frame = self.frame.reshape((1,) * (frames.ndim - self.frame.ndim) + self.frame.shape)
-            apart = jnp.sum((frames - frame) ** 2, axis=pixels)
-            rewards = -apart / (apart + self.width)
+            rewards = self.pay(jnp.clip(model.emission(after).mean(), 0, 1))
             return rewards, jnp.zeros_like(rewards)
 
         return wanted

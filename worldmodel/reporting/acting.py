@@ -16,7 +16,7 @@ from worldmodel.pictures.acting import Shown, animate_acting, draw_returns
 from worldmodel.planning.catalogue import Planner
 from worldmodel.planning.controller import Controller
 from worldmodel.planning.follow import Follow
-from worldmodel.planning.record import Acted
+from worldmodel.planning.record import THE_REWARD, Acted
 from worldmodel.planning.saved import require_world_model, saved_policy, saved_reward
 from worldmodel.planning.trials import SHOWN, Arena, Trial, floors, plan_with_truth, starts, try_out
 from worldmodel.planning.wanted import Goal, Wish
@@ -26,6 +26,8 @@ from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
 from worldmodel.worlds.world import Controlled, Rewarded, Solved
 
+AT_THE_END = 10
+"""frames of an episode that tell whether it came to its goal"""
 FILMED = 20
 """episodes of which the animation shows the worst, the median and the best"""
 
@@ -78,7 +80,7 @@ class Acting:
         reward, quality = saved_reward(run, dreamer)
         warning = quality.warning()
         warnings = [warning] if warning else []
-        return Acting(run, dreamer, arena, record, reward, "the reward", quality.sentence(), warnings, start)
+        return Acting(run, dreamer, arena, record, reward, THE_REWARD, quality.sentence(), warnings, start)
 
     def __enter__(self) -> Self:
         return self
@@ -87,8 +89,10 @@ class Acting:
         self.arena.close()
 
     def controller(self, planner: Planner, use_policy: bool = True, noise: float = 0.0) -> Controller:
-        """One that acts by this planner, to which the run's policy makes proposals where it has one."""
-        policy = saved_policy(self.run, self.arena.space) if use_policy else None
+        """One that acts by this planner, to which the run's policy makes proposals where it has one; not towards a
+        goal, of which the policy knows nothing."""
+        proposes = use_policy and not isinstance(self.wish, Goal)
+        policy = saved_policy(self.run, self.arena.space) if proposes else None
         return Controller(self.dreamer, planner, self.arena.space, self.wish, policy, noise)
 
 
@@ -151,7 +155,7 @@ def act(
         ceilings=known,
         reward=task.reward,
         warnings=task.warnings,
-        outcomes=world.outcomes(states) if isinstance(world, Controlled) else {},
+        outcomes=_at_the_goal(trials) | (world.outcomes(states) if isinstance(world, Controlled) else {}),
     )
     with atomic_folder(out) as folder:
         found.write(folder)
@@ -160,6 +164,12 @@ def act(
         )
         _animate(folder / "episodes.gif", task, trials[:FILMED], planner.horizon)
     return found
+
+
+def _at_the_goal(trials: list[Trial]) -> dict[str, float]:
+    """How close the true frames at the end are to the goal, from 0 to 1; nothing without a goal."""
+    ends = [np.mean(trial.closeness[-AT_THE_END:]) for trial in trials if len(trial.closeness)]
+    return {"goal_closeness": float(np.median(ends))} if ends else {}
 
 
 def _animate(path: Path, task: Acting, trials: list[Trial], horizon: int) -> None:
