@@ -31,7 +31,7 @@ def collect(
     world: Options | str,
     sequences: int = 500,
     frames: int = 15,
-    size: int = 16,
+    size: int | None = None,
     *,
     seed: int = 0,
     noise: float = 0.0,
@@ -46,6 +46,7 @@ def collect(
 
     Args:
         world: options of the catalogue of worlds, such as PendulumOptions(), or a Gymnasium id.
+        size: default: the world's usual size, 16 where it has none.
         seed: of the initial states, the actions and the pixel noise.
         noise, crop, grey: see Camera; a compiled world has no crop and its own colours.
         workers: processes that render a Gymnasium environment.
@@ -58,7 +59,8 @@ def collect(
     """
     require_at_least("--sequences", sequences, 1)
     require_at_least("--frames", frames, 2)
-    require_at_least("--size", size, 4)
+    if size is not None:
+        require_at_least("--size", size, 4)
     require_at_least("--seed", seed, 0)
     require_at_least("--noise", noise, 0)
     require_share("--crop", crop)
@@ -69,6 +71,9 @@ def collect(
         if out.exists():
             raise UserError(f"{out}: exists already; it is not overwritten")
         require_writable(out)  # say it now, not after the work
+    built = None if isinstance(world, str | GymnasiumOptions) else world.build()
+    if size is None:
+        size = built.usual_size if isinstance(built, CompiledWorld) else CompiledWorld.usual_size
     camera = Camera(size, crop, noise, grey)
     if isinstance(world, str):
         blocks = gymnasium_blocks(world, seed, sequences, frames, camera, workers, None, actions, start)
@@ -77,7 +82,6 @@ def collect(
         name = name_of(world) or ""
         blocks = gymnasium_blocks(name, seed, sequences, frames, camera, workers, arguments, actions, start)
     else:
-        built = world.build()
         if not isinstance(built, CompiledWorld):
             raise UserError(f"{name_of(world)}: does not draw itself, and is no Gymnasium environment")
         if crop != 1 or not grey:
