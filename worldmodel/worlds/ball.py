@@ -46,10 +46,10 @@ class BallWorld(CompiledWorld):
     """Balls that roll in a box without friction and are pushed a little, whose places a frame shows.
 
     In the paper (Karl et al. 2017, section 5) a ball rolls within a box in a plane, the control is added to its
-    velocity, and walls throw it back; another box has two balls. It gives no numbers. Here walls are elastic, and so are
-    two balls, of equal mass and without spin: they do not pass through each other, of which the paper says nothing. A
-    push changes the velocity at once, at the beginning of a step. Between pushes the motion is exact: at a wall the path
-    is folded back into the box, and two balls are taken from each hit to the next.
+    velocity, and walls throw it back; another box has two balls. It gives no numbers. Here walls are elastic, and so
+    are two balls, of equal mass and without spin: they do not pass through each other, of which the paper says
+    nothing. A push changes the velocity at once, at the beginning of a step. Between pushes the motion is exact: at a
+    wall the path is folded back into the box, and two balls are taken from each hit to the next.
     """
 
     dt = 0.1
