@@ -128,11 +128,23 @@ def compiled_blocks(
         actions = drawn_actions(kind, action_key, number, length - 1, world.action_size, world.discrete)
         return world.initial(state_key) if place is None else jnp.array(place), actions, noise_key
 
+    def disturb(number: jax.Array) -> jax.Array:
+        """What nature adds to the states of one sequence, `[length - 1, S]`."""
+        shape = (length - 1, len(world.variables))
+        if not world.process_noise:
+            return jnp.zeros(shape)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), 1)
+        return jnp.array(world.process_noise)[None] * jax.random.normal(key, shape)
+
+    def step(state: jax.Array, both: tuple[jax.Array, jax.Array]) -> jax.Array:
+        action, disturbance = both
+        return world.step(state, action) + disturbance
+
     @jax.jit
     def make(numbers: jax.Array) -> dict[str, jax.Array]:
         initial, actions, noise_keys = jax.vmap(draw)(numbers)
         actions = world.largest_action * actions
-        states = simulate(world.step, initial, actions)
+        states = simulate(step, initial, (actions, jax.vmap(disturb)(numbers)))
         frames = world.frames(states, camera.size)
         if camera.noise_std > 0:
             frames += camera.noise_std * jax.vmap(lambda key: jax.random.normal(key, frames.shape[1:]))(noise_keys)
