@@ -22,7 +22,7 @@ PUSH = 0.05
 """m/s; the largest change of velocity by a push, in each direction"""
 BRIGHTNESS = (1.0, 0.5)
 """of the first and the second ball; one that is as bright as the other could be told from it by its past alone"""
-BACKGROUND = 0.15
+BACKGROUND = 0.1
 """of a ball's brightness, that is not looked at when it is read: what a blurred picture has everywhere"""
 COLLISIONS = 12
 """hits of walls and of each other that two balls can have between two frames"""
