@@ -64,7 +64,6 @@ def ball_shooting(places: np.ndarray, pushes: np.ndarray) -> np.ndarray:
     direction the best of these guesses begins, and Gauss-Newton's steps, which keep to the guess's bounces, follow.
     """
     world = BallWorld()
-    places, pushes = (jnp.asarray(each) for each in (places[:, -FITTED_FRAMES:], pushes[:, 1 - FITTED_FRAMES :]))
 
     def walk(start: jax.Array, pushes: jax.Array) -> jax.Array:
         return simulator.simulate(world.step, start[None], pushes[None])[0]
@@ -87,4 +86,5 @@ def ball_shooting(places: np.ndarray, pushes: np.ndarray) -> np.ndarray:
             start = jnp.where(errors[1] < errors[0], better, start)
         return walk(start, pushes)[-1]
 
-    return np.asarray(jax.jit(jax.vmap(fit))(places, pushes))
+    last = places[:, -FITTED_FRAMES:], pushes[:, 1 - FITTED_FRAMES :]
+    return np.asarray(jax.jit(jax.vmap(fit))(*map(jnp.asarray, last)))

@@ -101,10 +101,9 @@ class BallWorld(CompiledWorld):
         balls = state.reshape(*state.shape[:-1], self.balls, 4)
         push = jnp.clip(action, -PUSH, PUSH).reshape(*action.shape[:-1], self.balls, 2)
         places, velocities = balls[..., :2], balls[..., 2:] + push
+        left = jnp.full((*places.shape[:-2], 1, 1), self.dt, places.dtype)
         if self.balls == 2:
-            places, velocities, left = _to_the_last_hit(places, velocities, self.dt)
-        else:
-            left = self.dt
+            places, velocities, left = _to_the_last_hit(places, velocities, left)
         places, velocities = _folded(places, velocities, left)
         return jnp.concatenate([places, velocities], axis=-1).reshape(state.shape)
 
@@ -189,8 +188,8 @@ def _discs(places: jax.Array, x: Any, y: Any) -> jax.Array:
     return jnp.clip((RADIUS - jnp.sqrt(across**2 + up**2 + 1e-12)) / pixel + 0.5, 0, 1)
 
 
-def _folded(places: jax.Array, velocities: jax.Array, time: jax.Array | float) -> tuple[jax.Array, jax.Array]:
-    """Places and velocities `[...]` after a time `[...]`, in s, of free flight between two walls: on a line of mirrored
+def _folded(places: jax.Array, velocities: jax.Array, time: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Places and velocities `[...]` after a time, in s, of free flight between two walls: on a line of mirrored
     boxes there is no wall, and the path is straight."""
     import jax.numpy as jnp
 
@@ -199,9 +198,11 @@ def _folded(places: jax.Array, velocities: jax.Array, time: jax.Array | float) -
     return jnp.where(mirrored, 3 * REACH - along, along - REACH), jnp.where(mirrored, -velocities, velocities)
 
 
-def _to_the_last_hit(places: jax.Array, velocities: jax.Array, time: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Two balls' places and velocities `[..., 2, 2]` after their last hit of a wall or of each other within `time` s,
-    and the time that is left, `[..., 1, 1]`."""
+def _to_the_last_hit(
+    places: jax.Array, velocities: jax.Array, left: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Two balls' places and velocities `[..., 2, 2]` after their last hit of a wall or of each other within the time
+    `left` `[..., 1, 1]`, in s, and what then is left of it."""
     import jax
     import jax.numpy as jnp
 
@@ -232,5 +233,4 @@ def _to_the_last_hit(places: jax.Array, velocities: jax.Array, time: float) -> t
         changed = jnp.where(collides, pushed, bounced)
         return places, jnp.where(happens, changed, velocities), left - passed
 
-    left = jnp.full((*places.shape[:-2], 1, 1), time, places.dtype)
     return jax.lax.fori_loop(0, COLLISIONS, hit, (places, velocities, left))
