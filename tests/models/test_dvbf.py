@@ -247,21 +247,3 @@ def test_bfloat16_rounds_what_the_networks_multiply_and_nothing_else(tiny_batch:
         losses.append(float(loss_of(model, tiny_batch, 0.05)[0]))
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_the_base_matrices_are_mixed_by_as_many_layers_as_are_asked_for(layers: int):
-    """A network with weights written out; more layers change nothing else."""
-    model = make_tiny_dvbf("fusion", mixture_layers=layers)
-    random = np.random.default_rng(0)
-    z, u = random.standard_normal((2, model.latent_size)), random.standard_normal((2, model.scale.action_size))
-    x = np.concatenate([z, u], axis=1)
-    weights = [(np.asarray(each.kernel), np.asarray(each.bias)) for each in model.transition.weights.layers]
-    assert [bias.size for _, bias in weights] == [5] * layers + [3]
-    for kernel, bias in weights[:-1]:
-        x = x @ kernel + bias
-        x = x / (1 + np.exp(-x))
-    kernel, bias = weights[-1]
-    expected = np.exp(x @ kernel + bias)
-    mixed = model.transition.mixture(jnp.asarray(z, jnp.float32), jnp.asarray(u, jnp.float32))
-    np.testing.assert_allclose(mixed, expected / expected.sum(axis=1, keepdims=True), atol=1e-5)

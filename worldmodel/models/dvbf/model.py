@@ -59,8 +59,7 @@ class LocallyLinearTransition(nnx.Module):
 
     def __init__(self, latent_size: int, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
         m, key = options.base_matrices, rngs.params
-        hidden = (options.mixture_hidden_size,) * options.mixture_layers
-        self.weights = MLP((latent_size + action_size, *hidden, m), rngs)
+        self.weights = MLP((latent_size + action_size, options.mixture_hidden_size, m), rngs)
         self.state_matrices = nnx.Param(0.03 * jax.random.normal(key(), (m, latent_size, latent_size)))
         self.action_matrices = nnx.Param(0.1 * jax.random.normal(key(), (m, action_size, latent_size)))
         self.raw_noise_std = nnx.Param(jnp.full((m, latent_size), INITIAL_RAW_STD, jnp.float32))

@@ -37,9 +37,7 @@ class DVBFOptions:
     feature_size: int = 64
     """Features that the encoder gives for each frame."""
     mixture_hidden_size: int = 64
-    """Units in each hidden layer of the network that mixes the base matrices."""
-    mixture_layers: int = 1
-    """Hidden layers of that network. With two it can be sharp: where a ball bounces, matrices change at once."""
+    """Units in the hidden layer of the network that mixes the base matrices."""
     initial_frames: int = 5
     """Frames (and the actions between them) that the initial state is inferred from."""
     observation_std: float | None = None
@@ -75,7 +73,6 @@ class DVBFOptions:
             "hidden_size",
             "feature_size",
             "mixture_hidden_size",
-            "mixture_layers",
         ):
             require_at_least(flag(name), getattr(self, name), 1)
         if self.visible_size > self.latent_size:
