@@ -29,8 +29,8 @@ class Options(Generic[World]):
     """Sequences to collect (N)."""
     frames: int = 15
     """Frames in each sequence (T); one action fewer."""
-    size: int = 16
-    """Side of the square frames, pixels."""
+    size: int | None = None
+    """Side of the square frames, pixels; default: the world's usual size, 16 where it has none."""
     seed: int = 0
     """Seed of the initial states, of the actions and of the pixel noise."""
     noise: float = 0.0

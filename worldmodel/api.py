@@ -82,7 +82,7 @@ def collect(
     world: str = "pendulum",
     sequences: int = 500,
     frames: int = 15,
-    size: int = 16,
+    size: int | None = None,
     *,
     out: PathLike | None = None,
     **more: Any,
@@ -92,7 +92,7 @@ def collect(
 
     Args:
         frames: T, of each of the N sequences; T - 1 actions.
-        size: side of the square frames, pixels.
+        size: side of the square frames, pixels; default: the world's usual size, 16 where it has none.
         out: file to write as well, or a folder (a name without .npz), for data larger than memory.
         more: `seed`, `noise`, `crop`, `grey`, `workers`, `actions`, `start` (worlds/collecting.py), and the world's own
             options, such as `preset="gymnasium"` of the pendulum.

@@ -1,8 +1,12 @@
 import jax.numpy as jnp
 import numpy as np
 
-from baselines.physics_oracle import predict_angles, quadratic_fit, shooting
+from baselines.physics_oracle import ball_shooting, predict_angles, quadratic_fit, shooting
+from worldmodel.data.sequences import as_unit_frames
+from worldmodel.worlds.ball import BallOptions
+from worldmodel.worlds.collecting import collect
 from worldmodel.worlds.pendulum.physics import PAPER, simulate
+from worldmodel.worlds.simulator import Simulator
 
 
 def trajectories(length: int = 40) -> tuple[np.ndarray, np.ndarray]:
@@ -26,3 +30,15 @@ def test_the_quadratic_fit_is_exact_for_a_parabola():
     time = 0.1 * np.arange(-6, 1)
     angles = 0.3 + 2.0 * time - 1.5 * time**2
     np.testing.assert_allclose(quadratic_fit(np.stack([angles, -angles]), 0.1), [[0.3, 2.0], [-0.3, -2.0]], atol=1e-6)
+
+
+def test_a_ball_is_found_by_five_frames_and_followed_for_sixty():
+    data = collect(BallOptions(), 300, 75)
+    simulator = Simulator.of(data, "data")
+    places = simulator.reader()(as_unit_frames(data.frames[:, :15]).reshape(300, 15, -1))
+    found = ball_shooting(places, data.actions[:, :14])
+    assert np.quantile(np.abs(found - data.states[:, 14]).max(axis=1), 0.9) < 0.05
+    ahead = simulator.states(found, data.actions[:, 14:])[:, 1:]
+    errors = np.median(np.linalg.norm((ahead - data.states[:, 15:])[..., :2], axis=-1), axis=0)
+    assert errors[0] < 0.003
+    assert errors[-1] < 0.03

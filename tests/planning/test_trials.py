@@ -63,8 +63,8 @@ def test_episodes_that_begin_at_a_place():
     assert floors(hanging, 7, 2)["zero actions"] == pytest.approx([-5 * np.pi**2] * 2, rel=1e-3)
     with pytest.raises(UserError, match=r"^--start must be one of 'hanging, at rest', [^\n]+, not 'nowhere'$"):
         arena("Pendulum-v1", start="nowhere")
-    with pytest.raises(UserError, match=r"^--start: CartPole-v1 is no world of the catalogue[^\n]+$"):
-        arena("CartPole-v1", start="hanging, at rest")
+    with pytest.raises(UserError, match=r"^--start: MountainCar-v0 is no world of the catalogue[^\n]+$"):
+        arena("MountainCar-v0", start="hanging, at rest")
 
 
 def test_the_best_of_always_the_same_choice_is_a_floor_and_an_end_is_an_end():
@@ -84,7 +84,7 @@ def test_steps_are_the_environments_own_limit_unless_they_are_given():
     assert arena("Pendulum-v1", None).steps == 200
     assert arena("CartPole-v1", None).steps == 500
     assert arena("Pendulum-v1", 12).steps == 12
-    assert arena("CartPole-v1").world is None
+    assert arena("MountainCar-v0").world is None
     assert isinstance(arena("Pendulum-v1").world, PendulumWorld)
 
 

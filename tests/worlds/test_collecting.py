@@ -79,12 +79,12 @@ def test_cropping_enlarges_the_centre(pendulum_v1: Sequences):
 
 
 def test_discrete_actions_become_one_hot_vectors():
-    data = collect("CartPole-v1", 3, 6, 16, workers=1)
-    assert data.actions.shape == (3, 5, 2)
-    assert set(map(tuple, data.actions.reshape(-1, 2).tolist())) == {(0.0, 1.0), (1.0, 0.0)}
+    data = collect("MountainCar-v0", 3, 6, 16, workers=1)
+    assert data.actions.shape == (3, 5, 3)
+    assert set(map(tuple, data.actions.reshape(-1, 3).tolist())) == set(map(tuple, np.eye(3).tolist()))
     assert data.states is None
-    assert (data.rewards == 1).all()
-    assert data.world == WorldRecord("CartPole-v1", {}, dataclasses.asdict(Camera(16)))
+    assert (data.rewards == -1).all()
+    assert data.world == WorldRecord("MountainCar-v0", {}, dataclasses.asdict(Camera(16)))
     assert world_of(data) is None
 
 
@@ -191,7 +191,7 @@ def test_the_script_takes_the_options_of_its_world(tmp_path: Path):
         (
             "--world",
             "moon",
-        ): "'moon' is no world; there are Acrobot-v1, MountainCarContinuous-v0, Pendulum-v1, ",
+        ): "'moon' is no world; there are Acrobot-v1, CartPole-v1, MountainCarContinuous-v0, Pendulum-v1, ",
         ("--world", "Pendulum-v1", "--env", "CartPole-v1"): "give --world or --env, not both",
         ("--crop", 0.5): "--crop and --no-grey belong to --env",
         ("--max-torque", 0): "--max-torque must be above 0",

@@ -164,8 +164,8 @@ def test_places_that_are_not_there_are_refused():
     for world in (PendulumOptions(), "Pendulum-v1"):
         with pytest.raises(UserError, match=r"--start must be one of 'hanging, at rest', .*, not 'moon'"):
             collect(world, 2, 4, start="moon")
-    with pytest.raises(UserError, match="--start: CartPole-v1 is no world of the catalogue, and has no places"):
-        collect("CartPole-v1", 2, 4, start="upright")
+    with pytest.raises(UserError, match="--start: MountainCar-v0 is no world of the catalogue, and has no places"):
+        collect("MountainCar-v0", 2, 4, start="upright")
 
 
 def test_the_record_says_how_data_was_driven(tmp_path: Path):

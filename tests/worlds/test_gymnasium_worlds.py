@@ -1,6 +1,7 @@
 """The worlds that are Gymnasium's, against its own environments, and what is read off their frames."""
 
 import dataclasses
+import sys
 
 import gymnasium
 import jax
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from worldmodel.data.sequences import as_unit_frames
+from worldmodel.support.files import UserError
 from worldmodel.worlds.acrobot import AcrobotOptions, AcrobotWorld
+from worldmodel.worlds.cartpole import CartPoleOptions
 from worldmodel.worlds.circle import wrap
 from worldmodel.worlds.collecting import collect
 from worldmodel.worlds.episodes import as_vector, open_environment
@@ -20,6 +23,7 @@ from worldmodel.worlds.world import Rewarded, world_of
 WORLDS = {
     "MountainCarContinuous-v0": ([-1.2, -0.07], [0.6, 0.07]),
     "Acrobot-v1": ([-np.pi, -np.pi, -12.5, -28.2], [np.pi, np.pi, 12.5, 28.2]),
+    "CartPole-v1": ([-2.5, -3, -0.25, -3], [2.5, 3, 0.25, 3]),
     "Pendulum-v1": ([-np.pi, -8], [np.pi, 8]),
 }
 """the range of their states: every corner of the physics, limits among them"""
@@ -58,7 +62,7 @@ def test_states_rewards_and_ends_are_gymnasiums(name: str):
 
 
 def test_the_initial_states_are_as_widely_spread_as_gymnasiums():
-    for options in (MountainCarOptions(), AcrobotOptions()):
+    for options in (MountainCarOptions(), AcrobotOptions(), CartPoleOptions()):
         env, world = gymnasium.make(options.gymnasium_id), options.build()
         theirs = []
         for seed in range(300):
@@ -81,6 +85,17 @@ def test_the_goal_velocity_of_the_mountain_car_decides_its_end():
         assert reward == float(world.reward(state, jnp.zeros(1)))
 
 
+def test_a_cart_pole_may_be_paid_as_in_the_book():
+    env, options = open_environment("CartPole-v1", {"sutton_barto_reward": True})
+    for angle in (0.1, 0.2):
+        env.reset(seed=0)
+        options.set_state(env, np.array([0.0, 0.0, angle, 1.0]))
+        _, reward, end, _, _ = env.step(0)
+        state = jnp.array([0.0, 0.0, angle, 1.0])
+        assert end == (angle == 0.2)
+        assert reward == float(options.build().reward(state, jnp.array([1.0, 0.0])))
+
+
 def test_the_angles_of_a_free_acrobot_keep_their_energy():
     """Kinetic and potential energy of two rods with their own inertia, derived from the places of their centres.
 
@@ -100,7 +115,7 @@ def test_the_angles_of_a_free_acrobot_keep_their_energy():
     np.testing.assert_allclose(energy, np.full(101, energy[0]), atol=2e-3)
 
 
-@pytest.mark.parametrize("name", ["MountainCarContinuous-v0", "Acrobot-v1"])
+@pytest.mark.parametrize("name", ["MountainCarContinuous-v0", "Acrobot-v1", "CartPole-v1"])
 def test_collected_data_is_of_its_world_and_its_frames_can_be_read(name: str):
     data = collect(name, 40, 40, 32, actions="held", workers=1)
     assert data.world.actions == "held"
@@ -115,8 +130,26 @@ def test_collected_data_is_of_its_world_and_its_frames_can_be_read(name: str):
     scored = world.score(shown[:, 5:], states, 5)
     assert list(scored) == [measure.name for measure in world.measures]
     headline = np.median(scored[world.measures[0].name])
-    assert headline < (0.002 if name == "MountainCarContinuous-v0" else 2)  # m, degrees
+    assert headline < (2 if name == "Acrobot-v1" else 0.01)  # degrees, m
     compiled = jax.jit(lambda reader, frames: reader(frames))(reader, frames)
     np.testing.assert_allclose(compiled, shown, atol=1e-3)
     many = np.tile(frames, (8, 1, 1))  # more than are compared at once
     np.testing.assert_allclose(reader(many), np.tile(shown, (8, 1, 1)), atol=1e-3)
+
+
+def test_without_box2d_its_worlds_are_refused_in_a_line(monkeypatch: pytest.MonkeyPatch):
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Box2D", None)
+    with pytest.raises(UserError, match=r"^LunarLander-v3: .*Box2D is not installed.*$") as refused:
+        open_environment("LunarLander-v3")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_box2d_world_is_collected_in_colour():
+    pytest.importorskip("Box2D", reason="the extra box2d is not installed")
+    data = collect("LunarLander-v3", 2, 8, 24, grey=False, workers=1)
+    assert data.frame_shape == (24, 24, 3)
+    assert data.action_size == 4
+    assert data.states is None
+    assert (data.frames[:, 0] != data.frames[:, -1]).any()

@@ -55,7 +55,7 @@ def test_other_physics_and_other_data_are_refused():
     data = collect_pendulum(0, 8, 10, dataclasses.replace(PAPER, gravity=9.0), 16)
     unknown = [data, dataclasses.replace(data, states=None, state_names=()), dataclasses.replace(data, dt=3.0)]
     unknown.append(dataclasses.replace(unknown[1], world=WorldRecord("pendulum", {}, {})))
-    unknown.append(dataclasses.replace(data, world=WorldRecord("CartPole-v1", {}, {})))
+    unknown.append(dataclasses.replace(data, world=WorldRecord("MountainCar-v0", {}, {})))
     for other in unknown:
         with pytest.raises(UserError, match="data: the true simulator needs the states of a known world"):
             Simulator.of(other, "data")

@@ -30,7 +30,7 @@ def collect(
     world: Options | str,
     sequences: int = 500,
     frames: int = 15,
-    size: int = 16,
+    size: int | None = None,
     *,
     seed: int = 0,
     noise: float = 0.0,
@@ -45,6 +45,7 @@ def collect(
 
     Args:
         world: options of the catalogue of worlds, such as PendulumOptions(), or a Gymnasium id.
+        size: default: the world's usual size, 16 where it has none.
         seed: of the initial states, the actions and the pixel noise.
         noise, crop, grey: see Camera; a compiled world has no crop and its own colours.
         workers: processes that render a Gymnasium environment.
@@ -58,10 +59,13 @@ def collect(
     require_at_least("--sequences", sequences, 1)
     require_at_least("--frames", frames, 2)
     require_at_least("--seed", seed, 0)
-    camera = Camera(size, crop, noise, grey)
-    camera.check()
     require_at_least("--workers", workers, 1)
     require_kind(actions)
+    built = None if isinstance(world, str | GymnasiumOptions) else world.build()
+    if size is None:
+        size = built.usual_size if isinstance(built, CompiledWorld) else CompiledWorld.usual_size
+    camera = Camera(size, crop, noise, grey)
+    camera.check()
     if out is not None:
         require_new(out)  # say it now, not after the work
     if isinstance(world, str):
@@ -71,7 +75,6 @@ def collect(
         name = name_of(world) or ""
         blocks = gymnasium_blocks(name, seed, sequences, frames, camera, workers, arguments, actions, start)
     else:
-        built = world.build()
         if not isinstance(built, CompiledWorld):
             raise UserError(f"{name_of(world)}: does not draw itself, and is no Gymnasium environment")
         if crop != 1 or not grey:
@@ -104,11 +107,23 @@ def compiled_blocks(
         actions = drawn_actions(kind, action_key, number, length - 1, world.action_size, world.discrete)
         return world.initial(state_key) if place is None else jnp.array(place), actions, noise_key
 
+    def disturb(number: jax.Array) -> jax.Array:
+        """What nature adds to the states of one sequence, `[length - 1, S]`."""
+        shape = (length - 1, len(world.variables))
+        if not world.process_noise:
+            return jnp.zeros(shape)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), number), 1)
+        return jnp.array(world.process_noise)[None] * jax.random.normal(key, shape)
+
+    def step(state: jax.Array, both: tuple[jax.Array, jax.Array]) -> jax.Array:
+        action, disturbance = both
+        return world.step(state, action) + disturbance
+
     @jax.jit
     def make(numbers: jax.Array) -> dict[str, jax.Array]:
         initial, actions, noise_keys = jax.vmap(draw)(numbers)
         actions = world.largest_action * actions
-        states = simulate(world.step, initial, actions)
+        states = simulate(step, initial, (actions, jax.vmap(disturb)(numbers)))
         frames = world.frames(states, camera.size)
         if camera.noise_std > 0:
             frames += camera.noise_std * jax.vmap(lambda key: jax.random.normal(key, frames.shape[1:]))(noise_keys)

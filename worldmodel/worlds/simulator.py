@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +19,27 @@ from worldmodel.worlds.world import Reader, World, world_of
 SAME_STATE, LEAST_SPREAD = 2e-3, 0.01
 """largest difference between a recorded step and the same step of the right physics, in the units of the states; of a
 variable whose standard deviation is below 1, so much less, down to that of such a spread"""
+LARGEST_NOISE = 6
+"""standard deviations"""
 LARGEST_ALBUM = 20_000
 """true frames that are kept to be shown again, at most"""
 
 
-def simulate(step: Callable[[jax.Array, jax.Array], jax.Array], initial: jax.Array, actions: jax.Array) -> jax.Array:
+def simulate(step: Callable[[jax.Array, Any], jax.Array], initial: jax.Array, actions: Any) -> jax.Array:
     """All states `[N, T, S]` from `initial` `[N, S]` on, where `step(state, action)` takes each to the next; action
-    t of `[N, T-1, ...]` acts between states t and t+1."""
+    t of `[N, T-1, ...]`, or of a pytree of such arrays, acts between states t and t+1."""
 
-    def both(state: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def both(state: jax.Array, action: Any) -> tuple[jax.Array, jax.Array]:
         state = step(state, action)
         return state, state
 
-    _, later = jax.lax.scan(both, initial, jnp.swapaxes(actions, 0, 1))
+    _, later = jax.lax.scan(both, initial, jax.tree.map(lambda each: jnp.swapaxes(each, 0, 1), actions))
     return jnp.concatenate([initial[:, None], jnp.swapaxes(later, 0, 1)], axis=1)
 
 
 def follows(data: Sequences, world: World) -> bool:
-    """Whether the recorded states are the world's, and each step between them is that of its physics."""
+    """Whether the recorded states are the world's, and each step between them is that of its physics, but for the
+    noise of the world."""
     if data.states is None or tuple(data.state_names) != tuple(variable.name for variable in world.variables):
         return False
     if data.action_size != world.action_size or (data.dt is not None and not np.isclose(data.dt, world.dt)):
@@ -46,7 +50,8 @@ def follows(data: Sequences, world: World) -> bool:
     apart[..., circular] = wrap(apart[..., circular])
     real = data.acted()
     spread = np.clip(data.states[:, 1:][real].std(axis=0, dtype=np.float64), LEAST_SPREAD, 1)
-    return bool((np.abs(apart[real]) / spread).max() < SAME_STATE)
+    noise = np.array(getattr(world, "process_noise", ()) or 0.0)
+    return bool(((np.abs(apart[real]) - LARGEST_NOISE * noise) / spread).max() < SAME_STATE)
 
 
 @dataclasses.dataclass(frozen=True)

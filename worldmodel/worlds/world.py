@@ -142,6 +142,12 @@ class Solved(World, Protocol):
 class CompiledWorld(World, Protocol):
     """A world that draws itself, and so is collected by a compiled program, in which no episode ends."""
 
+    usual_size: int = 16
+    """side of its frames where nothing else is asked for, pixels"""
+    process_noise: tuple[float, ...] = ()
+    """standard deviations of the Gaussian noise that nature adds to a state's variables after every step, of which
+    `step` knows nothing; () for none"""
+
     def frames(self, states: jax.Array, size: int) -> jax.Array:
         """The pictures of states `[..., S]`: brightness `[..., size, size(, C)]` in [0, 1]."""
         ...

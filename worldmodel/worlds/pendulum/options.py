@@ -53,6 +53,17 @@ class PendulumOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class RKNPendulumOptions:
+    """The pendulum of the Recurrent Kalman Networks (Becker et al. 2019), shaken and without actions; they have 2,000
+    sequences of 75 frames."""
+
+    def build(self) -> PendulumWorld:
+        from worldmodel.worlds.pendulum.rkn import RKNPendulumWorld
+
+        return RKNPendulumWorld()
+
+
+@dataclasses.dataclass(frozen=True)
 class PendulumV0Options:
     """The project's pendulum as a Gymnasium environment."""
 
