@@ -1,4 +1,4 @@
-"""The README's commands and its Python, run in its order on less data and for fewer steps."""
+"""The Python of README and docs/data.md, and README's commands, in their order, on less data and for fewer steps."""
 
 import contextlib
 import re
@@ -9,6 +9,7 @@ from conftest import SCRIPTS, run_script
 from PIL import Image
 
 README = (SCRIPTS.parent / "README.md").read_text()
+PAGES = [README, (SCRIPTS.parent / "docs" / "data.md").read_text()]
 ELSEWHERE = {"play.py", "improve.py", "convert.py"}
 """scripts with tests of their own: one serves until Ctrl-C, one trains again and again, one takes a user's data"""
 SMALLER = {
@@ -24,7 +25,7 @@ SMALLER_IN_PYTHON = (("sequences=500", "sequences=24"), ("sequences=100", "seque
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)]
 
 
 def test_the_commands_of_the_readme_work(tmp_path: Path):
