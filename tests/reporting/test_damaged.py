@@ -27,7 +27,7 @@ def hostile_dvbf(run: Path) -> None:
     found = json.loads(path.read_text())
     found["data"] = found["samples"]["unit"] = HOSTILE
     for table in ("rows", "valid_prediction_frames"):
-        found[table] = {HOSTILE if name == "mean frame" else name: row for name, row in found[table].items()}
+        found[table] = {HOSTILE if name == "shuffled actions" else name: row for name, row in found[table].items()}
     found["left_out"], found["model"] = [HOSTILE], HOSTILE
     found["measures"][0]["title"] = found["measures"][0]["unit"] = HOSTILE
     for probe in ("r2_linear", "r2_polynomial"):

@@ -133,7 +133,8 @@ def error_table(found: Evaluation) -> Table:
         rows = estimate_rows(columns, measure.form, measure.factor, measure.larger_is_better, found.ceilings)
         better = "higher is better" if measure.larger_is_better else "lower is better"
         groups.append(Group(rows, capitalised(measure.title), better))
-    groups.append(_share_of_naive(found))
+    if set(NAIVE) <= set(found.rows):
+        groups.append(_share_of_naive(found))
     return Table(
         "Errors of imagined frames",
         f"{plural(found.sequences, 'sequence')}, {plural(found.context, 'frame')} observed. Small: 95% bootstrap"
