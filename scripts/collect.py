@@ -76,10 +76,7 @@ def main(options: Options) -> None:
         start=options.start,
         out=options.out,
     )
-    print(
-        f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}, actions of size"
-        f" {data.action_size}"
-    )
+    print(f"{options.out}: {data.shape_in_words()}")
     if data.ended is not None:
         print(f"episodes that ended within their sequence, and are padded: {(data.lengths() < data.length).sum()}")
     world, real = world_of(data), np.arange(data.length) < data.lengths()[:, None]

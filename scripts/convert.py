@@ -38,11 +38,7 @@ def main(options: Options) -> None:
 
     chosen = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     data = convert(chosen.pop("source"), **chosen)
-    told = "" if data.dt is None else f", {data.dt:.4g} s apart"
-    print(
-        f"{options.out}: {len(data)} sequences of {data.length} frames {list(data.frame_shape)}{told}, actions of size"
-        f" {data.action_size}"
-    )
+    print(f"{options.out}: {data.shape_in_words()}")
     shorter = data.lengths() < data.length
     if shorter.any():
         share = 1 - data.lengths().mean() / data.length

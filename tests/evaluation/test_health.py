@@ -215,6 +215,9 @@ def test_how_many_frames_are_foreseen():
     fades = np.where(np.arange(40) < 25, 0.0, 10.0)  # two of them pass 0.9 * 20, three 0.9 * 30
     assert frames_foreseen(fades, naive, other) == 26
     assert frames_foreseen(fades, other, 2 * naive) == 27
+    every_second = np.where(np.arange(40) % 2, np.nan, 1.0)  # what no camera saw tells nothing
+    assert frames_foreseen(fades * every_second, naive * every_second, other * every_second) == 26
+    assert frames_foreseen(1.9 * every_second, 2 * every_second) == 0
     burst = np.where(np.arange(40) == 3, 15.0, 0.0)  # one bad frame is not the end
     assert frames_foreseen(burst, naive, other) == 40
 

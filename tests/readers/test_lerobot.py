@@ -13,7 +13,7 @@ import worldmodel as wm
 from worldmodel.support.files import UserError
 
 pyarrow = pytest.importorskip("pyarrow", reason="the extra lerobot is not installed")
-parquet = pytest.importorskip("pyarrow.parquet")
+parquet = pytest.importorskip("pyarrow.parquet", reason="the extra lerobot is not installed")
 pytest.importorskip("av", reason="the extra lerobot is not installed")
 
 TOP, WRIST = "observation.images.top", "observation.images.wrist"

@@ -80,9 +80,14 @@ class Sequences:
 
     def __repr__(self) -> str:
         more = [name for name in self.arrays() if name not in ("frames", "actions")]
+        return f"<{'; '.join([self.shape_in_words(), *more])}>"
+
+    def shape_in_words(self) -> str:
+        """How many sequences and frames there are, and their sizes."""
+        told = "" if self.dt is None else f", {self.dt:.4g} s apart"
         return (
-            f"<{len(self)} sequences of {self.length} frames {list(self.frame_shape)} with actions of size"
-            f" {self.action_size}{'; ' if more else ''}{', '.join(more)}>"
+            f"{len(self)} sequences of {self.length} frames {list(self.frame_shape)}{told}, actions of size"
+            f" {self.action_size}"
         )
 
     @property

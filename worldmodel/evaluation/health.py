@@ -196,10 +196,11 @@ def look_far(model: WorldModel, data: Sequences) -> dict[str, float]:
 
 def frames_foreseen(imagined: np.ndarray, *naive: np.ndarray) -> int:
     """For how many frames errors `[S]` stay below NOT_LEARNT of the least of the naive ones, each `[S]`: the end of the
-    last stretch of ten frames before the first stretch in which they do not; 0 where that is the first of all."""
+    last stretch of ten frames before the first stretch in which they do not; 0 where that is the first of all. Where no
+    frame was seen they are NaN, and count nothing."""
 
     def stretches(errors: np.ndarray) -> np.ndarray:
-        return np.convolve(errors, np.ones(IMAGINED), "valid")
+        return np.convolve(np.nan_to_num(errors), np.ones(IMAGINED), "valid")
 
     lost = stretches(imagined) > NOT_LEARNT * np.min([stretches(each) for each in naive], axis=0)
     if not lost.any():
