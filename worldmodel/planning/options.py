@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from worldmodel.support.settings import require_at_least, require_positive
+from worldmodel.worlds.actions import Kind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,8 @@ class ImproveOptions:
     """Share of the rendered picture's width and height that is kept, around its centre."""
     grey: bool = True
     """Grey frames; with --no-grey red, green and blue."""
-    actions: str = "held"
-    """Kind of random actions: white, held or mixed."""
+    actions: Kind = "held"
+    """Kind of random actions."""
     start: str | None = None
     """Place of the world at which every sequence and every test begins; default: its own random starts."""
     steps: int = 5000

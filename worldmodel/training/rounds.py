@@ -122,7 +122,7 @@ def _collect(options: ImproveOptions, number: int, planner: Planner) -> None:
                 options.frames,
                 options.size,
                 seed=seed,
-                actions=options.actions,  # type: ignore[arg-type]
+                actions=options.actions,
                 start=options.start,
                 out=folder / "data.npz",
                 **camera,
