@@ -5,18 +5,15 @@ One task is one training and all that acts with it, in a process of its own. Wha
 
 import dataclasses
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from baselines.study.kept import finished, result, run_tasks, seconds_of
 from worldmodel.support.files import atomic_write, read_json, write_json
 from worldmodel.support.machine import machine
-from worldmodel.support.progress import progress_bar
 
 STARTS_SEED = 2026
 """of the episodes' starts, which are those of no training and no choice"""
@@ -110,20 +107,17 @@ def benchmark(entries: dict[str, Entry], seeds: int, workers: int, out: Path, pl
     all that is there, into `out`."""
     from baselines.study.acting_page import write_acting_page
 
+    def keep() -> None:
+        found = {"machine": machine(), "entries": finished(place, ENTRIES)}
+        write_json(out / "results" / "acting.json", found)
+
     prepare(entries, place)
-    tasks = [(names, seed) for names in together(entries, place) for seed in range(seeds)]
-    with (
-        progress_bar("act", len(tasks), "training") as bar,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
-    ):
-        running = [pool.submit(some, {name: entries[name] for name in names}, seed, place) for names, seed in tasks]
-        for done in as_completed(running):
-            if done.exception() is not None:
-                pool.shutdown(cancel_futures=True)
-            bar.set_postfix_str(done.result(), refresh=False)
-            bar.update()
-            found = {"machine": machine(), "entries": collect_results(place)}
-            write_json(out / "results" / "acting.json", found)
+    tasks = [
+        ({name: entries[name] for name in names}, seed, place)
+        for names in together(entries, place)
+        for seed in range(seeds)
+    ]
+    run_tasks("act", "training", some, tasks, workers, keep)
     write_acting_page(out)
 
 
@@ -140,10 +134,6 @@ def some(entries: dict[str, Entry], seed: int, place: Path) -> str:
     """One seed of entries that act with the same training, of those that are not there already; a word on the last."""
     said = [one(name, entry, seed, place) for name, entry in entries.items() if not result(place, name, seed).exists()]
     return said[-1] if said else ""
-
-
-def result(place: Path, name: str, seed: int) -> Path:
-    return place / "results" / f"{name.replace(', ', '_')}_{seed}.json"
 
 
 def data_of(entry: Entry, place: Path) -> Path:
@@ -241,16 +231,6 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     return f"{name}, seed {seed}: {found['mean']:.1f}"
 
 
-def seconds_of(metrics: list[dict[str, Any]]) -> float:
-    """How long the updates of a training took, by the lines of its metrics."""
-    done, seconds = 0, 0.0
-    for line in metrics:
-        if "steps_per_second" in line:
-            seconds += (line["step"] - done) / line["steps_per_second"]
-        done = line["step"]
-    return seconds
-
-
 def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, list[dict[str, Any]]]:
     """The last run of an online loop, and its rounds."""
     from worldmodel.planning.catalogue import PLANNERS
@@ -276,19 +256,3 @@ def improved(name: str, entry: Entry, seed: int, place: Path) -> tuple[Path, lis
     if rounds is None:
         raise KeyboardInterrupt
     return options.out / f"round_{entry.rounds}" / "run", [dataclasses.asdict(each) for each in rounds]
-
-
-def collect_results(place: Path) -> dict[str, list[dict[str, Any]]]:
-    """By entry, the seeds that are finished."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name in ENTRIES:
-        seeds = [read_json(path) for path in _finished(place, name)]
-        if seeds:
-            found[name] = seeds
-    return found
-
-
-def _finished(place: Path, name: str) -> Iterator[Path]:
-    paths = (place / "results").glob(f"{name.replace(', ', '_')}_*.json")
-    mine = (path for path in paths if path.stem.rpartition("_")[0] == name.replace(", ", "_"))
-    return iter(sorted(mine, key=lambda path: int(path.stem.rpartition("_")[2])))

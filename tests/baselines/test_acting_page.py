@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from baselines.study.acting import ENTRIES, collect_results, data_of, result, together
+from baselines.study.acting import ENTRIES, data_of, together
 from baselines.study.acting_page import goals_table, write_acting_page
+from baselines.study.kept import finished, result
 from worldmodel.support.files import write_json
 
 REPOSITORY = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def test_finished_seeds_are_found_under_their_own_entry(tmp_path: Path):
     for name in ("dvbf", "dvbf, policy"):
         for number in (10, 2):
             write_json(result(tmp_path, name, number), seed(-100 - number))
-    found = collect_results(tmp_path)
+    found = finished(tmp_path, ENTRIES)
     assert {name: [each["mean"] for each in seeds] for name, seeds in found.items()} == {
         "dvbf": [-102, -110],
         "dvbf, policy": [-102, -110],

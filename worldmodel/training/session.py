@@ -3,7 +3,6 @@
 What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
 """
 
-import dataclasses
 from typing import Any
 
 from flax import nnx
@@ -59,8 +58,7 @@ def train(name: str, options: TrainingOptions) -> int | None:
     data, validation, card = load_training_data(options)
     if card.gaps and is_writer():
         print(f"{options.data}: {card.gaps}; what is not there is imagined, and counts nowhere")
-    if hasattr(kind, "settled"):
-        options = dataclasses.replace(options, model=options.model.settled(card.scale))
+    options = options.settled(card.scale)
 
     def build(model: Any) -> Any:
         return lambda rngs: model.build(card.scale, rngs)

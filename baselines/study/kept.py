@@ -1,0 +1,65 @@
+"""A benchmark whose tasks are processes of their own, and whose results are kept: one JSON file for each seed of each
+entry, so that one that was stopped goes on where it was."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from worldmodel.support.files import read_json
+from worldmodel.support.progress import progress_bar
+
+
+def result(place: Path, name: str, seed: int) -> Path:
+    """The file of one seed of an entry."""
+    return place / "results" / f"{_plain(name)}_{seed}.json"
+
+
+def _plain(name: str) -> str:
+    return name.replace(", ", "_").replace("/", "-")
+
+
+def finished(place: Path, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """By entry, the results of its seeds that are there, in order."""
+    found = {}
+    for name in names:
+        paths = (place / "results").glob(f"{_plain(name)}_*.json")
+        mine = (path for path in paths if path.stem.rpartition("_")[0] == _plain(name))
+        seeds = [read_json(path) for path in sorted(mine, key=lambda path: int(path.stem.rpartition("_")[2]))]
+        if seeds:
+            found[name] = seeds
+    return found
+
+
+def run_tasks(
+    title: str,
+    unit: str,
+    work: Callable[..., str],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: int,
+    after: Callable[[], None],
+) -> None:
+    """`work(*task)` for every task, so many at a time, each in a process of its own, with a progress bar that shows the
+    word that it gives back; `after` each of them."""
+    with (
+        progress_bar(title, len(tasks), unit) as bar,
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
+        running = [pool.submit(work, *task) for task in tasks]
+        for done in as_completed(running):
+            if done.exception() is not None:
+                pool.shutdown(cancel_futures=True)
+            bar.set_postfix_str(done.result(), refresh=False)
+            bar.update()
+            after()
+
+
+def seconds_of(metrics: list[dict[str, Any]]) -> float:
+    """How long the updates of a training took, by the lines of its metrics."""
+    done, seconds = 0, 0.0
+    for line in metrics:
+        if "steps_per_second" in line:
+            seconds += (line["step"] - done) / line["steps_per_second"]
+        done = line["step"]
+    return seconds

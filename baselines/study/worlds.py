@@ -1,0 +1,213 @@
+"""The benchmark of worlds: one model with its defaults on every world, several trainings each, judged on fresh sequences.
+
+One task is one training and its judgement, in a process of its own. What is finished is kept.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.study.kept import finished, result, run_tasks, seconds_of
+from worldmodel.support.files import read_json, write_json
+from worldmodel.support.machine import machine
+
+TRAINING_SEED, TEST_SEED = 200, 201
+"""of the data; by them nothing was chosen"""
+HORIZONS = (1, 10, 30, 60, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A line of the table."""
+
+    about: str
+    world: str
+    sequences: int
+    """to train on"""
+    length: int
+    """frames of each"""
+    test_sequences: int = 200
+    test_length: int = 115
+    context: int = 15
+    size: int | None = None
+    """of the frames; None: the world's usual size"""
+    more: tuple[tuple[str, Any], ...] = ()
+    """arguments of wm.collect"""
+    training: tuple[tuple[str, Any], ...] = ()
+    """options of the training that are not the defaults"""
+
+
+MIXED = (("actions", "mixed"),)
+PENDULUM = (*MIXED, ("crop", 0.55))
+
+ENTRIES = {
+    "pendulum": Entry("the paper's pendulum", "pendulum", 500, 15),
+    "Pendulum-v1": Entry("Gymnasium's, as in the demo", "Pendulum-v1", 240, 100, size=24, more=PENDULUM),
+    "Acrobot-v1": Entry("two links, the upper one's joint free", "Acrobot-v1", 240, 100, size=32, more=MIXED),
+    "MountainCarContinuous-v0": Entry(
+        "a car in a valley", "MountainCarContinuous-v0", 240, 100, size=32, more=MIXED
+    ),
+    "CartPole-v1": Entry(
+        "a pole on a cart; episodes end when it falls", "CartPole-v1", 1000, 40, 400, 40, context=5, size=32
+    ),
+    "ball": Entry("the paper's bouncing ball", "ball", 5000, 15),
+    "two balls": Entry("two that hit each other", "ball", 5000, 15, more=(("balls", 2),)),
+    "rkn-pendulum": Entry("a pendulum that is shaken, without actions", "rkn-pendulum", 2000, 75),
+    "Pendulum-v1, 64 x 64 x 3": Entry(
+        "in colour, convolutional; a quarter of the updates",
+        "Pendulum-v1",
+        240,
+        100,
+        size=64,
+        more=(*PENDULUM, ("grey", False)),
+        training=(("steps", 4000),),
+    ),
+}
+
+
+def benchmark(entries: dict[str, Entry], seeds: int, workers: int, out: Path, place: Path) -> None:
+    """Every seed of every entry, into `place`, whatever is not there already, and results/worlds.json and WORLDS.md of
+    all that is there, into `out`."""
+    from baselines.study.worlds_page import write_worlds_page
+
+    def keep() -> None:
+        write_json(out / "results" / "worlds.json", {"machine": machine(), "entries": finished(place, ENTRIES)})
+
+    for name, entry in entries.items():
+        prepare(name, entry, place)
+    tasks = [(name, entry, seed, place) for name, entry in entries.items() for seed in range(seeds)]
+    run_tasks("worlds", "training", one, tasks, workers, keep)
+    write_worlds_page(out, place)
+
+
+def data_of(name: str, place: Path, part: str) -> Path:
+    return place / "data" / f"{name.replace(' ', '_').replace(',', '')}_{part}.npz"
+
+
+def prepare(name: str, entry: Entry, place: Path) -> None:
+    """The data of an entry."""
+    import worldmodel as wm
+
+    parts = {
+        "train": (TRAINING_SEED, entry.sequences, entry.length),
+        "test": (TEST_SEED, entry.test_sequences, entry.test_length),
+    }
+    for part, (seed, sequences, length) in parts.items():
+        path = data_of(name, place, part)
+        if not path.exists():
+            wm.collect(entry.world, sequences, length, entry.size, seed=seed, out=path, **dict(entry.more))
+
+
+def one(name: str, entry: Entry, seed: int, place: Path) -> str:
+    """Train, judge, and write what came of it; a word on it."""
+    if result(place, name, seed).exists():
+        return ""
+    import worldmodel as wm
+
+    train, test = (data_of(name, place, part) for part in ("train", "test"))
+    folder = place / "runs" / f"{data_of(name, place, 'train').stem}_{seed}"
+    if not (folder / "health.json").exists():
+        resume = (folder / "config.json").exists()
+        wm.train("dvbf", train, folder, seed=seed, resume=resume, **({} if resume else dict(entry.training)))
+    run = wm.load(folder)
+    found = judged(run, wm.read(test), test, entry.context)
+    if seed == 0 and not (folder / "evaluation").exists():
+        run.evaluate(test, context=entry.context)
+    health = read_json(folder / "health.json")
+    config = run.config["options"]
+    found |= {
+        "about": entry.about,
+        "frames": int(run.run.data().lengths().sum()),
+        "shape": list(run.run.card.scale.frame_shape),
+        "steps": config["steps"],
+        "batch_size": config["batch_size"],
+        "training_seconds": seconds_of(run.metrics),
+        "problems": [problem["name"] for problem in health["problems"]],
+        "foreseen_frames": health["figures"].get("foreseen_frames"),
+        "imagined_frames": health["figures"].get("imagined_frames"),
+    }
+    write_json(result(place, name, seed), found)
+    return f"{name}, seed {seed}: {', '.join(f'{h}: {value:.3f}' for h, value in ratios(found).items())}"
+
+
+def judged(run: Any, data: Any, source: Path, context: int) -> dict[str, Any]:
+    """Errors of dreams, floors and ceilings at the horizons that the data has room for."""
+    import jax
+
+    from worldmodel.imagination.dreamer import filtered_latents, roll_out
+    from worldmodel.reporting.evaluating import Dreaming
+
+    task = Dreaming.of(run.run, run.model, data, source, context, None)
+    rollouts = roll_out(task.dreamer, task.data, context)
+    filtered = filtered_latents(task.dreamer, task.data, jax.random.key(0))
+    found = task.judged(rollouts, filtered)
+    horizons = [h for h in HORIZONS if h <= found.horizon]
+    measure = found.measures[0]
+    kept = (measure.name, "mse")
+    rows = {
+        row: {name: {h: curves[name].value[h - 1] for h in horizons} for name in kept if name in curves}
+        for row, curves in found.rows.items()
+    }
+    seen = task.data.seen()
+    there = np.full(len(task.data), True)[:, None] if seen is None else seen[:, context:]
+    there = np.broadcast_to(there, (len(task.data), found.horizon))
+    return {
+        "measure": {"name": measure.name, "title": measure.title, "factor": measure.factor, "form": measure.form},
+        "rows": rows | oracle(task.data, context, measure.name, horizons),
+        "sequences": {h: int(there[:, h - 1].sum()) for h in horizons},
+        "r2": found.r2_polynomial,
+    }
+
+
+def ratios(found: dict[str, Any], row: str = "model") -> dict[str, float]:
+    """The pixel error of a row, by horizon, as a share of that of the better naive predictor."""
+    rows = found["rows"]
+    naive = [rows[name]["mse"] for name in ("repeat last frame", "mean frame")]
+    return {h: value / min(each[h] for each in naive) for h, value in rows[row]["mse"].items()}
+
+
+# The ceiling, where the physics can be started from what frames show
+
+
+def oracle(data: Any, context: int, measure: str, horizons: list[int]) -> dict[str, Any]:
+    """The row of the true physics, started from the state that fits the last five frames of the context best, in the
+    headline measure; none for worlds of which no such fit is written."""
+    import jax.numpy as jnp
+
+    from worldmodel.evaluation.judge import reader_of
+    from worldmodel.worlds.ball import BallWorld
+    from worldmodel.worlds.pendulum.world import PendulumWorld
+    from worldmodel.worlds.simulator import simulate
+    from worldmodel.worlds.world import CompiledWorld, world_of
+
+    world = world_of(data)
+    fit: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    if isinstance(world, BallWorld) and world.balls == 1:
+        from baselines.physics_oracle import ball_shooting
+
+        fit = ball_shooting
+    elif isinstance(world, PendulumWorld):
+        from baselines.physics_oracle import shooting
+
+        fit = partial(_shoot, shooting, world)
+    if fit is None or world is None:
+        return {}
+    assert isinstance(world, CompiledWorld) and data.states is not None
+    frames = data.frames[:, :context].astype(np.float32) / 255
+    read = reader_of(world, data.frames.astype(np.float32) / 255, data.states)
+    shown = read(frames.reshape(*frames.shape[:2], -1))
+    state = fit(shown, data.actions[:, : context - 1])
+    path = np.asarray(simulate(world.step, jnp.asarray(state), data.actions[:, context - 1 :]))[:, 1:]
+    names = [variable.name for variable in world.variables]
+    visible = path[..., [names.index(name) for name in world.visible]]
+    scores = world.score(visible, data.states, context)[measure]
+    return {"true physics, state from five frames": {measure: {h: float(np.median(scores[:, h - 1])) for h in horizons}}}
+
+
+def _shoot(shooting: Any, world: Any, shown: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """Of a pendulum, whose frames show one angle."""
+    return shooting(shown[..., 0], actions[..., 0], world.params)
