@@ -1,4 +1,4 @@
-"""The benchmark of worlds: one model with its defaults on every world, several trainings each, judged on fresh sequences.
+"""The benchmark of worlds: one model with its defaults on every world, several trainings of each.
 
 One task is one training and its judgement, in a process of its own. What is finished is kept.
 """
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from baselines.study.kept import finished, result, run_tasks, seconds_of
-from worldmodel.support.files import read_json, write_json
+from worldmodel.support.files import atomic_write, read_json, write_json
 from worldmodel.support.machine import machine
 
 TRAINING_SEED, TEST_SEED = 200, 201
 """of the data; by them nothing was chosen"""
 HORIZONS = (1, 10, 30, 60, 100)
+SHOWN = (-4, 0, 1, 3, 5, 10, 15, 20, 30, 40, 60, 80, 100)
+"""frames of a picture, counted from the last that is observed"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +50,20 @@ ENTRIES = {
     "pendulum": Entry("the paper's pendulum", "pendulum", 500, 15),
     "Pendulum-v1": Entry("Gymnasium's, as in the demo", "Pendulum-v1", 240, 100, size=24, more=PENDULUM),
     "Acrobot-v1": Entry("two links, the upper one's joint free", "Acrobot-v1", 240, 100, size=32, more=MIXED),
-    "MountainCarContinuous-v0": Entry(
-        "a car in a valley", "MountainCarContinuous-v0", 240, 100, size=32, more=MIXED
-    ),
+    "MountainCarContinuous-v0": Entry("a car in a valley", "MountainCarContinuous-v0", 240, 100, size=32, more=MIXED),
     "CartPole-v1": Entry(
         "a pole on a cart; episodes end when it falls", "CartPole-v1", 1000, 40, 400, 40, context=5, size=32
     ),
     "ball": Entry("the paper's bouncing ball", "ball", 5000, 15),
     "two balls": Entry("two that hit each other", "ball", 5000, 15, more=(("balls", 2),)),
     "rkn-pendulum": Entry("a pendulum that is shaken, without actions", "rkn-pendulum", 2000, 75),
-    "Pendulum-v1, 64 x 64 x 3": Entry(
-        "in colour, convolutional; a quarter of the updates",
-        "Pendulum-v1",
+    "Acrobot-v1, 64 x 64 x 3": Entry(
+        "in colour, with convolutional networks; a quarter of the updates",
+        "Acrobot-v1",
         240,
         100,
         size=64,
-        more=(*PENDULUM, ("grey", False)),
+        more=(*MIXED, ("grey", False)),
         training=(("steps", 4000),),
     ),
 }
@@ -72,7 +72,7 @@ ENTRIES = {
 def benchmark(entries: dict[str, Entry], seeds: int, workers: int, out: Path, place: Path) -> None:
     """Every seed of every entry, into `place`, whatever is not there already, and results/worlds.json and WORLDS.md of
     all that is there, into `out`."""
-    from baselines.study.worlds_page import write_worlds_page
+    from baselines.study.worlds_page import draw_worlds, write_worlds_page
 
     def keep() -> None:
         write_json(out / "results" / "worlds.json", {"machine": machine(), "entries": finished(place, ENTRIES)})
@@ -81,7 +81,8 @@ def benchmark(entries: dict[str, Entry], seeds: int, workers: int, out: Path, pl
         prepare(name, entry, place)
     tasks = [(name, entry, seed, place) for name, entry in entries.items() for seed in range(seeds)]
     run_tasks("worlds", "training", one, tasks, workers, keep)
-    write_worlds_page(out, place)
+    write_worlds_page(out)
+    draw_worlds(out / "docs" / "worlds.png", {name: strip_file(place, name) for name in ENTRIES})
 
 
 def data_of(name: str, place: Path, part: str) -> Path:
@@ -114,9 +115,10 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
         resume = (folder / "config.json").exists()
         wm.train("dvbf", train, folder, seed=seed, resume=resume, **({} if resume else dict(entry.training)))
     run = wm.load(folder)
-    found = judged(run, wm.read(test), test, entry.context)
-    if seed == 0 and not (folder / "evaluation").exists():
-        run.evaluate(test, context=entry.context)
+    found, strip = judged(run, wm.read(test), test, entry.context)
+    if seed == 0:
+        with atomic_write(strip_file(place, name)) as file:
+            np.savez_compressed(file, allow_pickle=False, **strip)
     health = read_json(folder / "health.json")
     config = run.config["options"]
     found |= {
@@ -134,8 +136,14 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     return f"{name}, seed {seed}: {', '.join(f'{h}: {value:.3f}' for h, value in ratios(found).items())}"
 
 
-def judged(run: Any, data: Any, source: Path, context: int) -> dict[str, Any]:
-    """Errors of dreams, floors and ceilings at the horizons that the data has room for."""
+def strip_file(place: Path, name: str) -> Path:
+    """Where the frames of an entry's picture are kept."""
+    return place / "strips" / data_of(name, place, "strip").name
+
+
+def judged(run: Any, data: Any, source: Path, context: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Errors of dreams, floors and ceilings at the horizons that the data has room for; and the sequence with the
+    median error, as it was and as it was imagined, in a few frames."""
     import jax
 
     from worldmodel.imagination.dreamer import filtered_latents, roll_out
@@ -155,11 +163,30 @@ def judged(run: Any, data: Any, source: Path, context: int) -> dict[str, Any]:
     seen = task.data.seen()
     there = np.full(len(task.data), True)[:, None] if seen is None else seen[:, context:]
     there = np.broadcast_to(there, (len(task.data), found.horizon))
-    return {
+    figures = {
         "measure": {"name": measure.name, "title": measure.title, "factor": measure.factor, "form": measure.form},
         "rows": rows | oracle(task.data, context, measure.name, horizons),
         "sequences": {h: int(there[:, h - 1].sum()) for h in horizons},
         "r2": found.r2_polynomial,
+    }
+    return figures, strip(task.data, rollouts, context, there)
+
+
+def strip(data: Any, rollouts: Any, context: int, there: np.ndarray) -> dict[str, np.ndarray]:
+    """Frames of the median by error among the longest sequences; `there` `[N, S]` are those that are no padding."""
+    from worldmodel.data.sequences import as_unit_frames
+
+    lengths = there.sum(axis=1)
+    longest = np.flatnonzero(lengths >= np.quantile(lengths, 0.9))
+    errors = ((rollouts.frames - as_unit_frames(data.frames)) ** 2)[longest, context:]
+    errors = np.where(there[longest].reshape(*errors.shape[:2], *[1] * (errors.ndim - 2)), errors, 0)
+    order = longest[np.argsort(errors.reshape(len(longest), -1).sum(axis=1))]
+    chosen = order[len(order) // 2]
+    times = np.array([t for t in SHOWN if t <= lengths[chosen]])
+    return {
+        "times": times,
+        "truth": data.frames[chosen, context - 1 + times],
+        "imagined": np.round(255 * rollouts.frames[chosen, context - 1 + times]).astype(np.uint8),
     }
 
 
@@ -178,11 +205,12 @@ def oracle(data: Any, context: int, measure: str, horizons: list[int]) -> dict[s
     headline measure; none for worlds of which no such fit is written."""
     import jax.numpy as jnp
 
+    from worldmodel.data.sequences import as_unit_frames
     from worldmodel.evaluation.judge import reader_of
     from worldmodel.worlds.ball import BallWorld
     from worldmodel.worlds.pendulum.world import PendulumWorld
     from worldmodel.worlds.simulator import simulate
-    from worldmodel.worlds.world import CompiledWorld, world_of
+    from worldmodel.worlds.world import world_of
 
     world = world_of(data)
     fit: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
@@ -196,16 +224,17 @@ def oracle(data: Any, context: int, measure: str, horizons: list[int]) -> dict[s
         fit = partial(_shoot, shooting, world)
     if fit is None or world is None:
         return {}
-    assert isinstance(world, CompiledWorld) and data.states is not None
-    frames = data.frames[:, :context].astype(np.float32) / 255
-    read = reader_of(world, data.frames.astype(np.float32) / 255, data.states)
-    shown = read(frames.reshape(*frames.shape[:2], -1))
+    assert data.states is not None
+    frames = as_unit_frames(data.frames)
+    read = reader_of(world, frames, data.states)
+    shown = read(frames[:, :context].reshape(len(frames), context, -1))
     state = fit(shown, data.actions[:, : context - 1])
     path = np.asarray(simulate(world.step, jnp.asarray(state), data.actions[:, context - 1 :]))[:, 1:]
     names = [variable.name for variable in world.variables]
     visible = path[..., [names.index(name) for name in world.visible]]
     scores = world.score(visible, data.states, context)[measure]
-    return {"true physics, state from five frames": {measure: {h: float(np.median(scores[:, h - 1])) for h in horizons}}}
+    errors = {h: float(np.median(scores[:, h - 1])) for h in horizons}
+    return {"true physics, state from five frames": {measure: errors}}
 
 
 def _shoot(shooting: Any, world: Any, shown: np.ndarray, actions: np.ndarray) -> np.ndarray:

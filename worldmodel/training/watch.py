@@ -87,8 +87,7 @@ class WatchedSequences:
         return calibrated(model, self.validation)
 
     def finish(self, run: Run, model: WorldModel) -> tuple[list[str], str]:
-        found = health.measure(model, self.validation)
-        found = dataclasses.replace(found, figures=found.figures | health.look_far(model, self.all))
+        found = health.measure(model, self.validation).with_far_look(health.look_far(model, self.all))
         if snapshots := run.snapshots():
             self.watched.animate(run.folder / "learning.gif", snapshots)
         write_json(run.folder / "health.json", dataclasses.asdict(found))  # last: it says that the run is finished
