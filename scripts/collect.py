@@ -36,7 +36,10 @@ class Options(Generic[World]):
     noise: float = 0.0
     """Standard deviation of Gaussian noise on every pixel, in units of full brightness."""
     crop: float = 1.0
-    """With --env: share of the rendered picture's width and height that is kept, around its centre."""
+    """With --env: share of the rendered picture's width and height that is kept."""
+    centre: tuple[float, float] = (0.5, 0.5)
+    """With --env: centre of what is kept, from the left in shares of the picture's width and from the top in shares of
+    its height."""
     grey: bool = True
     """With --env: grey frames; with --no-grey red, green and blue."""
     workers: int = 2
@@ -71,6 +74,7 @@ def main(options: Options) -> None:
         noise=options.noise,
         crop=options.crop,
         grey=options.grey,
+        centre=options.centre,
         workers=options.workers,
         actions=options.actions,
         start=options.start,

@@ -20,7 +20,10 @@ class Options:
     size: int = 32
     """Side of the square frames, pixels; pictures are scaled by area."""
     crop: float = 1.0
-    """Share of a picture's width and height that is kept, around its centre."""
+    """Share of a picture's width and height that is kept."""
+    centre: tuple[float, float] = (0.5, 0.5)
+    """Centre of what is kept, from the left in shares of the picture's width and from the top in shares of its
+    height."""
     grey: bool = True
     """Grey frames; with --no-grey red, green and blue."""
     camera: str | None = None

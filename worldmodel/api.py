@@ -60,7 +60,7 @@ def read(path: PathLike, *, out: PathLike | None = None, **options: Any) -> Sequ
 
     Args:
         out: of another format: file to write as well, or a folder (a name without .npz), for data larger than memory.
-        options: of another format: those of scripts/convert.py --help: `size`, `crop`, `grey`, `camera`, ...
+        options: of another format: those of scripts/convert.py --help: `size`, `crop`, `centre`, `grey`, `camera`, ...
 
     Raises UserError, with the path and what is wrong with it.
     """
@@ -94,8 +94,8 @@ def collect(
         frames: T, of each of the N sequences; T - 1 actions.
         size: side of the square frames, pixels; default: the world's usual size, 16 where it has none.
         out: file to write as well, or a folder (a name without .npz), for data larger than memory.
-        more: `seed`, `noise`, `crop`, `grey`, `workers`, `actions`, `start` (worlds/collecting.py), and the world's own
-            options, such as `preset="gymnasium"` of the pendulum.
+        more: `seed`, `noise`, `crop`, `centre`, `grey`, `workers`, `actions`, `start` (worlds/collecting.py), and the
+            world's own options, such as `preset="gymnasium"` of the pendulum.
 
     Raises UserError when one of these does not fit.
     """

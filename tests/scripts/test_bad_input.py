@@ -43,6 +43,15 @@ BAD_INPUT = {
     "imagine into a file": ("imagine.py --run {run} --data {data} --out text.npz", "not an empty folder"),
     "collect into a file": ("collect.py --out text.npz/new.npz", "cannot be written"),
     "crop to nothing": ("collect.py --out new.npz --env Pendulum-v1 --crop 0.001", "--crop must be at least"),
+    "crop beyond the picture": (
+        "collect.py --out new.npz --env Pendulum-v1 --crop 0.5 --centre 0.5 0.8",
+        "--centre must be between 0.25 and 0.75 where --crop is 0.5, not 0.8: what is kept must lie within",
+    ),
+    "crop beyond the picture, converting": (
+        "convert.py small.npz --out new --centre 0.4 0.5",
+        "--centre must be between 0.5 and 0.5 where --crop is 1, not 0.4",
+    ),
+    "a centre for what has no crop": ("collect.py --out new.npz --crop 0.5 --centre 0.3 0.5", "belong to --env"),
     "out is a file": ("train.py dvbf --data {data} --out text.npz", "text.npz: is a file, not a folder"),
     "resume of nothing": ("train.py dvbf --data {data} --out new --resume", "new: not a run folder"),
     "resume of another model": ("train.py vae --data {data} --out {run} --resume", "config.json"),

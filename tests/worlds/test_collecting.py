@@ -84,7 +84,7 @@ def test_discrete_actions_become_one_hot_vectors():
     assert set(map(tuple, data.actions.reshape(-1, 3).tolist())) == set(map(tuple, np.eye(3).tolist()))
     assert data.states is None
     assert (data.rewards == -1).all()
-    assert data.world == WorldRecord("MountainCar-v0", {}, dataclasses.asdict(Camera(16)))
+    assert data.world == WorldRecord("MountainCar-v0", {}, Camera(16).record())
     assert world_of(data) is None
 
 
@@ -103,11 +103,11 @@ def test_the_rewards_are_the_environments(pendulum_v1: Sequences):
 
 
 def test_the_world_is_recorded_and_rebuilt(pendulum_v1: Sequences, tmp_path: Path):
-    assert pendulum_v1.world == WorldRecord("Pendulum-v1", {}, dataclasses.asdict(Camera(48)))
+    assert pendulum_v1.world == WorldRecord("Pendulum-v1", {}, Camera(48).record())
     assert world_of(pendulum_v1).params == GYMNASIUM
     made = collect(PendulumOptions(max_torque=5.0, initial_speed=1.0), 6, 8, noise=0.1, out=tmp_path / "data")
     assert made.world.id == "pendulum"
-    assert made.world.camera == {"size": 16, "crop": 1.0, "noise_std": 0.1, "grey": True}
+    assert made.world.camera == {"size": 16, "crop": 1.0, "noise_std": 0.1, "grey": True, "centre": [0.5, 0.5]}
     assert world_of(made).params == dataclasses.replace(PAPER, max_torque=5.0, initial_speed=1.0)
     heavy = collect(PendulumV1Options(g=20.0), 3, 8, workers=1)
     assert heavy.world.arguments == {"g": 20.0}

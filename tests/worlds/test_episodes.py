@@ -83,7 +83,7 @@ def test_no_time_limit_cuts_an_episode():
 
 def test_whoever_plays_sees_the_frames_that_are_recorded():
     """Played with the actions of collected data, an episode is that data."""
-    data = collect("Pendulum-v1", 1, 12, 24, seed=5, noise=0.1, workers=1)
+    data = collect("Pendulum-v1", 1, 12, 24, seed=5, noise=0.1, crop=0.5, centre=(0.5, 0.7), workers=1)
     env, options = open_environment(data.world.id, data.world.arguments)
     seen = []
 
@@ -94,7 +94,7 @@ def test_whoever_plays_sees_the_frames_that_are_recorded():
 
     random = np.random.default_rng([5, 0])
     seed, _ = (int(random.integers(2**31)) for _ in range(2))
-    episode = play_episode(env, options, Camera(**data.world.camera), act, 12, seed, random)
+    episode = play_episode(env, options, Camera.of(data.world.camera), act, 12, seed, random)
     again = Sequences(**stacked([episode]), **describe(env, options, data.world))
     for name, array in data.arrays().items():
         np.testing.assert_array_equal(getattr(again, name), array)

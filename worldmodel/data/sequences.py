@@ -45,7 +45,7 @@ class WorldRecord:
     arguments: dict[str, Any]
     """of the world's dataclass of options, as JSON has them"""
     camera: dict[str, Any]
-    """how frames were made of its pictures: size, crop, grey, noise_std"""
+    """how frames were made of its pictures: size, crop, centre, grey, noise_std (worlds/camera.py)"""
     actions: str = "white"
     """how they were chosen: the kind of random actions (worlds/actions.py)"""
     start: str | None = None

@@ -52,7 +52,10 @@ class ImproveOptions:
     size: int = 24
     """Side of the square frames, pixels."""
     crop: float = 1.0
-    """Share of the rendered picture's width and height that is kept, around its centre."""
+    """Share of the rendered picture's width and height that is kept."""
+    centre: tuple[float, float] = (0.5, 0.5)
+    """Centre of what is kept, from the left in shares of the picture's width and from the top in shares of its
+    height."""
     grey: bool = True
     """Grey frames; with --no-grey red, green and blue."""
     actions: Kind = "held"

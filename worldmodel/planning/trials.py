@@ -59,7 +59,7 @@ class Arena:
         if start is not None:
             place = place_of(None if options is None else options.build(), start, record.id)
         steps = steps or _limit(env) or USUAL_STEPS
-        return Arena(record.id, env, options, Camera(**record.camera), space, steps, place)
+        return Arena(record.id, env, options, Camera.of(record.camera), space, steps, place)
 
     def close(self) -> None:
         """Give the environment's memory back."""

@@ -23,6 +23,7 @@ def convert(
     size: int = 32,
     crop: float = 1.0,
     grey: bool = True,
+    centre: tuple[float, float] = (0.5, 0.5),
     camera: str | None = None,
     action: str | None = None,
     state: str | None = None,
@@ -39,13 +40,13 @@ def convert(
         out: data set to write, where it must not lie in memory: an .npz or, by a name without, a folder that is written
             an episode at a time; whole or not at all.
         format: name in the catalogue; default: what the source looks like.
-        size, crop, grey: see Camera.
+        size, crop, grey, centre: see Camera.
         camera, action, state: names within the source, where it does not speak for itself (Keys).
         fps: pictures a second, in place of what the source says; none is left out or made up.
 
     Raises UserError when one of these does not fit, or `out` exists or cannot be written.
     """
-    lens = Camera(size, crop, grey=grey)
+    lens = Camera(size, crop, grey=grey, centre=centre)
     lens.check()
     if fps is not None:
         require_positive("--fps", fps)

@@ -11,7 +11,7 @@ What is there is kept: a loop that was stopped goes on where it was.
 """
 
 import dataclasses
-from pathlib import Path
+import json
 from typing import Any
 
 import numpy as np
@@ -99,12 +99,12 @@ def improve(options: ImproveOptions, planner: Planner) -> list[Round] | None:
 def _claim(options: ImproveOptions, planner: Planner) -> None:
     """Keep the options; with more rounds, or elsewhere, a loop may go on. Raises UserError where data was collected by
     others."""
-    own = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    path, mine = options.out / "config.json", own | {"search": vars(planner)}
+    path = options.out / "config.json"
+    mine = json.loads(json.dumps(vars(options) | {"search": vars(planner)}, default=str))
     if (options.out / "round_0" / "data.npz").exists():
         there: Any = read_json(path)
-        free = {"rounds": 0, "out": ""}
-        if not isinstance(there, dict) or there | free != mine | free:
+        free, added = {"rounds": 0, "out": ""}, {"centre": [0.5, 0.5]}  # which loops of before do not name
+        if not isinstance(there, dict) or added | there | free != mine | free:
             raise UserError(f"{path}: is of other options; give another --out")
     write_json(path, mine)
 
@@ -115,7 +115,7 @@ def _collect(options: ImproveOptions, number: int, planner: Planner) -> None:
     if not (folder / "data.npz").exists():
         if number == 0:
             world = WORLDS.options(options.env)() if options.env in WORLDS.names() else options.env
-            camera: dict[str, Any] = {"crop": options.crop, "grey": options.grey}
+            camera: dict[str, Any] = {"crop": options.crop, "grey": options.grey, "centre": options.centre}
             collect(
                 world,
                 options.first,

@@ -36,6 +36,7 @@ def collect(
     noise: float = 0.0,
     crop: float = 1.0,
     grey: bool = True,
+    centre: tuple[float, float] = (0.5, 0.5),
     workers: int = 2,
     actions: Kind = "white",
     start: str | None = None,
@@ -47,7 +48,7 @@ def collect(
         world: options of the catalogue of worlds, such as PendulumOptions(), or a Gymnasium id.
         size: default: the world's usual size, 16 where it has none.
         seed: of the initial states, the actions and the pixel noise.
-        noise, crop, grey: see Camera; a compiled world has no crop and its own colours.
+        noise, crop, grey, centre: see Camera; a compiled world has no crop and its own colours.
         workers: processes that render a Gymnasium environment.
         actions: kind of random actions (actions.py).
         start: the world's place at which every sequence begins, such as "hanging, at rest"; default: a random start.
@@ -64,7 +65,7 @@ def collect(
     built = None if isinstance(world, str | GymnasiumOptions) else world.build()
     if size is None:
         size = built.usual_size if isinstance(built, CompiledWorld) else CompiledWorld.usual_size
-    camera = Camera(size, crop, noise, grey)
+    camera = Camera(size, crop, noise, grey, centre)
     camera.check()
     if out is not None:
         require_new(out)  # say it now, not after the work
@@ -77,7 +78,7 @@ def collect(
     else:
         if not isinstance(built, CompiledWorld):
             raise UserError(f"{name_of(world)}: does not draw itself, and is no Gymnasium environment")
-        if crop != 1 or not grey:
+        if crop != 1 or not grey:  # without a crop the centre is the middle
             raise UserError("--crop and --no-grey belong to --env")
         blocks = compiled_blocks(built, seed, sequences, frames, camera, world, actions, start)
     return gather(blocks, sequences, out)
@@ -134,7 +135,7 @@ def compiled_blocks(
     record = None
     if options is not None and (name := name_of(options)) is not None:
         arguments = dataclasses.asdict(options)  # type: ignore[call-overload]
-        record = WorldRecord(name, arguments, dataclasses.asdict(camera), kind, start)
+        record = WorldRecord(name, arguments, camera.record(), kind, start)
     chunk = max(1, min(sequences, CHUNK_PIXELS // (length * camera.size**2)))
     with progress_bar("collect", sequences, "sequence") as bar:
         for first in range(0, sequences, chunk):

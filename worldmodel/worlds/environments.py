@@ -40,7 +40,7 @@ def gymnasium_blocks(
     """
     arguments = dict(arguments or {})
     env, options = open_environment(env_id, arguments)
-    about = describe(env, options, WorldRecord(env_id, arguments, dataclasses.asdict(camera), kind, start))
+    about = describe(env, options, WorldRecord(env_id, arguments, camera.record(), kind, start))
     env.close()
     place = None
     if start is not None:

@@ -200,7 +200,10 @@ def environment_of(record: WorldRecord) -> WorldRecord:
     options = from_json(WORLDS.options(record.id), record.arguments)
     if not isinstance(options, Enacted):
         return record
-    own = options.environment(int(record.camera["size"]))
+
+    from worldmodel.worlds.camera import Camera
+
+    own = options.environment(Camera.of(record.camera).size)
     arguments = dataclasses.asdict(own)  # type: ignore[call-overload]
     return dataclasses.replace(record, id=name_of(own) or "", arguments=arguments)
 
