@@ -52,7 +52,15 @@ ENTRIES = {
     "Acrobot-v1": Entry("two links, the upper one's joint free", "Acrobot-v1", 240, 100, size=32, more=MIXED),
     "MountainCarContinuous-v0": Entry("a car in a valley", "MountainCarContinuous-v0", 240, 100, size=32, more=MIXED),
     "CartPole-v1": Entry(
-        "a pole on a cart; episodes end when it falls", "CartPole-v1", 1000, 40, 400, 40, context=5, size=32
+        "a pole on a cart; episodes end when it falls",
+        "CartPole-v1",
+        1000,
+        40,
+        400,
+        40,
+        context=5,
+        size=32,
+        more=(("crop", 0.5), ("centre", (0.5, 0.6))),
     ),
     "ball": Entry("the paper's bouncing ball", "ball", 5000, 15),
     "two balls": Entry("two that hit each other", "ball", 5000, 15, more=(("balls", 2),)),
