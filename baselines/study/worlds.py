@@ -4,8 +4,6 @@ One task is one training and its judgement, in a process of its own. What is fin
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +53,10 @@ ENTRIES = {
         "a pole on a cart; episodes end when it falls",
         "CartPole-v1",
         1000,
-        40,
-        400,
-        40,
-        context=5,
+        60,
+        1000,
+        60,
+        context=10,
         size=32,
         more=(("crop", 0.5), ("centre", (0.5, 0.6))),
     ),
@@ -152,32 +150,40 @@ def strip_file(place: Path, name: str) -> Path:
 def judged(run: Any, data: Any, source: Path, context: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Errors of dreams, floors and ceilings at the horizons that the data has room for; and the sequence with the
     median error, as it was and as it was imagined, in a few frames."""
-    import jax
-
-    from worldmodel.imagination.dreamer import filtered_latents, roll_out
+    from worldmodel.data.sequences import as_unit_frames
+    from worldmodel.evaluation.judge import predict, read_frames
+    from worldmodel.evaluation.seen import mean_of_sequences
+    from worldmodel.imagination.dreamer import roll_out
     from worldmodel.reporting.evaluating import Dreaming
 
     task = Dreaming.of(run.run, run.model, data, source, context, None)
-    rollouts = roll_out(task.dreamer, task.data, context)
-    filtered = filtered_latents(task.dreamer, task.data, jax.random.key(0))
-    found = task.judged(rollouts, filtered)
-    horizons = [h for h in HORIZONS if h <= found.horizon]
-    measure = found.measures[0]
-    kept = (measure.name, "mse")
-    rows = {
-        row: {name: {h: curves[name].value[h - 1] for h in horizons} for name in kept if name in curves}
-        for row, curves in found.rows.items()
-    }
-    seen = task.data.seen()
-    there = np.full(len(task.data), True)[:, None] if seen is None else seen[:, context:]
-    there = np.broadcast_to(there, (len(task.data), found.horizon))
+    data, world = task.data, task.world
+    assert world is not None
+    assert data.states is not None
+    truth, seen, measure = as_unit_frames(data.frames), data.seen(), world.measures[0]
+    ahead, seen_ahead = truth[:, context:], None if seen is None else seen[:, context:]
+    there = np.ones(ahead.shape[:2], bool) if seen_ahead is None else seen_ahead
+    horizons = [h for h in HORIZONS if h <= ahead.shape[1]]
+    rollouts = roll_out(task.dreamer, data, context)
+    predictions = predict(task.dreamer, data, context, rollouts)
+    pixels = tuple(range(2, truth.ndim))
+    rows: dict[str, dict[str, dict[int, float]]] = {}
+    for name, frames in predictions.items():
+        errors = mean_of_sequences(np.mean((frames - ahead) ** 2, axis=pixels), seen_ahead)
+        rows[name] = {"mse": {h: float(errors[h - 1]) for h in horizons}}
+    shown = read_frames(world, truth, data.states, context, predictions, task.read, seen)
+    shown |= oracle(task)
+    statistic = np.median if measure.statistic == "median" else np.mean
+    for name, values in shown.items():
+        scores = world.score(values, data.states, context)[measure.name]
+        found = {h: float(statistic(scores[there[:, h - 1], h - 1])) for h in horizons}
+        rows[name] = rows.get(name, {}) | {measure.name: found}
     figures = {
         "measure": {"name": measure.name, "title": measure.title, "factor": measure.factor, "form": measure.form},
-        "rows": rows | oracle(task.data, context, measure.name, horizons),
+        "rows": rows,
         "sequences": {h: int(there[:, h - 1].sum()) for h in horizons},
-        "r2": found.r2_polynomial,
     }
-    return figures, strip(task.data, rollouts, context, there)
+    return figures, strip(data, rollouts, context, there)
 
 
 def strip(data: Any, rollouts: Any, context: int, there: np.ndarray) -> dict[str, np.ndarray]:
@@ -208,43 +214,26 @@ def ratios(found: dict[str, Any], row: str = "model") -> dict[str, float]:
 # The ceiling, where the physics can be started from what frames show
 
 
-def oracle(data: Any, context: int, measure: str, horizons: list[int]) -> dict[str, Any]:
-    """The row of the true physics, started from the state that fits the last five frames of the context best, in the
-    headline measure; none for worlds of which no such fit is written."""
+def oracle(task: Any) -> dict[str, np.ndarray]:
+    """What the true physics shows `[N, S, D]`, started from the state that fits the last five frames of the context
+    best; none for worlds of which no such fit is written."""
     import jax.numpy as jnp
 
+    from baselines.physics_oracle import ball_shooting, shooting
     from worldmodel.data.sequences import as_unit_frames
-    from worldmodel.evaluation.judge import reader_of
     from worldmodel.worlds.ball import BallWorld
     from worldmodel.worlds.pendulum.world import PendulumWorld
     from worldmodel.worlds.simulator import simulate
-    from worldmodel.worlds.world import world_of
 
-    world = world_of(data)
-    fit: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
-    if isinstance(world, BallWorld) and world.balls == 1:
-        from baselines.physics_oracle import ball_shooting
-
-        fit = ball_shooting
-    elif isinstance(world, PendulumWorld):
-        from baselines.physics_oracle import shooting
-
-        fit = partial(_shoot, shooting, world)
-    if fit is None or world is None:
+    world, data, context = task.world, task.data, task.context
+    if not (isinstance(world, PendulumWorld) or (isinstance(world, BallWorld) and world.balls == 1)):
         return {}
-    assert data.states is not None
-    frames = as_unit_frames(data.frames)
-    read = reader_of(world, frames, data.states)
-    shown = read(frames[:, :context].reshape(len(frames), context, -1))
-    state = fit(shown, data.actions[:, : context - 1])
-    path = np.asarray(simulate(world.step, jnp.asarray(state), data.actions[:, context - 1 :]))[:, 1:]
+    before, after = data.actions[:, : context - 1], data.actions[:, context - 1 :]
+    seen = task.read(as_unit_frames(data.frames[:, :context]).reshape(len(data), context, -1))
+    if isinstance(world, BallWorld):
+        state = ball_shooting(seen, before)
+    else:
+        state = shooting(seen[..., 0], before[..., 0], world.params)
+    path = np.asarray(simulate(world.step, jnp.asarray(state), after))[:, 1:]
     names = [variable.name for variable in world.variables]
-    visible = path[..., [names.index(name) for name in world.visible]]
-    scores = world.score(visible, data.states, context)[measure]
-    errors = {h: float(np.median(scores[:, h - 1])) for h in horizons}
-    return {"true physics, state from five frames": {measure: errors}}
-
-
-def _shoot(shooting: Any, world: Any, shown: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Of a pendulum, whose frames show one angle."""
-    return shooting(shown[..., 0], actions[..., 0], world.params)
+    return {"true physics, state from five frames": path[..., [names.index(name) for name in world.visible]]}
