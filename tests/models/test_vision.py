@@ -134,7 +134,9 @@ def test_an_untrained_decoder_keeps_the_size_of_what_it_is_given():
     """Pieces that overlap are summed, and must not make the picture brighter by that."""
     decoder = ConvolutionalDecoder((64, 90, 3), 16, (6, 8), nnx.Rngs(params=0), "float32")
     pictures = jax.random.normal(jax.random.key(1), (8, *decoder.shape))
-    for layer in decoder.layers:
+    for layer in (*decoder.layers, decoder.blocks):
+        if layer is decoder.blocks:
+            pictures = jax.random.normal(jax.random.key(2), (8, *pictures.shape[1:3], 64))
         before = jnp.std(pictures)
         pictures = layer(pictures)
         assert 0.7 < jnp.std(pictures) / before < 1.4

