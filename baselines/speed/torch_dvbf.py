@@ -67,6 +67,8 @@ class TorchDVBF(nn.Module):
         self.scale, self.options, self.observation_std = model.scale, model.options, model.observation_std
         if self.options.inference != "fusion" or self.options.annealing_share or self.options.precision != "float32":
             raise ValueError("the twin has the fusion posterior, no tempered likelihood, and float32")
+        if self.scale.background:
+            raise ValueError("the twin knows no background")
         self.encoder, self.initial_network, self.decoder = map(
             network, (model.encoder, model.initial_network, model.decoder)
         )

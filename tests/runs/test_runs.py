@@ -11,12 +11,13 @@ from conftest import make_tiny_dvbf
 from flax import nnx
 
 from baselines.options import StaticVAEOptions
+from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.runs.folder import KEPT_CHECKPOINTS, DamagedError, DataCard, Run, load_tree, save_tree
 from worldmodel.support.files import UserError, atomic_folder, atomic_write, read_json, write_json
-from worldmodel.support.settings import read_options
+from worldmodel.support.settings import from_json, read_options
 from worldmodel.training.options import training_options
 from worldmodel.training.step import TrainState, initial_state
 
@@ -55,6 +56,22 @@ def test_the_card_measures_the_data(run: Run, pendulum_data: Sequences):
     assert scale.pixel_std == pytest.approx(frames.std(), rel=1e-6)
     assert scale.frame_variance == pytest.approx(frames.reshape(-1, 256).var(axis=0).sum(), rel=1e-6)
     assert scale.action_scale == pytest.approx(np.sqrt((pendulum_data.actions**2).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("contrast", "taken_away"), [(0.0, False), (60.0, True)])
+def test_what_stands_still_is_taken_away_where_it_is_more_than_what_moves(contrast: float, taken_away: bool):
+    random = np.random.default_rng(0)
+    landscape = 120 + contrast * random.standard_normal((6, 5, 3)).clip(-1.5, 1.5)
+    frames = np.round(landscape + random.uniform(-20, 20, (50, 4, 6, 5, 3))).astype(np.uint8)
+    scale = FrameScale.of(Sequences(frames, np.zeros((50, 3, 1), np.float32)), "landscape")
+    assert bool(scale.background) == taken_away
+    pixels = scale.standardise(frames / 255)
+    assert pixels.std() == pytest.approx(1, rel=1e-3)
+    assert pixels.mean() == pytest.approx(0, abs=0.01)
+    if taken_away:
+        assert np.abs(pixels.mean(axis=(0, 1))).max() < 0.05  # a 510th is what rounding costs
+    np.testing.assert_allclose(scale.restore(pixels), frames / 255, atol=1e-6)
+    assert from_json(FrameScale, json.loads(json.dumps(dataclasses.asdict(scale)))) == scale
 
 
 def test_data_that_never_changes_is_refused():

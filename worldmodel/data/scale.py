@@ -1,7 +1,9 @@
 """How a data set's frames and actions are scaled for the networks; plain numbers, kept in config.json."""
 
+import base64
 import dataclasses
 import math
+import zlib
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,10 @@ SIGNAL_TO_NOISE = 300.0
 """A frame's variance over the data, divided by the default variance of its observation noise (of one pixel)."""
 
 SHARPENING = 10.0
+
+STANDING = 2.0
+"""A pixel's variance over all pixels of all frames, divided by its mean variance over the frames: from here on what
+stands still is more of the picture than what moves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,10 @@ class FrameScale:
     """root mean square of the actions that were done; 1 where all are 0"""
     frames: int = 1
     """that were seen in the data, over which is spread what a model infers once for all of them"""
+    background: str = ""
+    """the mean frame, where what stands still is more of the picture than what moves: networks then see the difference
+    from it. A network that must first learn a landscape learns with its early, large steps that latents say nothing.
+    uint8 `[P]` as zlib and base64 make text of it; "" where there is none"""
 
     @staticmethod
     def of(data: Sequences, source: str) -> "FrameScale":
@@ -53,8 +63,16 @@ class FrameScale:
             raise UserError(f"{source}: all frames are the same, there is nothing to learn")
         pixel_std = float(np.sqrt(np.mean(mean_square) - np.mean(mean) ** 2))
         action_scale = math.sqrt(_mean_square(data)) or 1.0
+        background = _as_text(np.asarray(mean)) if pixel_std**2 * flat.shape[1] > STANDING * frame_variance else ""
         return FrameScale(
-            data.frame_shape, data.action_size, float(np.mean(mean)), pixel_std, frame_variance, action_scale, count
+            data.frame_shape,
+            data.action_size,
+            float(np.mean(mean)),
+            pixel_std,
+            frame_variance,
+            action_scale,
+            count,
+            background,
         )
 
     @property
@@ -71,19 +89,36 @@ class FrameScale:
         """
         return math.sqrt(self.frame_variance / SIGNAL_TO_NOISE)
 
+    @property
+    def offset(self) -> np.ndarray | float:
+        """What networks see the difference from: the background `[P]`, or the mean pixel."""
+        if not self.background:
+            return self.pixel_mean
+        return np.frombuffer(zlib.decompress(base64.b64decode(self.background)), np.uint8).astype(np.float32) / 255
+
+    @property
+    def unit(self) -> float:
+        """The standard deviation of that difference."""
+        return math.sqrt(self.frame_variance / self.pixels) if self.background else self.pixel_std
+
     def standardise(self, frames: Any) -> Any:
         """Frames `[..., H, W(, C)]` in [0, 1] to pixels `[..., P]` with mean 0 and variance 1 over the data."""
         flat = frames.reshape(*frames.shape[: frames.ndim - len(self.frame_shape)], -1)
-        return (flat - self.pixel_mean) / self.pixel_std
+        return (flat - self.offset) / self.unit
 
     def restore(self, pixels: Any) -> Any:
         """Standardised pixels `[..., P]` to frames `[..., H, W(, C)]`."""
-        frames = pixels * self.pixel_std + self.pixel_mean
+        frames = pixels * self.unit + self.offset
         return frames.reshape(*pixels.shape[:-1], *self.frame_shape)
 
     def sharp(self, observation_std: float | None) -> float:
         """A tenth of an observation noise, or of the default: reconstruction is then dear and KL cheap."""
         return (observation_std or self.default_observation_std) / SHARPENING
+
+
+def _as_text(frame: np.ndarray) -> str:
+    """Of a frame `[P]` in [0, 1], as FrameScale.background has it."""
+    return base64.b64encode(zlib.compress(np.round(255 * frame).astype(np.uint8).tobytes(), 9)).decode("ascii")
 
 
 def _mean_square(data: Sequences) -> float:
