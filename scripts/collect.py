@@ -19,7 +19,7 @@ DEFAULT = "pendulum"
 class Options(Generic[World]):
     out: Path
     """Data set to write: an .npz, or, for data larger than memory, a folder (a name without .npz) that is written piece
-    by piece. What exists is not overwritten."""
+    by piece; the same command goes on with one that was stopped. What exists is not overwritten."""
     arguments: Annotated[World, tyro.conf.arg(name="")]
     world: str = DEFAULT
     """Which of the worlds above; it brings options of its own."""

@@ -6,18 +6,13 @@ D/about.json                                     {"state_names": [...], "dt": se
                                                  {...}, "camera": {...}}}; each or the whole file may be missing
 """
 
-import contextlib
 import json
-import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
-from worldmodel.support.files import UserError, atomic_folder, read_json, write_json
+from worldmodel.support.files import UserError, read_json
 
 ARRAYS = ("frames", "actions", "states", "rewards", "ended", "valid")
 ABOUT = "about.json"
@@ -67,41 +62,3 @@ def _notes(path: Path) -> dict[str, np.ndarray]:
     if "dt" in found and found["dt"].dtype.kind in "fi":
         found["dt"] = found["dt"].astype(np.float32)  # as an .npz keeps it
     return found
-
-
-def write_folder(folder: Path, blocks: Iterable[dict[str, np.ndarray]], sequences: int, notes: dict[str, Any]) -> None:
-    """Write arrays that come in blocks of sequences, whole or not at all; there are so many sequences in all.
-
-    One block at a time is in memory. Raises UserError when the folder cannot be written, and ValueError when the blocks
-    do not fit each other or their number.
-    """
-    with atomic_folder(folder) as temporary, _writing(folder):
-        with contextlib.ExitStack() as stack:
-            files: dict[str, BinaryIO] = {}
-            kinds: dict[str, tuple] = {}
-            counts: Counter[str] = Counter()
-            for block in blocks:
-                for name, array in block.items():
-                    kind = (array.dtype, array.shape[1:])
-                    if name not in files:
-                        files[name], kinds[name] = stack.enter_context((temporary / f"{name}.npy").open("wb")), kind
-                        header = npy.header_data_from_array_1_0(array) | {"shape": (sequences, *array.shape[1:])}
-                        npy.write_array_header_1_0(files[name], header)
-                    if kind != kinds[name]:
-                        raise ValueError(f"a block of {name} is {kind}, those before are {kinds[name]}")
-                    files[name].write(np.ascontiguousarray(array).data)
-                    counts[name] += len(array)
-            if set(counts.values()) != {sequences}:
-                raise ValueError(f"{dict(counts)} came, not {sequences} of each")
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
-        write_json(temporary / ABOUT, notes)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from None

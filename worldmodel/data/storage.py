@@ -6,15 +6,15 @@ sequences.py has them, and world: {"id": ..., "arguments": {...}, "camera": {...
 """
 
 import dataclasses
-import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from worldmodel.data.folder import ARRAYS, NOTES, read_folder, write_folder
+from worldmodel.data.folder import ARRAYS, NOTES, read_folder
+from worldmodel.data.growing import Growing, continued_folder, new_folder
 from worldmodel.data.sequences import Sequences, WorldRecord, check_sequences, join
 from worldmodel.support.files import UserError, atomic_write
 
@@ -42,14 +42,14 @@ def save_blocks(path: Path, blocks: Iterable[Sequences], count: int) -> None:
     if path.suffix == ".npz":
         save_sequences(path, join(list(blocks)))
         return
+    with new_folder(path, count) as growing:
+        _add(growing, blocks, path)
 
-    def arrays(block: Sequences) -> dict[str, np.ndarray]:
+
+def _add(growing: Growing, blocks: Iterable[Sequences], path: Path) -> None:
+    for block in blocks:
         check_sequences(block, str(path))
-        return block.arrays()
-
-    blocks = iter(blocks)
-    first = next(blocks)
-    write_folder(path, map(arrays, itertools.chain([first], blocks)), count, _notes(first))
+        growing.add(block.arrays(), _notes(block))
 
 
 def gather(blocks: Iterable[Sequences], count: int, out: Path | None) -> Sequences:
@@ -64,6 +64,22 @@ def gather(blocks: Iterable[Sequences], count: int, out: Path | None) -> Sequenc
     save_blocks(out, blocks, count)
     if _nothing_ended(load_sequences(out)):
         (out / "ended.npy").unlink()
+    return load_sequences(out)
+
+
+def gather_on(
+    blocks: Callable[[int], Iterable[Sequences]], count: int, out: Path | None, task: dict[str, Any]
+) -> Sequences:
+    """As `gather`, of `blocks(first)`, those of the sequences from number `first` on. In a folder what came before a
+    stop is kept, and gone on with by the same task (growing.py)."""
+    if out is None or out.suffix == ".npz":
+        return gather(blocks(0), count, out)
+    with continued_folder(out, count, task) as growing:
+        if growing.done < count:
+            _add(growing, blocks(growing.done), out)
+        ended = growing.folder / "ended.npy"
+        if ended.exists() and not np.load(ended, mmap_mode="r").any():
+            ended.unlink()
     return load_sequences(out)
 
 

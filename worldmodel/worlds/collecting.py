@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.data.sequences import Sequences, WorldRecord
-from worldmodel.data.storage import gather
+from worldmodel.data.storage import gather_on
 from worldmodel.support.files import UserError, require_new
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
@@ -53,7 +53,7 @@ def collect(
         actions: kind of random actions (actions.py).
         start: the world's place at which every sequence begins, such as "hanging, at rest"; default: a random start.
         out: data set to write, where it must not lie in memory: an .npz or, by a name without, a folder that is written
-            piece by piece.
+            piece by piece; of one that was stopped the pieces are kept, and the same call goes on from there.
 
     Raises UserError when one of these is out of its range, or `out` exists or cannot be written.
     """
@@ -69,19 +69,29 @@ def collect(
     camera.check()
     if out is not None:
         require_new(out)  # say it now, not after the work
-    if isinstance(world, str):
-        blocks = gymnasium_blocks(world, seed, sequences, frames, camera, workers, None, actions, start)
-    elif isinstance(world, GymnasiumOptions):
-        arguments = dataclasses.asdict(world)  # type: ignore[call-overload]
-        name = name_of(world) or ""
-        blocks = gymnasium_blocks(name, seed, sequences, frames, camera, workers, arguments, actions, start)
-    else:
-        if not isinstance(built, CompiledWorld):
-            raise UserError(f"{name_of(world)}: does not draw itself, and is no Gymnasium environment")
-        if crop != 1 or not grey:  # without a crop the centre is the middle
-            raise UserError("--crop and --no-grey belong to --env")
-        blocks = compiled_blocks(built, seed, sequences, frames, camera, world, actions, start)
-    return gather(blocks, sequences, out)
+    name = world if isinstance(world, str) else name_of(world) or type(world).__qualname__
+    arguments = {} if isinstance(world, str) else dataclasses.asdict(world)  # type: ignore[call-overload]
+    if built is not None and not isinstance(built, CompiledWorld):
+        raise UserError(f"{name}: does not draw itself, and is no Gymnasium environment")
+    if built is not None and (crop != 1 or not grey):  # without a crop the centre is the middle
+        raise UserError("--crop and --no-grey belong to --env")
+
+    def blocks(first: int) -> Iterator[Sequences]:
+        if isinstance(world, str | GymnasiumOptions):
+            return gymnasium_blocks(name, seed, sequences, frames, camera, workers, arguments, actions, start, first)
+        assert isinstance(built, CompiledWorld)
+        return compiled_blocks(built, seed, sequences, frames, camera, world, actions, start, first)
+
+    task = {
+        "world": name,
+        "arguments": arguments,
+        "sequences": sequences,
+        "frames": frames,
+        "seed": seed,
+        "actions": actions,
+        "start": start,
+    }
+    return gather_on(blocks, sequences, out, task | camera.record())
 
 
 def compiled_blocks(
@@ -93,8 +103,9 @@ def compiled_blocks(
     options: Options | None = None,
     kind: Kind = "white",
     start: str | None = None,
+    first: int = 0,
 ) -> Iterator[Sequences]:
-    """Random actions of a kind in a world that draws itself: `sequences` x `length` frames.
+    """Random actions of a kind in a world that draws itself: `sequences` x `length` frames, from sequence `first` on.
 
     Initial states are the world's, or all the place `start`. Sequence n depends on (seed, n) alone. `options` are what
     the world was built of, for the record.
@@ -137,11 +148,11 @@ def compiled_blocks(
         arguments = dataclasses.asdict(options)  # type: ignore[call-overload]
         record = WorldRecord(name, arguments, camera.record(), kind, start)
     chunk = max(1, min(sequences, CHUNK_PIXELS // (length * camera.size**2)))
-    with progress_bar("collect", sequences, "sequence") as bar:
-        for first in range(0, sequences, chunk):
+    with progress_bar("collect", sequences, "sequence", first) as bar:
+        for begin in range(first, sequences, chunk):
             # The last chunk is as long as the others, for one compilation, and what is too much is cut off.
-            count = min(chunk, sequences - first)
-            arrays = {name: np.asarray(array)[:count] for name, array in make(jnp.arange(first, first + chunk)).items()}
+            count = min(chunk, sequences - begin)
+            arrays = {name: np.asarray(array)[:count] for name, array in make(jnp.arange(begin, begin + chunk)).items()}
             yield Sequences(**arrays, state_names=names, dt=world.dt, world=record)
             bar.update(count)
 

@@ -1,11 +1,15 @@
 """Frames of any Gymnasium environment, drawn in processes of their own: they start with what is imported here, which is
 nothing heavy."""
 
+import contextlib
 import dataclasses
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 import gymnasium
@@ -29,8 +33,10 @@ def gymnasium_blocks(
     arguments: Mapping[str, Any] | None = None,
     kind: Kind = "white",
     start: str | None = None,
+    first: int = 0,
 ) -> Iterator[Sequences]:
-    """Random actions of a kind in any Gymnasium environment that renders: every sequence is one episode.
+    """Random actions of a kind in any Gymnasium environment that renders: every sequence is one episode, from sequence
+    `first` on.
 
     Frames are cropped, resized by area and made grey; discrete actions become one-hot vectors. Of environments in the
     catalogue of worlds the true states are recorded, the frames do not show the action, and sequences can all begin at
@@ -46,13 +52,14 @@ def gymnasium_blocks(
     if start is not None:
         place = place_of(None if options is None else options.build(), start, env_id)
     task = (env_id, arguments, seed, length, camera, kind, place)
-    shares = deque(
-        share for share in np.array_split(np.arange(sequences), max(workers, -(-sequences // 10))) if len(share)
-    )
+    parts = max(workers, -(-(sequences - first) // 10))
+    shares = deque(share for share in np.array_split(np.arange(first, sequences), parts) if len(share))
     jobs: deque[Future] = deque()
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
     with (
-        progress_bar(f"collect {env_id}", sequences, "sequence") as bar,
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        progress_bar(f"collect {env_id}", sequences, "sequence", first) as bar,
+        ProcessPoolExecutor(workers, context, _leave_with, (theirs,)) as pool,
     ):
         try:
             while shares or jobs:
@@ -62,7 +69,7 @@ def gymnasium_blocks(
                 yield Sequences(**arrays, **about)
                 bar.update(len(arrays["frames"]))
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            ours.close()
             raise
 
 
@@ -83,6 +90,17 @@ def stacked(episodes: list[Episode]) -> dict[str, Any]:
     """The arrays of a data set, by name, of episodes of one length."""
     columns = zip(Episode._fields, zip(*episodes, strict=True), strict=True)
     return {name: np.stack(column) for name, column in columns if column[0] is not None}
+
+
+def _leave_with(pipe: Connection) -> None:
+    """In a process of a pool: end at once when the other end of the pipe is closed, or its process was killed."""
+
+    def wait() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            pipe.recv()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _collect_some(
