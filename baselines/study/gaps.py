@@ -73,6 +73,7 @@ MEAN, LAST = "mean frame of the training data", "last frame that was shown"
 PHYSICS = "true physics, told the true state of every shown frame"
 SAMPLED, ALONG = "mean of sampled beliefs", "the mean belief"
 TRUTH = "the true frame itself"
+PROBE = "probe"
 FLOORS = {"imputation": "imputation, floors and ceilings", "filtering": "filtering, floors"}
 
 
@@ -230,7 +231,7 @@ def judged_filtering(run: Dreamer, place: Path) -> dict[str, Any]:
         return np.mean(sampled, axis=0), np.var(sampled, axis=0)
 
     chosen, test = said(held_out(place, "noise")), said(data_of("test", "noise", place))
-    return {"rows": {"probe": filtering_scores(chosen, test, place)}}
+    return {"rows": {PROBE: filtering_scores(chosen, test, place)}}
 
 
 def positions(data: Sequences) -> np.ndarray:

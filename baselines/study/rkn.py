@@ -164,7 +164,8 @@ def informed(states: np.ndarray, shown: np.ndarray, key: jax.Array) -> np.ndarra
 def _futures(states: jax.Array, shown: jax.Array, key: jax.Array) -> jax.Array:
     """Angles `[N, T, FUTURES]` of the shaken pendulum from states `[N, T, 2]`, wherever they are `shown`."""
     world = RKNPendulumWorld()
-    noise = jnp.asarray(world.process_noise) * jax.random.normal(key, (states.shape[1], len(states), FUTURES, 2))
+    noise = jax.random.normal(key, (states.shape[1], len(states), FUTURES, 2))
+    noise *= jnp.asarray(world.process_noise).reshape(1, 1, 1, 2)
 
     def step(before: jax.Array, told: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         state, here, noise = told
