@@ -1,4 +1,4 @@
-"""The benchmark of gaps: the Recurrent Kalman Networks' shaken pendulum, half of its frames missing or all of them noisy.
+"""The benchmark of gaps: the shaken pendulum of the Recurrent Kalman Networks, half of its frames missing or all noisy.
 
 Writes results/gaps.json and GAPS.md. What is finished is kept in --place: a benchmark that was stopped goes on.
 """
