@@ -1,0 +1,43 @@
+"""The benchmark of gaps: the shaken pendulum of the Recurrent Kalman Networks, half of its frames missing or all noisy.
+
+Writes results/gaps.json and GAPS.md. What is finished is kept in --place: a benchmark that was stopped goes on.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from worldmodel.support.files import UserError
+from worldmodel.support.script import run_script
+from worldmodel.support.settings import require_at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    entries: tuple[str, ...] | None = None
+    """Which entries of baselines/study/gaps.py; default: all of them. Results of the others stay as they are."""
+    seeds: int = 5
+    """Trainings of each."""
+    workers: int = 2
+    """Trainings at a time, each on one core."""
+    place: Path = Path("runs/gaps")
+    """Folder for data and runs."""
+    out: Path = Path()
+    """Folder for results/gaps.json and GAPS.md, which are replaced: the published ones, in this repository."""
+
+
+def main(options: Options) -> None:
+    for name in ("seeds", "workers"):
+        require_at_least(f"--{name}", getattr(options, name), 1)
+
+    from baselines.study.gaps import ENTRIES, benchmark
+
+    names = ENTRIES if options.entries is None else options.entries
+    unknown = [name for name in names if name not in ENTRIES]
+    if unknown:
+        raise UserError(f"--entries: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, ENTRIES))}")
+    chosen = {name: ENTRIES[name] for name in names}
+    benchmark(chosen, options.seeds, options.workers, options.out, options.place)
+
+
+if __name__ == "__main__":
+    run_script(main, Options, __doc__)
