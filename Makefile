@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench benchmark acting gaps test test-slow lint
+.PHONY: demo bench benchmark acting worlds gaps test test-slow lint
 
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
@@ -23,6 +23,10 @@ benchmark: .venv/installed
 # An hour or two on two cores; writes ACTING.md and results/acting.json. What is finished is kept in runs/acting.
 acting: .venv/installed
 	$(BIN)/python scripts/acting.py
+
+# Two hours on two cores; writes WORLDS.md, docs/worlds.png and results/worlds.json. What is finished is kept in runs/worlds.
+worlds: .venv/installed
+	$(BIN)/python scripts/worlds.py
 
 # Two hours on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
 gaps: .venv/installed

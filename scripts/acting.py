@@ -6,9 +6,7 @@ Writes results/acting.json and ACTING.md. What is finished is kept in --place: a
 import dataclasses
 from pathlib import Path
 
-from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
-from worldmodel.support.settings import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +24,11 @@ class Options:
 
 
 def main(options: Options) -> None:
-    for name in ("seeds", "workers"):
-        require_at_least(f"--{name}", getattr(options, name), 1)
-
     from baselines.study.acting import ENTRIES, benchmark
+    from baselines.study.kept import chosen
 
-    names = ENTRIES if options.entries is None else options.entries
-    unknown = [name for name in names if name not in ENTRIES]
-    if unknown:
-        raise UserError(f"--entries: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, ENTRIES))}")
-    chosen = {name: ENTRIES[name] for name in names}
-    benchmark(chosen, options.seeds, options.workers, options.out, options.place)
+    entries = chosen("--entries", options.entries, ENTRIES, options.seeds, options.workers)
+    benchmark(entries, options.seeds, options.workers, options.out, options.place)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ Writes results/worlds.json and WORLDS.md. What is finished is kept in --place: a
 import dataclasses
 from pathlib import Path
 
-from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
-from worldmodel.support.settings import require_at_least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,16 +24,11 @@ class Options:
 
 
 def main(options: Options) -> None:
-    for name in ("seeds", "workers"):
-        require_at_least(f"--{name}", getattr(options, name), 1)
-
     from baselines.study.worlds import ENTRIES, benchmark
+    from baselines.study.kept import chosen
 
-    names = ENTRIES if options.worlds is None else options.worlds
-    unknown = [name for name in names if name not in ENTRIES]
-    if unknown:
-        raise UserError(f"--worlds: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, ENTRIES))}")
-    benchmark({name: ENTRIES[name] for name in names}, options.seeds, options.workers, options.out, options.place)
+    entries = chosen("--worlds", options.worlds, ENTRIES, options.seeds, options.workers)
+    benchmark(entries, options.seeds, options.workers, options.out, options.place)
 
 
 if __name__ == "__main__":

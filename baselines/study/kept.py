@@ -5,10 +5,24 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from worldmodel.support.files import read_json
+from worldmodel.support.files import UserError, read_json
 from worldmodel.support.progress import progress_bar
+from worldmodel.support.settings import require_at_least
+
+T = TypeVar("T")
+
+
+def chosen(flag: str, names: Sequence[str] | None, entries: dict[str, T], seeds: int, workers: int) -> dict[str, T]:
+    """The entries of these names, or all. Raises UserError where there is none of a name, as `flag` has it, or where
+    --seeds or --workers are none."""
+    require_at_least("--seeds", seeds, 1)
+    require_at_least("--workers", workers, 1)
+    unknown = [name for name in names or () if name not in entries]
+    if unknown:
+        raise UserError(f"{flag}: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, entries))}")
+    return {name: entries[name] for name in (entries if names is None else names)}
 
 
 def result(place: Path, name: str, seed: int) -> Path:
