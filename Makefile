@@ -24,7 +24,7 @@ benchmark: .venv/installed
 acting: .venv/installed
 	$(BIN)/python scripts/acting.py
 
-# Two hours on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
+# An hour on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
 gaps: .venv/installed
 	$(BIN)/python scripts/gaps.py
 
