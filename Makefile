@@ -28,7 +28,7 @@ acting: .venv/installed
 worlds: .venv/installed
 	$(BIN)/python scripts/worlds.py
 
-# Two hours on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
+# An hour on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
 gaps: .venv/installed
 	$(BIN)/python scripts/gaps.py
 

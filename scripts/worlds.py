@@ -24,8 +24,8 @@ class Options:
 
 
 def main(options: Options) -> None:
-    from baselines.study.worlds import ENTRIES, benchmark
     from baselines.study.kept import chosen
+    from baselines.study.worlds import ENTRIES, benchmark
 
     entries = chosen("--worlds", options.worlds, ENTRIES, options.seeds, options.workers)
     benchmark(entries, options.seeds, options.workers, options.out, options.place)

@@ -52,6 +52,12 @@ def test_the_rod_is_drawn_at_its_angle_and_in_its_size():
     np.testing.assert_allclose(frames.sum(axis=(1, 2)), 55 * 8 * (24 / 128) ** 2, rtol=0.15)
 
 
+def test_the_truth_of_this_projects_own_drawing_is_less_likely():
+    own = collect(RKNPendulumOptions(), 40, 20)
+    nats = [likelihoods(frames, frames / 255, 1.0).mean() for frames in (own.frames, drawn(own.states[..., 0]))]
+    assert nats[0] - nats[1] == pytest.approx(-0.8, abs=0.15)
+
+
 def test_the_first_five_frames_and_half_of_the_rest_are_shown(data: Sequences):
     many = dataclasses.replace(data, frames=np.repeat(data.frames, 20, axis=0))
     some = with_gaps(many, np.random.default_rng(0))

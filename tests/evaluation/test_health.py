@@ -234,3 +234,22 @@ def test_a_model_that_is_lost_later_is_said_to_be(trained: DVBF):
     assert words["trained"].startswith("Dynamics learnt: ")
     assert words["slow"].startswith(f"Dynamics learnt for {found['slow']['foreseen_frames']:.0f} frames: ")
     assert look_far(trained, far.first_frames(15)) == {}
+
+
+def test_latents_that_grow_are_no_problem_where_dreams_held_as_long_as_the_data():
+    figures = {"open_loop_mse": 0.01, "repeat_last_frame_mse": 0.1, "mean_frame_mse": 0.2, "latent_growth": 3.0}
+    grown = Health(figures, [Problem("latents grow", "they do"), Problem("actions unused", "they are")])
+    short, lost = {}, {"foreseen_frames": 40.0, "imagined_frames": 95.0}
+    for far in (short, lost):
+        assert [each.name for each in grown.with_far_look(far).problems] == ["latents grow", "actions unused"]
+    held = grown.with_far_look({"foreseen_frames": 95.0, "imagined_frames": 95.0})
+    assert [each.name for each in held.problems] == ["actions unused"]
+    assert "grow to 3.0 times the filter's in 500 steps" in dataclasses.replace(held, problems=[]).in_words()
+
+
+def test_actions_that_never_vary_are_not_said_to_be_unused(training_data: Sequences):
+    still = dataclasses.replace(training_data.take(slice(40)), actions=np.zeros_like(training_data.actions[:40]))
+    model = train_dvbf(still, DVBFOptions(), steps=3)
+    assert measure(model, still).figures["shuffled_actions_mse"] == 0
+    acting = dataclasses.replace(still, actions=training_data.actions[:40])
+    assert measure(model, acting).figures["shuffled_actions_mse"] > 0
