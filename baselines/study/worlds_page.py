@@ -86,9 +86,9 @@ def draw_worlds(path: Path, strips: dict[str, Path]) -> None:
 
 
 def spread(values: list[float], form: str) -> str:
-    """The median, and the least to the most where there are several."""
-    middle = f"{statistics.median(values):{form}}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):{form}} to {max(values):{form}})"
+    """The median, and the least to the most where they differ."""
+    least, middle, most = (f"{value:{form}}" for value in (min(values), statistics.median(values), max(values)))
+    return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def goals_table(results: dict[str, list[dict[str, Any]]]) -> str:
