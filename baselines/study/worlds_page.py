@@ -112,23 +112,17 @@ def goals_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def shares_table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Every world's row, and that of shuffled actions where the actions do something."""
+    """Every world's row, and that of shuffled actions where there are any."""
     rows = []
     for name, seeds in results.items():
         for row, title in (("model", f"**{name}**"), ("shuffled actions", "shuffled")):
-            if row in seeds[0]["rows"] and (row == "model" or acts(seeds)):
+            if row in seeds[0]["rows"]:
                 every = [ratios(seed, row) for seed in seeds]
                 shown = [str(h) for h in HORIZONS]
                 cells = [spread([each[h] for each in every], ".3f") if h in every[0] else "" for h in shown]
                 about = ENTRIES[name].about if row == "model" else ""
                 rows.append([title, about, *cells])
     return table(["", "", *map(str, HORIZONS)], rows)
-
-
-def acts(seeds: list[dict[str, Any]]) -> bool:
-    """Whether other actions imagine other frames: not where a world has none."""
-    rows = seeds[0]["rows"]
-    return rows["zero actions"]["mse"] != rows["model"]["mse"]
 
 
 def headline(seed: dict[str, Any], row: str, horizon: str) -> float:

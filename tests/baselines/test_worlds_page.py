@@ -9,7 +9,7 @@ import pytest
 
 import worldmodel as wm
 from baselines.study.worlds import ENTRIES, Entry, judged, one, prepare, ratios, strip_file
-from baselines.study.worlds_page import acts, draw_worlds, goals_table, shares_table, write_worlds_page
+from baselines.study.worlds_page import draw_worlds, goals_table, shares_table, write_worlds_page
 from worldmodel.support.files import read_json
 
 REPOSITORY = Path(__file__).parents[2]
@@ -17,7 +17,6 @@ REPOSITORY = Path(__file__).parents[2]
 
 def seed(model: float, shuffled: float = 0.2) -> dict[str, Any]:
     rows = {"model": model, "repeat last frame": 0.2, "mean frame": 0.1, "shuffled actions": shuffled}
-    rows |= {"zero actions": shuffled}
     return {
         "measure": {"name": "position_error", "title": "error", "factor": 10, "form": ".3f"},
         "rows": {row: {"mse": {"30": mse, "60": mse}, "position_error": {"30": mse}} for row, mse in rows.items()},
@@ -37,10 +36,9 @@ def test_the_worst_seed_must_meet_a_goal_and_what_misses_it_is_bold():
     assert "share of naive after 60 frames, worst seed | 0.3 | 0.200 |" in page
 
 
-def test_shuffled_actions_have_a_row_where_actions_do_something():
-    without = seed(0.01, shuffled=0.01)
-    assert acts([seed(0.01)])
-    assert not acts([without])
+def test_shuffled_actions_have_a_row_where_there_are_any():
+    without = seed(0.01)
+    del without["rows"]["shuffled actions"]
     assert "| shuffled |" in shares_table({"Acrobot-v1": [seed(0.01)]})
     assert "shuffled" not in shares_table({"rkn-pendulum": [without]})
 

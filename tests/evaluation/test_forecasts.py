@@ -21,7 +21,7 @@ from worldmodel.evaluation.judge import (
     shown_horizons,
 )
 from worldmodel.evaluation.record import Evaluation, read_evaluation
-from worldmodel.evaluation.tables import summary
+from worldmodel.evaluation.tables import error_table, probe_table, summary
 from worldmodel.imagination.counterfactuals import shuffle_actions, zero_actions
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, roll_out
 from worldmodel.imagination.futures import sample_futures
@@ -125,6 +125,21 @@ def test_the_table_shows_every_row_at_its_horizons(judged: Evaluation):
     naive = [judged.rows[name]["mse"].value for name in ("repeat last frame", "mean frame")]
     shares = [f"{pixels[h - 1] / min(errors[h - 1] for errors in naive):.3f}" for h in (1, 10, 30)]
     assert first_row_of["Pixel MSE / naive"].split() == ["model", *shares]
+
+
+def test_columns_stand_below_each_other_whatever_a_row_is_called(judged: Evaluation):
+    long = "position and angle and whatever else there is read off true frames"
+    renamed = dataclasses.replace(judged, rows=judged.rows | {long: judged.rows["model"]})
+    lines = [line for line in error_table(renamed).in_text().splitlines() if not line.startswith("Valid")]
+    assert any(long in line for line in lines)
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_a_probe_is_called_polynomial_where_it_is_one(judged: Evaluation):
+    probed = dataclasses.replace(judged, r2_linear={"x": 0.5}, r2_polynomial={"x": 0.75})
+    for degree, names in ((1, ["linear"]), (4, ["linear", "polynomial"])):
+        table = probe_table(dataclasses.replace(probed, polynomial_degree=degree))
+        assert [row.name for row in table.groups[0].rows] == names
 
 
 def test_without_states_and_with_one_sequence_there_is_less_to_say(trained: DVBF, unseen: Sequences):

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -269,6 +270,17 @@ def test_colours_are_the_worlds_variables(
     if limits is not None:
         assert first.limits == limits
         assert np.abs(first.values).max() <= 180
+
+
+def test_an_angle_that_stays_on_one_side_has_the_colours_of_a_number(pendulum_data: Sequences):
+    """Around the circle they would all be one."""
+    assert pendulum_data.states is not None
+    leaning = pendulum_data.states * np.array([0.02, 1], np.float32)
+    found = colourings(dataclasses.replace(pendulum_data, states=leaning), WORLD)[0]
+    degrees = np.rad2deg(leaning[..., 0])
+    np.testing.assert_allclose(found.values, degrees, atol=1e-4)
+    assert found.limits[1] == pytest.approx(np.abs(np.quantile(degrees, (0.01, 0.99))).max())
+    assert not np.allclose(found.colours(0.0), found.colours(1.0), atol=0.05)
 
 
 def test_pictures_of_colour_frames_without_states(tmp_path: Path):

@@ -136,8 +136,15 @@ def test_torques_are_clipped_for_both(worlds: SideBySide):
 
 def test_a_push_in_a_world_of_choices_is_one_of_them():
     acrobot = WORLDS.options("Acrobot-v1")().build()
-    pushed = [as_pushed(acrobot, push) for push in (-1.0, 0.0, 0.4)]
-    np.testing.assert_array_equal(pushed, np.eye(3))  # torques -1, 0 and 1
+    for step in (0, 1):
+        pushed = [as_pushed(acrobot, push, step) for push in (-1.0, 0.0, 0.4)]
+        np.testing.assert_array_equal(pushed, np.eye(3))  # torques -1, 0 and 1
+
+
+def test_who_must_choose_between_two_and_pushes_nothing_takes_them_in_turn():
+    cart = WORLDS.options("CartPole-v1")().build()
+    pushed = [[as_pushed(cart, push, step).argmax() for step in range(4)] for push in (-1.0, 0.0, 1.0)]
+    assert pushed == [[0, 0, 0, 0], [0, 1, 0, 1], [1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("torque", [2.0, -2.0])

@@ -52,6 +52,44 @@ def test_an_arrow_key_pushes_while_it_is_held(visit: Visit, key: str, torque: in
     assert list(map(float, visit.sent)) == [torque, 0]
 
 
+CART = {"discrete": True, "choices": 2, "action_words": ["right", "left"], "largest_action": 1}
+BALL = {"action_words": ["right or up", "left or down"], "action_unit": "m/s", "largest_action": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("world", "side", "push", "word", "text"),
+    [
+        (CART, "Right", 1, "right", "choice 2, right"),
+        (CART, "Left", -1, "left", "choice 1, left"),
+        (BALL, "Right", 0.5, "right or up", "0.5 m/s right or up"),
+        (BALL, "Left", -0.5, "left or down", "0.5 m/s left or down"),
+    ],
+)
+def test_in_a_world_with_a_right_the_right_key_goes_there(
+    visit: Visit, world: dict, side: str, push: float, word: str, text: str
+):
+    visit.page.evaluate("more => showWorld({...world, ...more})", world)
+    rest = "none: choices 1 and 2 in turn" if "choices" in world else "none"
+    assert visit.page.inner_text("#action-text") == rest
+    assert visit.page.inner_text(f"#{side.lower()}").split("\n")[0].strip().startswith(word)
+    visit.page.keyboard.down(f"Arrow{side}")
+    assert visit.page.inner_text("#action-text") == text
+    assert float(visit.page.input_value("#action")) == (1 if side == "Right" else -1) * abs(push)
+    visit.page.keyboard.up(f"Arrow{side}")
+    assert visit.page.inner_text("#action-text") == rest
+    visit.wait_for(lambda: len(visit.sent) == 2)
+    assert list(map(float, visit.sent)) == [push, 0]
+
+
+def test_a_world_in_which_nothing_can_be_done_says_so(visit: Visit):
+    shown = [visit.page.locator(f"p.{name}") for name in ("driven", "undriven")]
+    assert [each.is_visible() for each in shown] == [True, False]
+    visit.page.evaluate("() => showWorld({...world, largest_action: 0})")
+    assert [each.is_visible() for each in shown] == [False, True]
+    assert "5 true frames to begin with" in " ".join(shown[1].inner_text().split())
+    assert [visit.page.locator(f"#{name}").is_enabled() for name in ("left", "none", "right", "action")] == [False] * 4
+
+
 def test_the_slider_pushes_until_the_space_key(visit: Visit):
     visit.page.locator("#action").fill("-1.5")
     assert visit.page.inner_text("#action-text") == "1.5 N m counter-clockwise"

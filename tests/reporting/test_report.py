@@ -21,7 +21,7 @@ from worldmodel.evaluation.judge import CEILING
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.planning.record import Acted
-from worldmodel.reporting.parts import FRAME_PARTS, WORLD_PARTS, Part
+from worldmodel.reporting.parts import FRAME_PARTS, NO_OTHER_ACTIONS, WORLD_PARTS, Part
 from worldmodel.support.files import UserError, write_json
 
 
@@ -223,6 +223,25 @@ def test_what_is_not_there_yet_is_named_with_the_command_that_makes_it(
     page = report(run)
     assert set(re.findall(r"Not there yet. This makes it:\s*(.*)", page.text)) == {evaluate, act}
     assert [figure["images"][0]["alt"] for figure in page.figures] == [f.title for f in WORLD_PARTS[-1].figures]
+
+
+def test_what_an_evaluation_left_out_is_said_and_not_asked_for(dvbf: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(dvbf, run)
+    for name in ("png", "gif"):
+        (run / "evaluation" / f"counterfactuals.{name}").unlink()
+    asked, told = (
+        "Not there yet. This makes it: python scripts/evaluate.py",
+        "Left out: other actions (none is ever done",
+    )
+    text = " ".join(report(run).text.split())
+    assert asked in text
+    assert told not in text
+    path = run / "evaluation" / "evaluation.json"
+    path.write_text(path.read_text().replace("left out: futures.png (no reason)", NO_OTHER_ACTIONS))
+    text = " ".join(report(run).text.split())
+    assert asked not in text
+    assert told in text
 
 
 def test_what_came_of_acting_is_there_between_floors_and_ceilings(dvbf: Path):

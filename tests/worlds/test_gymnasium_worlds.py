@@ -1,6 +1,7 @@
 """The worlds that are Gymnasium's, against its own environments, and what is read off their frames."""
 
 import dataclasses
+import re
 import sys
 
 import gymnasium
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 
 from worldmodel.data.sequences import as_unit_frames
+from worldmodel.play.live import as_pushed
 from worldmodel.support.files import UserError
 from worldmodel.worlds.acrobot import AcrobotOptions, AcrobotWorld
 from worldmodel.worlds.cartpole import CartPoleOptions
 from worldmodel.worlds.circle import wrap
 from worldmodel.worlds.collecting import collect
-from worldmodel.worlds.episodes import as_vector, open_environment
+from worldmodel.worlds.episodes import as_vector, from_vector, open_environment
 from worldmodel.worlds.mountain_car import MountainCarOptions
 from worldmodel.worlds.simulator import Simulator, follows
 from worldmodel.worlds.world import Rewarded, world_of
@@ -27,6 +29,27 @@ WORLDS = {
     "Pendulum-v1": ([-np.pi, -8], [np.pi, 8]),
 }
 """the range of their states: every corner of the physics, limits among them"""
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_positive_action_does_what_its_word_says(name: str):
+    """In the picture: what stands goes right; of what hangs the end does, counter-clockwise."""
+    env, options = open_environment(name)
+    world = options.build()
+    middle = []
+    for push in (1.0, -1.0):
+        env.reset(seed=0)
+        options.set_state(env, next(iter(world.places.values())))
+        for _ in range(min(6, round(0.2 / world.dt))):
+            env.step(from_vector(as_pushed(world, push * world.largest_action, 0), env.action_space))
+        options.before_render(env, 500)
+        dark = 255.0 - np.asarray(env.render()).mean(axis=2)
+        top, bottom = np.flatnonzero(dark.max(axis=1) > 50)[[0, -1]]
+        lowest = dark[round(0.1 * top + 0.9 * bottom) : bottom + 1].sum(axis=0)
+        middle.append(np.average(np.arange(len(lowest)), weights=lowest))
+    assert middle[0] > middle[1] + 0.01
+    assert re.search(r"^right|counter-clockwise$", world.action_words[0])
+    assert re.search(r"^left|(?<!counter-)clockwise$", world.action_words[1])
 
 
 @pytest.mark.parametrize("name", WORLDS)

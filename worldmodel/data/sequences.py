@@ -248,6 +248,14 @@ def batches(data: Sequences, size: int) -> Iterator[tuple[Sequences, int]]:
         yield data.take(which % len(data)), min(size, len(data) - start)
 
 
+def are_choices(actions: np.ndarray) -> bool:
+    """Whether each of the actions `[..., A]` is one of A > 1 choices, as a one-hot vector. Zeros, which stand where
+    nothing was done, do not speak against it where there is anything else."""
+    flat = actions.reshape(-1, actions.shape[-1])
+    one_hot = bool(np.all((flat == 0) | (flat == 1)) and np.all(flat.sum(axis=1) <= 1))
+    return flat.shape[1] > 1 and one_hot and bool(flat.any())
+
+
 def check_sequences(data: Sequences, source: str) -> None:
     """Raise UserError, beginning with `source`, when the arrays do not fit the format or each other."""
 

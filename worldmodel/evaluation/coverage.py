@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.data.sequences import Sequences, are_choices, as_unit_frames, spread_over
 from worldmodel.evaluation.record import Outside
 from worldmodel.evaluation.seen import mean_of_sequences, of_seen
 from worldmodel.imagination.counterfactuals import push_latents
@@ -160,11 +160,13 @@ def judge_coverage(
     some = data.take(spread_over(np.arange(len(data)), PUSHED))
     seen = data.seen()
     there = None if seen is None else seen[:, context:][:, ahead]
-    latents = {
+    latents: dict[str, tuple[np.ndarray, np.ndarray | None]] = {
         "true frames, filtered": (filtered_latents(dreamer, data, None)[:, context:], there),
         "imagined": (rollouts.latents[:, context:], there),
-        "imagined under the largest pushes": (push_latents(dreamer, some, context), None),
     }
+    if (pushed := push_latents(dreamer, some, context)) is not None:
+        kind = "one choice, or two in turn" if are_choices(data.actions) else "the largest pushes"
+        latents[f"imagined under {kind}"] = (pushed, None)
     return Outside(
         latents={
             name: mean_of_sequences(coverage.latents(found[:, ahead]) > 1, counted).tolist()

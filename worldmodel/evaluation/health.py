@@ -152,7 +152,7 @@ def measure(model: WorldModel, data: Sequences) -> Health:
 
     "mse" is the mean over pixels of squared brightness differences, of up to ten frames that are imagined after five
     observed ones, as far as they were seen; "shuffled_actions_mse" is that with another sequence's actions, 0 where
-    there is one sequence only or all actions are the same.
+    there are no others: of one sequence, and where always the same is done.
     "reconstruction_share" is the error of frames that the filter has seen, over their variance; "imagined_rms" the root
     mean square of the latents in 500 imagined steps, and "latent_growth" the same over that of the filtered ones.
     """
@@ -171,19 +171,15 @@ def measure(model: WorldModel, data: Sequences) -> Health:
     random = np.random.default_rng(0)
     actions = random.choice(data.actions.reshape(-1, data.action_size), (len(which), LONG))
     watched = _watch(model, truth[which], data.actions[which], None if seen is None else seen[which], actions)
+    others = len(data) > 1 and bool(np.ptp(data.actions, axis=(0, 1)).any())
     figures = {
         "open_loop_mse": imagined(data),
         "repeat_last_frame_mse": error(last_frame(truth, context, seen)),
         "mean_frame_mse": error(mean_frame(truth, seen)),
-        "shuffled_actions_mse": imagined(shuffle_actions(data, context)) if _others_act(data) else 0.0,
+        "shuffled_actions_mse": imagined(shuffle_actions(data, context)) if others else 0.0,
     } | {name: float(value) for name, value in watched.items()}
     remark = model.remark(figures) if isinstance(model, Remarking) else ""
     return Health(figures, find_problems(model, figures), remark)
-
-
-def _others_act(data: Sequences) -> bool:
-    """Whether other sequences have other actions."""
-    return len(data) > 1 and bool(np.ptp(data.actions, axis=(0, 1)).any())
 
 
 def look_far(model: WorldModel, data: Sequences) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.data.sequences import Sequences, are_choices, as_unit_frames
 from worldmodel.evaluation.measures import (
     PIXEL_MEASURES,
     affordable_degree,
@@ -68,8 +68,11 @@ def predict(dreamer: Dreamer, data: Sequences, context: int, rollouts: Rollouts)
     """What the model, whose `rollouts` are given, and its naive rivals say of the frames after the context, by name."""
     truth, seen = as_unit_frames(data.frames), data.seen()
     ahead = truth[:, context:]
-    others = {"zero actions": zero_actions}
-    if len(data) > 1:  # one sequence has no other to take its actions from
+    others: dict[str, Callable[[Sequences, int], Sequences]] = {}
+    done = bool(data.actions.any())  # otherwise other actions are the same
+    if done and not are_choices(data.actions):  # of choices one is always made
+        others["zero actions"] = zero_actions
+    if done and len(data) > 1:  # one sequence has no other to take its actions from
         others["shuffled actions"] = shuffle_actions
     return {
         "model": rollouts.frames[:, context:],

@@ -54,9 +54,9 @@ class Table:
 
         def line(name: str, texts: list[str]) -> str:
             cells = (f"{text:>{max(9, len(head) + 2)}}" for text, head in zip(texts, heads, strict=True))
-            return f"{name:<34}" + "".join(cells)
+            return f"{name:<{wide}}" + "".join(cells)
 
-        lines = []
+        lines, wide = [], max(33, *(len(row.name) + 2 for group in self.groups for row in group.rows)) + 1
         for group in self.groups:
             lines.append(line(group.title or self.title, heads))
             lines += [line(f"  {row.name}", [cell.text for cell in row.cells]) for row in group.rows]
@@ -218,7 +218,9 @@ def sample_table(found: Evaluation, samples: Samples) -> Table:
 def probe_table(found: Evaluation) -> Table:
     """R^2 from the latents to the true states."""
     names = list(found.r2_linear | found.r2_polynomial)
-    probes = {"linear": found.r2_linear, "polynomial": found.r2_polynomial}
+    probes = {"linear": found.r2_linear}
+    if found.polynomial_degree != 1:  # of few frames none of a higher degree is fitted
+        probes["polynomial"] = found.r2_polynomial
     return Table(
         "R² of probes",
         "From the filter's latents to the true states, which the model has never seen; 1 is perfect.",

@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 
-from worldmodel.data.sequences import Sequences, as_unit_frames
+from worldmodel.data.sequences import Sequences, are_choices, as_unit_frames
 from worldmodel.imagination.dreamer import Dreamer, roll_out
 from worldmodel.imagination.variables import visible_states
 from worldmodel.worlds.simulator import Simulator
 
 BANG_SECONDS = 0.5
-"""between two reversals of the bang-bang actions"""
+"""between two reversals of the bang-bang actions, of which there is one at least"""
 BANG_FRAMES = 5
 """the same where a frame's duration is not known"""
 
@@ -55,13 +55,20 @@ class Counterfactuals:
     """`[M, T, D]`"""
 
 
-def pushes(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.ndarray]:
-    """Three continuations `[S, A]` of any sequence's actions that push as hard as `largest` `[A]`."""
-    steps = data.length - context
-    period = round(BANG_SECONDS / data.dt) if data.dt else BANG_FRAMES
-    sign = np.where(np.arange(steps) // max(1, period) % 2 == 0, 1, -1)[:, None]
-    always = np.broadcast_to(largest, (steps, len(largest)))
-    return {"constant push, plus": always, "constant push, minus": -always, "bang-bang": sign * largest}
+def pushes(data: Sequences, context: int, largest: np.ndarray, choices: bool = False) -> dict[str, np.ndarray]:
+    """Three continuations `[S, A]` of any sequence's actions that push as hard as `largest` `[A]`, or always make the
+    first or the last of A choices; none where nothing is ever done."""
+    if not largest.any():
+        return {}
+    steps, size = data.length - context, len(largest)
+    period = min(round(BANG_SECONDS / data.dt) if data.dt else BANG_FRAMES, -(-steps // 2))
+    names, one, other = ("constant push, plus", "constant push, minus", "bang-bang"), largest, -largest
+    if choices:
+        names = ("always choice 1", f"always choice {size}", f"choices 1 and {size} in turn")
+        one, other = np.eye(size)[[0, -1]]
+    in_turn = np.where(np.arange(steps)[:, None] // max(1, period) % 2 == 0, one, other)
+    ways = (np.broadcast_to(one, in_turn.shape), np.broadcast_to(other, in_turn.shape), in_turn)
+    return dict(zip(names, ways, strict=True))
 
 
 def largest_actions(data: Sequences) -> np.ndarray:
@@ -69,19 +76,22 @@ def largest_actions(data: Sequences) -> np.ndarray:
     return np.abs(data.actions[data.acted()]).max(axis=0)
 
 
-def plans(data: Sequences, context: int, largest: np.ndarray) -> dict[str, np.ndarray]:
-    """Five continuations of a single sequence's actions, `[S, A]` each; `largest` `[A]` is the size of pushes."""
+def plans(data: Sequences, context: int, largest: np.ndarray, choices: bool = False) -> dict[str, np.ndarray]:
+    """Up to five continuations of a single sequence's actions, `[S, A]` each; `largest` `[A]` is the size of pushes. Of
+    choices one is always made."""
     own = data.actions[0, context - 1 :]
-    return {"the data's": own, "none": np.zeros_like(own)} | pushes(data, context, largest)
+    none = {} if choices else {"none": np.zeros_like(own)}
+    return {"the data's": own} | none | pushes(data, context, largest, choices)
 
 
-def push_latents(dreamer: Dreamer, data: Sequences, context: int) -> np.ndarray:
-    """float32 `[P N, S, Z]`: what is imagined of every sequence under each of the pushes, along the means."""
+def push_latents(dreamer: Dreamer, data: Sequences, context: int) -> np.ndarray | None:
+    """float32 `[P N, S, Z]`: what is imagined of every sequence under each of the pushes, along the means; None where
+    nothing is ever done."""
     parts = []
-    for push in pushes(data, context, largest_actions(data)).values():
+    for push in pushes(data, context, largest_actions(data), are_choices(data.actions)).values():
         pushed = with_actions(data, context, np.broadcast_to(push, (len(data), *push.shape)))
         parts.append(roll_out(dreamer, pushed, context).latents[:, context:])
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else None
 
 
 def imagine_counterfactuals(
@@ -90,7 +100,7 @@ def imagine_counterfactuals(
     """Filter the first `context` frames of one sequence, then imagine each plan to its end, following the means."""
     own, largest = data.take(slice(sequence, sequence + 1)), largest_actions(data)
     own = own.first_frames(int(own.lengths()[0]))
-    futures = plans(own, context, largest)
+    futures = plans(own, context, largest, are_choices(data.actions))
     data = with_actions(own.take(np.zeros(len(futures), int)), context, np.stack(list(futures.values())))
     imagined = roll_out(dreamer, data, context).frames
     if simulator is None or data.states is None:

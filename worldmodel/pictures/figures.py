@@ -38,6 +38,12 @@ GAP, BORDER = 6, 3
 DPI = 120
 
 
+def drawn_actions(actions: np.ndarray, choices: bool) -> tuple[str, np.ndarray]:
+    """What is drawn of actions `[S, A]`, and its name: of numbers the first four, `[4, S]` or fewer, of choices which
+    was made, `[1, S]`, counted from 1."""
+    return ("choice", actions.argmax(axis=1)[None] + 1) if choices else ("action", actions.T[:4])
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG."""
     figure.set_dpi(DPI)

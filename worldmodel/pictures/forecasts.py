@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.data.sequences import spread_over
+from worldmodel.data.sequences import are_choices, spread_over
 from worldmodel.evaluation.judge import CEILING
 from worldmodel.evaluation.record import Evaluation, Samples
 from worldmodel.evaluation.seen import lengths_seen
+from worldmodel.evaluation.tables import plural
 from worldmodel.imagination.counterfactuals import Counterfactuals
 from worldmodel.imagination.variables import deviation, label
 from worldmodel.pictures.figures import (
@@ -27,6 +28,7 @@ from worldmodel.pictures.figures import (
     as_rgb,
     at_time,
     draw_beside_truth,
+    drawn_actions,
     hatched,
     imagined_times,
     labelled_grid,
@@ -199,7 +201,13 @@ def draw_reliability(path: Path, samples: Samples, dt: float | None) -> None:
     left.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
     colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, "black")
     for colour, (horizon, observed) in zip(colours, samples.reliability.observed.items(), strict=False):
-        left.plot(samples.reliability.nominal, observed, color=colour, marker=".", label=f"{horizon} imagined frames")
+        left.plot(
+            samples.reliability.nominal,
+            observed,
+            color=colour,
+            marker=".",
+            label=f"{plural(int(horizon), 'imagined frame')}",
+        )
     left.set(
         title="below the line: too sure; above: too unsure",
         xlabel="nominal share of an interval",
@@ -234,8 +242,9 @@ def draw_counterfactuals(path: Path, found: Counterfactuals, variable: Variable 
     time = np.arange(length) * (dt or 1)
     for index, axis in enumerate(curves.subplots(count, 1, sharex=True, squeeze=False)[:, 0]):
         if variable is None or found.true_shown is None or found.imagined_shown is None:
-            axis.step(time[:-1], found.actions[index, :, 0], where="post", color=ORANGE, label="action")
-            axis.set_ylabel("action", fontsize=8)
+            name, numbers = drawn_actions(found.actions[index], are_choices(found.actions))
+            axis.step(time[:-1], numbers[0], where="post", color=ORANGE, label=name)
+            axis.set_ylabel(name, fontsize=8)
         else:
             true, imagined = around(variable, found.imagined_shown[index, :, 0], found.true_shown[index, :, 0])
             axis.plot(time, true, color="black", linestyle="--", linewidth=1, label="true simulator")

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from worldmodel.data.sequences import Sequences, as_unit_frames, spread_over
+from worldmodel.data.sequences import Sequences, are_choices, as_unit_frames, spread_over
 from worldmodel.evaluation.latents import View, base_weights, nearest, principal_walk
 from worldmodel.evaluation.measures import rank_by_error
 from worldmodel.evaluation.seen import of_seen
@@ -25,14 +25,25 @@ from worldmodel.imagination.variables import (
     words,
 )
 from worldmodel.models.protocol import LocallyLinear
-from worldmodel.pictures.colours import colourings, frame_times, scatter, time_label
+from worldmodel.pictures.colours import colourings, frame_times, goes_round, scatter, time_label
 from worldmodel.pictures.eigenvalues import draw_eigenvalues
-from worldmodel.pictures.figures import BLUE, ORANGE, VERMILION, Strip, draw_beside_truth, new_figure, save_figure
+from worldmodel.pictures.figures import (
+    BLUE,
+    ORANGE,
+    VERMILION,
+    Strip,
+    draw_beside_truth,
+    drawn_actions,
+    new_figure,
+    save_figure,
+)
 from worldmodel.pictures.forecasts import RANKS, at_ranks
 from worldmodel.worlds.world import World
 
 LARGEST_CLOUD = 4000
 """points that are drawn, at most"""
+FLATTEST = 0.3
+"""least height of a picture of paths, in its width"""
 AROUND = 12
 """angles at which the decoder is shown"""
 FILTERED_AGAIN = 100
@@ -81,6 +92,7 @@ def draw_cloud(path: Path, view: View, latents: np.ndarray, data: Sequences, wor
         for axis, (x, y) in ((end_on, (0, 1)), (side, (0, 2))):
             drawn = scatter(axis, points[which], (x, y), colouring, of_seen(colouring.values, seen)[which], size=4)
             label_view(axis, view, (x, y))
+            axis.set_adjustable("datalim")
         end_on.set_title("seen end-on", fontsize=10)
         side.set_title("seen from the side", fontsize=10)
         bar = figure.colorbar(drawn, ax=list((end_on, side)), ticks=colouring.ticks, extend="neither", pad=0.01)
@@ -117,9 +129,11 @@ def draw_paths(
 ) -> None:
     """Some `sequences` in two planes of the view: where the filter that sees all frames takes them, and where
     imagination does."""
-    figure = new_figure(3.3 * len(sequences) + 0.4, 7.4)
-    axes = figure.subplots(2, len(sequences), squeeze=False, sharex=True, sharey="row")
     cloud = spread_over(of_seen(view(latents), data.seen()), LARGEST_CLOUD // 2)
+    extent = np.ptp(cloud, axis=0)
+    heights = np.clip(extent[1:] / max(float(extent[0]), 1e-9), FLATTEST, 1)  # the scale is the same in all directions
+    figure = new_figure(3.3 * len(sequences) + 0.4, 1.4 + 3.0 * heights.sum())
+    axes = figure.subplots(2, len(sequences), squeeze=False, sharex=True, sharey="row", height_ratios=heights)
     lengths = data.lengths()
     for column, sequence in enumerate(sequences):
         filtered, imagined = (view(paths[sequence, : lengths[sequence]]) for paths in (latents, rollouts.latents))
@@ -181,13 +195,15 @@ def draw_base_matrices(
     bars.tick_params(labelbottom=True)
     for axis, (variable, values) in zip(axes[1:-1, 0], curves, strict=True):
         line = shown(variable, values[sequence, :length])
-        axis.plot(times, unbroken(line) if variable.circular else line, color=BLUE)
+        around = goes_round(variable, line)
+        axis.plot(times, unbroken(line) if around else line, color=BLUE)
         axis.set_ylabel(label(variable).replace(" / ", "\n/ ").replace(" (0:", "\n(0:"), fontsize=8)
-        if variable.circular:
+        if around:
             axis.set(ylim=(-180, 180), yticks=[-180, 0, 180])
-    for values in data.actions[sequence, : length - 1].T[:4]:
+    name, drawn_numbers = drawn_actions(data.actions[sequence, : length - 1], are_choices(data.actions))
+    for values in drawn_numbers:
         axes[-1, 0].stairs(values, times, baseline=None, color=VERMILION)
-    axes[-1, 0].set_ylabel("action", fontsize=9)
+    axes[-1, 0].set_ylabel(name, fontsize=9)
     axes[-1, 0].set_xlabel(time_label(data))
     for axis in axes[:, 0]:
         axis.axvline(times[context - 1], color=ORANGE, linestyle="--", linewidth=1.5)

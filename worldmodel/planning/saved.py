@@ -91,8 +91,10 @@ def learn_and_save(run: Run, dreamer: Dreamer, options: PolicyOptions) -> Learnt
     """Learn a policy by the run's reward, from the states of the data that it was trained on, and keep it."""
     options.check()
     data = run.data()
-    reward, _ = saved_reward(run, dreamer)
     space = space_of(data, run.card.path)
+    if not space.free:
+        raise UserError(f"{run.card.path}: nothing can be done in its world, and there is no policy to learn")
+    reward, _ = saved_reward(run, dreamer)
     policy, returns = learn_policy(dreamer, data, reward, space, options)
     save_policy(run, policy, options, space, returns)
     return policy

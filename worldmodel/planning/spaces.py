@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from worldmodel.data.sequences import are_choices
 from worldmodel.support.files import UserError
 
 
@@ -26,6 +27,11 @@ class ActionSpace:
     def size(self) -> int:
         """A."""
         return len(self.low)
+
+    @property
+    def free(self) -> bool:
+        """Whether one action is another than the other."""
+        return self.discrete or self.low != self.high
 
     @staticmethod
     def of_choices(count: int) -> "ActionSpace":
@@ -47,9 +53,9 @@ class ActionSpace:
     @staticmethod
     def of_data(actions: np.ndarray) -> "ActionSpace":
         """What the actions `[N, T-1, A]` of a data set span: one-hot vectors are choices."""
+        if are_choices(actions):
+            return ActionSpace.of_choices(actions.shape[-1])
         flat = actions.reshape(-1, actions.shape[-1])
-        if flat.shape[1] > 1 and np.all((flat == 0) | (flat == 1)) and np.all(flat.sum(axis=1) <= 1):
-            return ActionSpace.of_choices(flat.shape[1])
         return ActionSpace(tuple(map(float, flat.min(axis=0))), tuple(map(float, flat.max(axis=0))))
 
     def gymnasium(self) -> gymnasium.Space:

@@ -18,6 +18,7 @@ from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Wish
 from worldmodel.play.ghosts import STRENGTHS
 from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError
 from worldmodel.worlds.world import World
 
 SHOWN = len(STRENGTHS)
@@ -74,8 +75,11 @@ class Autopilot:
     @staticmethod
     def of_run(run: Run, dreamer: Dreamer, world: World) -> "Autopilot":
         """By the run's reward, which is learnt and kept where there is none yet, with the proposals of its policy where
-        there is one; compiled. Raises UserError where the run's data has no rewards or is not there."""
+        there is one; compiled. Raises UserError where the run's data has no rewards or is not there, and where nothing
+        can be done."""
         space = space_of_world(world)
+        if not space.free:
+            raise UserError("nothing can be done in this world")
         reward, quality = saved_reward(run, dreamer)
         policy = saved_policy(run, space)
         autopilot = Autopilot(dreamer, CEM(), space, reward, policy, quality.best, quality.worst, quality.warning())

@@ -80,10 +80,14 @@ class SideBySide:
 
     def start(self, state: np.ndarray) -> Moment:
         """From `[S]` on the world moves freely until the model has seen `context` frames."""
-        actions = np.tile(as_pushed(self.simulator.world, 0.0), (1, self.context - 1, 1))
+        world = self.simulator.world
+        actions = np.zeros((1, self.context - 1, world.action_size), np.float32)
+        for t in range(self.context - 1):
+            actions[0, t] = as_pushed(world, 0.0, t)
         states = self.simulator.states(state[None], actions)
         self._seen = last(self.dreamer.filter(self.simulator.frames(states), actions))
-        self._state, self._steps, self._action = states[0, -1], 0, actions[0, -1]
+        self._state, self._steps = states[0, -1], 0
+        self._action = as_pushed(world, 0.0, self.context - 2)
         self._look_ahead()
         return self.fresh_look()
 
@@ -93,7 +97,7 @@ class SideBySide:
         if push == 0 and self._plan is not None:
             self._action = self._plan.action
         else:
-            self._action = as_pushed(self.simulator.world, push)
+            self._action = as_pushed(self.simulator.world, push, self.context - 1 + self._steps)
         actions = self._action[None]
         self._state = self.simulator.states(self._state[None], actions[None])[0, 1]
         self._seen = self.dreamer.filter_step(self._seen, actions, self.simulator.frames(self._state[None]))
@@ -131,14 +135,16 @@ class SideBySide:
         )
 
 
-def as_pushed(world: World, push: float) -> np.ndarray:
+def as_pushed(world: World, push: float, step: int) -> np.ndarray:
     """The action `[A]` of a person's push, in a world's unit: clipped to its largest and, where actions have several
     numbers, the first alone. In a world of choices the last for a positive push, the first for a negative one, and the
-    middle one where nobody pushes."""
+    middle one where nobody pushes; of an even number of them the two in the middle in turn, by the number of the
+    step."""
     action = np.zeros(world.action_size, np.float32)
     if world.discrete:
         last = world.action_size - 1
-        action[last // 2 if push == 0 else last if push > 0 else 0] = 1
+        middle = (last + (step % 2)) // 2
+        action[middle if push == 0 else last if push > 0 else 0] = 1
     else:
         action[0] = np.clip(push, -world.largest_action, world.largest_action)
     return action

@@ -136,6 +136,7 @@ def describe_world(stage: Stage) -> dict[str, Any]:
         "unit": "°" if variable.circular else f" {unit(variable)}",
         "circular": variable.circular,
         "discrete": world.discrete,
+        "choices": world.action_size,
         "context": stage.context,
         "dt": world.dt,
         "speed": world.dt / stage.seconds_shown,

@@ -31,6 +31,7 @@ from worldmodel.pictures.forecasts import (
     draw_rollouts,
 )
 from worldmodel.pictures.latents import draw_latents
+from worldmodel.reporting.parts import NO_OTHER_ACTIONS
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar
@@ -226,6 +227,8 @@ def draw_predictions(folder: Path, task: Dreaming, rollouts: Rollouts, ranking: 
 
 def draw_what_if(folder: Path, task: Dreaming, sequence: int) -> list[str]:
     """counterfactuals.png and .gif of one sequence; a line for what they lack."""
+    if not task.data.actions.any():
+        return [NO_OTHER_ACTIONS]
     simulator = find_simulator(task.data)
     found = imagine_counterfactuals(task.dreamer, task.data, sequence, task.context, simulator)
     variable = None if simulator is None else visible_variables(simulator.world)[0]

@@ -7,6 +7,7 @@ from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 
 EVALUATE = "python scripts/evaluate.py --run {run} --data DATA"
+NO_OTHER_ACTIONS = "left out: other actions (none is ever done in the data)"
 TRAIN = "python scripts/train.py {model} --out {run} --resume"
 
 
@@ -34,10 +35,12 @@ class Part:
     figures: tuple[Figure, ...]
     command: str
     """makes the part; {run} is the run folder, {model} the model's name"""
+    instead: str = ""
+    """the line of an evaluation that stands here where it left the part out"""
 
 
-def evaluated(anchor: str, title: str, *figures: Figure) -> Part:
-    return Part(anchor, title, figures, EVALUATE)
+def evaluated(anchor: str, title: str, *figures: Figure, instead: str = "") -> Part:
+    return Part(anchor, title, figures, EVALUATE, instead)
 
 
 def trained(anchor: str, title: str, *figures: Figure) -> Part:
@@ -95,17 +98,18 @@ WORLD_PARTS = (
         "What if the actions were others?",
         Figure(
             "evaluation/counterfactuals.png",
-            "One beginning, five futures",
-            "The same observed frames continue under five action sequences: imagined futures should differ as the true"
-            " ones do.",
-            "Five futures that look alike: the model does not listen to the actions.",
+            "One beginning, several futures",
+            "The same observed frames continue under other actions: imagined futures should differ as the true ones"
+            " do.",
+            "Futures that look alike: the model does not listen to the actions.",
         ),
         Figure(
             "evaluation/counterfactuals.gif",
-            "The same five, in real time",
+            "The same futures, in real time",
             "Each row should move as its own actions say, in step with the true simulator where there is one.",
             "Rows that all move alike, or that soon lag behind the simulator or run ahead of it.",
         ),
+        instead=NO_OTHER_ACTIONS,
     ),
     evaluated(
         "latents",

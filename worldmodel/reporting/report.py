@@ -120,7 +120,8 @@ def describe(folder: Path) -> dict[str, Any]:
             shown = tuple(figure for name in acted for figure in acted_figures(f"acting/{name}", name))
         pictures = [picture for picture in (embed(folder, figure) for figure in shown) if picture]
         command = part.command.format(run=where, model=run.model)
-        made = {"tables": tables.get(part.anchor, []), "pictures": pictures, "command": command}
+        instead = part.instead if evaluation is not None and part.instead in evaluation.left_out else ""
+        made = {"tables": tables.get(part.anchor, []), "pictures": pictures, "command": command, "instead": instead}
         filled.append({"anchor": part.anchor, "title": part.title} | made)
     return {
         "name": folder.resolve().name,
@@ -196,7 +197,7 @@ def configuration(run: Run) -> list[Table]:
         "numbers in an action": card.scale.action_size,
         "seconds between frames": "unknown" if card.dt is None else f"{card.dt:.4g}",
         "mean brightness": f"{card.scale.pixel_mean:.3f}",
-        "root mean square of the actions": f"{card.scale.action_scale:.3g}",
+        "root mean square of the actions, 1 where all are 0": f"{card.scale.action_scale:.3g}",
         "SHA-256": card.fingerprint,
     }
     return [

@@ -65,7 +65,7 @@ class AcrobotWorld(Rewarded):
     largest_action = 1.0
     discrete = True
     action_unit = "choices of torque"
-    action_words = ("clockwise", "counter-clockwise")
+    action_words = ("lower link counter-clockwise", "lower link clockwise")
 
     def __init__(self) -> None:
         self.places = {

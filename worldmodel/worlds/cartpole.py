@@ -69,7 +69,7 @@ class CartPoleWorld(Rewarded):
     largest_action = 1.0
     discrete = True
     action_unit = "choices of force"
-    action_words = ("left", "right")
+    action_words = ("right", "left")
 
     def __init__(self, sutton_barto_reward: bool = False):
         self.sutton_barto_reward = sutton_barto_reward

@@ -85,7 +85,8 @@ class World(Protocol):
     """whether an action is one of A choices, as a one-hot vector"""
     action_unit: str
     action_words: tuple[str, str]
-    """what a positive and what a negative action does, in a word or two"""
+    """what a positive action, or the last choice, and what a negative one, or the first choice, does in the picture, in
+    a word or three; where that is "right" or begins so, the right arrow key does it"""
     places: dict[str, tuple[float, ...]]
     """states `[S]`, by their names: at which pictures compare linearised dynamics, and sequences can start"""
 
