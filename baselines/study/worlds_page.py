@@ -14,7 +14,7 @@ HEAD = """
 Written by `make worlds` from results/worlds.json: a DVBF with the defaults of `train.py dvbf`, the same for every
 world, trained on random actions and judged on fresh sequences, by which nothing was chosen. Every seed is a training of
 its own. What differs from world to world is the data, and what the defaults take from it: sizes, the window, the
-observation noise, and batches of 32 windows in place of 16 where there are 50,000 frames and more.
+observation noise, whether there is a background, and which networks see the frames.
 
 *Share of naive*: the pixel error of imagined frames, divided by that of the better of two predictors that learn
 nothing, the last observed frame and the mean frame; 1 is chance, and a sharp picture in the wrong place comes to 2.

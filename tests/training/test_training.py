@@ -1,6 +1,3 @@
-import dataclasses
-from pathlib import Path
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -10,12 +7,10 @@ import pytest
 from conftest import make_tiny_dvbf
 from flax import nnx
 
-from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, DeviceData, sample_windows
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import initialise
 from worldmodel.training.fit import Warnings
-from worldmodel.training.options import with_defaults
 from worldmodel.training.session import panels_for
 from worldmodel.training.step import (
     TrainState,
@@ -133,20 +128,6 @@ def test_the_learning_rate_warms_up_and_decays():
     assert float(schedule(550)) == pytest.approx(0.505e-3, rel=1e-3)
     assert float(schedule(1000)) == pytest.approx(1e-5, rel=1e-3)
     assert np.isfinite(float(warm_up_and_cosine(1e-3, 1)(1)))
-
-
-def test_the_batch_and_the_networks_follow_the_data():
-    small = FrameScale((16, 16), 1, 0.1, 0.2, 8.0, 1.0, frames=49_999)
-    many, large = (
-        dataclasses.replace(small, **change) for change in ({"frames": 50_000}, {"frame_shape": (64, 64, 3)})
-    )
-    options = with_defaults("dvbf", data=Path("data.npz"), out=Path("run"))
-    assert [options.settled(scale).windows for scale in (small, many)] == [16, 32]
-    assert [options.settled(scale).model.networks for scale in (small, large)] == ["dense", "conv"]
-    given = dataclasses.replace(options, batch_size=8)
-    assert given.settled(many).windows == 8
-    assert with_defaults("vae", data=Path("data.npz"), out=Path("run")).settled(many).windows == 128
-    assert options.settled(many).settled(small) == options.settled(many)  # as a resumed run has them
 
 
 def test_a_model_draws_its_own_panel_where_it_has_the_metrics():

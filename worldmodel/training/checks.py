@@ -158,7 +158,7 @@ def run_range_test(task: Task, data: Sequences, options: TrainingOptions) -> int
     """A learning-rate range test on `data`, drawn into the --out folder and printed."""
     refuse_existing_run(options.out)
     device = to_device(spread_within(data, options.recipe(task.window).memory_budget))
-    next_batch = jax.jit(lambda key: sample_windows(device, key, options.windows, task.window))
+    next_batch = jax.jit(lambda key: sample_windows(device, key, options.batch_size, task.window))
     result = range_test(task.build, next_batch, max(options.steps, RANGE_TEST_STEPS), jax.random.key(options.seed))
     picture = options.out / "find_lr.png"
     draw_range_test(picture, result.rates, result.losses, result.suggestion)

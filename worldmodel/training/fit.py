@@ -77,7 +77,7 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list
     Raises UserError when a new run would overwrite another, or when a resumed one has other options or data.
     """
     each = options.each_seed()
-    make_mesh(options.seeds, options.windows)  # can all processes take part?
+    make_mesh(options.seeds, options.batch_size)  # can all processes take part?
     if options.resume:
         runs = [resume(alone, name, card) for alone in each]
         for run, alone in zip(runs, each, strict=True):

@@ -6,7 +6,7 @@ This file imports nothing heavy, so that a script's --help answers at once.
 import dataclasses
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Any, Self
 
 import tyro
 
@@ -14,12 +14,6 @@ from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import SEED_FOLDER, require_at_least, require_positive, require_share
 
-if TYPE_CHECKING:
-    from worldmodel.data.scale import FrameScale
-
-MANY_FRAMES = 50_000
-"""of which a larger batch makes use. The bouncing ball, 5,000 sequences of 15 frames: with batches of 32 errors a third
-of those after as many updates of 16; the pendulum's 7,500 frames ask for no more than 16."""
 MODES = ("resume", "overfit_one_batch", "find_lr", "memory_budget", "coordinator", "processes", "process_id")
 """options that say what to do now, and are no part of a run's configuration"""
 
@@ -54,8 +48,8 @@ class TrainingOptions:
     the folders seed_0, seed_1, ... of --out, each a run of its own."""
     steps: int = 16000
     """Optimiser updates."""
-    batch_size: int | None = None
-    """Windows (or single frames) in one update; default: 16, or 32 where the data has 50,000 frames and more."""
+    batch_size: int = 16
+    """Windows (or single frames) in one update."""
     learning_rate: float = 0.01
     """Adam's peak rate: 200 steps of warm-up (at most a tenth of all) lead to it, a cosine down to 1% of it."""
     validation_share: float = 0.1
@@ -85,23 +79,11 @@ class TrainingOptions:
     model: Annotated[Any, tyro.conf.Suppress] = None
     """The model's own options."""
 
-    def settled(self, scale: "FrameScale") -> Self:
-        """With what the data decides, as a run records it: the batch size and what the model leaves to the data."""
-        usual = Recipe.batch_size if scale.frames < MANY_FRAMES else 2 * Recipe.batch_size
-        model = self.model.settled(scale) if hasattr(self.model, "settled") else self.model
-        return dataclasses.replace(self, batch_size=self.batch_size or usual, model=model)
-
-    @property
-    def windows(self) -> int:
-        """The batch size of settled options."""
-        assert self.batch_size is not None, "options are settled first"
-        return self.batch_size
-
     def recipe(self, window: int) -> Recipe:
         """How to train, on windows of so many frames."""
         seeds = tuple(range(self.seed, self.seed + self.seeds))
         budget = 1e9 * self.memory_budget
-        return Recipe(seeds, self.steps, self.windows, self.learning_rate, window, budget)
+        return Recipe(seeds, self.steps, self.batch_size, self.learning_rate, window, budget)
 
     def to_json(self) -> dict[str, Any]:
         """As config.json keeps them."""
@@ -122,8 +104,7 @@ class TrainingOptions:
         require_at_least("--seed", self.seed, 0)
         require_at_least("--seeds", self.seeds, 1)
         require_at_least("--steps", self.steps, 1)
-        if self.batch_size is not None:
-            require_at_least("--batch-size", self.batch_size, 1)
+        require_at_least("--batch-size", self.batch_size, 1)
         require_positive("--learning-rate", self.learning_rate)
         require_share("--validation-share", self.validation_share)
         require_positive("--memory-budget", self.memory_budget)

@@ -3,6 +3,7 @@
 What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
 """
 
+import dataclasses
 from typing import Any
 
 from flax import nnx
@@ -58,7 +59,8 @@ def train(name: str, options: TrainingOptions) -> int | None:
     data, validation, card = load_training_data(options)
     if card.gaps and is_writer():
         print(f"{options.data}: {card.gaps}; what is not there is imagined, and counts nowhere")
-    options = options.settled(card.scale)
+    if hasattr(kind, "settled"):
+        options = dataclasses.replace(options, model=options.model.settled(card.scale))
 
     def build(model: Any) -> Any:
         return lambda rngs: model.build(card.scale, rngs)
