@@ -60,7 +60,7 @@ class Entry:
     about: str
     task: Literal["imputation", "filtering"]
     learnt_from: Given
-    training: tuple[tuple[str, Any], ...] = ()
+    training: tuple[tuple[str, Any], ...] = (("batch_size", 32),)
     """options of the training that are not the defaults"""
 
 
