@@ -77,7 +77,7 @@ class PaperDVBF(VariationalFilter):
         self.base = BaseMatrices(latent, actions, options.base_matrices, options.bayesian, rngs)
         self.recognition = MLP((pixels + latent + actions, hidden, 2 * latent), rngs, relu)
         self.decoder = MLP((latent, hidden, pixels), rngs, relu)
-        self.raw_observation_std = nnx.Param(jnp.log(jnp.expm1(jnp.asarray(scale.pixel_std))))
+        self.raw_observation_std = nnx.Param(jnp.log(jnp.expm1(jnp.asarray(scale.unit))))
 
     @property
     def observation_std(self) -> jax.Array:

@@ -1,6 +1,7 @@
 """The benchmark of worlds: the same model with its defaults on every world, with several seeds.
 
-Writes results/worlds.json and WORLDS.md. What is finished is kept in --place: a benchmark that was stopped goes on.
+Writes results/worlds.json, WORLDS.md and docs/worlds.png. What is finished is kept in --place: a benchmark that was
+stopped goes on.
 """
 
 import dataclasses
@@ -20,7 +21,8 @@ class Options:
     place: Path = Path("runs/worlds")
     """Folder for data and runs."""
     out: Path = Path()
-    """Folder for results/worlds.json and WORLDS.md, which are replaced: the published ones, in this repository."""
+    """Folder for results/worlds.json, WORLDS.md and docs/worlds.png, which are replaced: the published ones, in this
+    repository."""
 
 
 def main(options: Options) -> None:

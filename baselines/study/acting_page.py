@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from baselines.markdown import table
+from baselines.markdown import spread, table
 from baselines.study.acting import ENTRIES
 from worldmodel.support.files import atomic_write, read_json
 
@@ -51,13 +51,11 @@ def optimum(seeds: list[dict[str, Any]]) -> float:
     return float(seeds[0]["ceilings"]["optimum"])
 
 
-def spread(seeds: list[dict[str, Any]], name: str, form: str) -> str:
-    """The median, and the least to the most."""
+def spread_of(seeds: list[dict[str, Any]], name: str, form: str) -> str:
+    """Of a figure; "" where a seed lacks it."""
     if not all(name in seed or name in seed["outcomes"] for seed in seeds):
         return ""
-    values = [value(seed, name) for seed in seeds]
-    middle = f"{statistics.median(values):{form}}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):{form}} to {max(values):{form}})"
+    return spread([value(seed, name) for seed in seeds], form)
 
 
 def write_acting_page(out: Path) -> None:
@@ -108,9 +106,9 @@ def acting_table(results: dict[str, list[dict[str, Any]]]) -> str:
             [
                 f"**`{name}`** {ENTRIES[name].about}",
                 f"{len(seeds)} x {seeds[0]['episodes']}",
-                *(spread(seeds, figure, ".1f") for figure in ("mean", "worst")),
-                spread(seeds, "upright", ".1%") or spread(seeds, "ended", ".0%"),
-                spread(seeds, "rest_degrees", ".2f"),
+                *(spread_of(seeds, figure, ".1f") for figure in ("mean", "worst")),
+                spread_of(seeds, "upright", ".1%") or spread_of(seeds, "ended", ".0%"),
+                spread_of(seeds, "rest_degrees", ".2f"),
                 f"{1000 * median(seeds, 'seconds_per_decision'):.1f}",
                 f"{median(seeds, 'training_seconds'):.0f}",
                 check,

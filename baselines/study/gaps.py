@@ -93,7 +93,6 @@ def benchmark(entries: dict[str, Entry], seeds: int, workers: int, out: Path, pl
         tasks.append((FLOORS[entry.task], 0, place))
     tasks += [(name, seed, place) for name in entries for seed in range(seeds)]
     run_tasks("gaps", "task", one, list(dict.fromkeys(tasks)), workers, keep)
-    keep()
     write_gaps_page(out)
 
 

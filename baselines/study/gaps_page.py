@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from baselines.markdown import table
+from baselines.markdown import spread, table
 from baselines.study.gaps import ALONG, ENTRIES, FLOORS, LAST, MEAN, PHYSICS, PROBE, SAMPLED, TRUTH
 from worldmodel.support.files import atomic_write, read_json
 
@@ -12,11 +12,11 @@ HEAD = """
 # Gaps and noise
 
 Written by `make gaps` from results/gaps.json: two tasks of the Recurrent Kalman Networks (Becker et al., ICML 2019,
-[arXiv 1905.07357](https://arxiv.org/abs/1905.07357)), with a DVBF that is trained by `train.py dvbf
---batch-size 32` on frames alone. A pendulum that is shaken at random, 24 x 24 pixels, 75 frames, 2,000 sequences to learn from and 1,000 to
-be tested on, by which nothing was chosen. The frames are drawn as [their published
-program](https://github.com/ALRhub/rkn_share) draws them: `--world rkn-pendulum` has greyer edges, and its truth itself
-scores 0.8 nats less. Every seed is a training of its own: median (least to most).
+[arXiv 1905.07357](https://arxiv.org/abs/1905.07357)), with a DVBF that is trained by `train.py dvbf --batch-size 32`
+on frames alone. A pendulum that is shaken at random, 24 x 24 pixels, 75 frames, 2,000 sequences to learn from and
+1,000 to be tested on, by which nothing was chosen. The frames are drawn as [their published
+program](https://github.com/ALRhub/rkn_share) draws them: `--world rkn-pendulum` has greyer edges, and its truth
+itself scores 0.8 nats less. Every seed is a training of its own: median (least to most).
 """
 IMPUTATION = """
 Half of the frames after the first five are missing, and which are is told. A filter that sees the others, and nothing
@@ -28,7 +28,7 @@ p is what the model expects of the pixel, the decoder's mean averaged over 16 sa
 contrast about medium grey, which is chosen on held-out training sequences, as it is for the floors and ceilings.
 """
 UNSOURCED = """
-The figures of their table are not printed here: no source of them could be opened when this page was written.
+Their own table is not repeated here.
 """
 FILTERING = """
 Every frame is mixed with uniform noise; its clear share wanders between 0 and 1, and the first five are clear (the
@@ -60,12 +60,6 @@ def write_gaps_page(out: Path) -> None:
 
 def models_of(results: dict[str, Seeds], task: str) -> dict[str, Seeds]:
     return {name: seeds for name, seeds in results.items() if name in ENTRIES and ENTRIES[name].task == task}
-
-
-def spread(values: list[float], form: str) -> str:
-    """The median, and the least to the most."""
-    middle = f"{statistics.median(values):{form}}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):{form}} to {max(values):{form}})"
 
 
 def row_of(seeds: Seeds, row: str, figures: dict[str, str]) -> list[str]:

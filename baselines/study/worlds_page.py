@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from baselines.markdown import table
+from baselines.markdown import spread, table
 from baselines.study.worlds import ENTRIES, HORIZONS, SHOWN, ratios
 from worldmodel.support.files import atomic_write, read_json
 
@@ -12,9 +12,10 @@ HEAD = """
 # One model, many worlds
 
 Written by `make worlds` from results/worlds.json: a DVBF with the defaults of `train.py dvbf`, the same for every
-world, trained on random actions and judged on fresh sequences, by which nothing was chosen. Every seed is a training of
-its own. What differs from world to world is the data, and what the defaults take from it: sizes, the window, the
-observation noise, whether there is a background, and which networks see the frames.
+world (where frames are large, with fewer updates), trained on random actions and judged on fresh sequences, by which
+nothing was chosen. Every seed is a training of its own. What differs from world to world is the data, and what the
+defaults take from it: sizes, the window, the observation noise, whether there is a background, and which networks see
+the frames.
 
 *Share of naive*: the pixel error of imagined frames, divided by that of the better of two predictors that learn
 nothing, the last observed frame and the mean frame; 1 is chance, and a sharp picture in the wrong place comes to 2.
@@ -79,16 +80,10 @@ def draw_worlds(path: Path, strips: dict[str, Path]) -> None:
         show_strips(figure, rows, [f"{t:+d}" for t in SHOWN])
         figure.suptitle(
             "Frames after the last observed one (blue: observed; orange: imagined from the actions alone):\n"
-            "of each world the fresh sequence with the median error",
+            "of each world the one with the median error among the longest fresh sequences",
             fontsize=10,
         )
         save_figure(figure, path)
-
-
-def spread(values: list[float], form: str) -> str:
-    """The median, and the least to the most where they differ."""
-    least, middle, most = (f"{value:{form}}" for value in (min(values), statistics.median(values), max(values)))
-    return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def goals_table(results: dict[str, list[dict[str, Any]]]) -> str:

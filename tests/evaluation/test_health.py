@@ -244,6 +244,8 @@ def test_latents_that_grow_are_no_problem_where_dreams_held_as_long_as_the_data(
         assert [each.name for each in grown.with_far_look(far).problems] == ["latents grow", "actions unused"]
     held = grown.with_far_look({"foreseen_frames": 95.0, "imagined_frames": 95.0})
     assert [each.name for each in held.problems] == ["actions unused"]
+    burst = dataclasses.replace(grown, figures=figures | {"latent_growth": 30.0})
+    assert len(burst.with_far_look({"foreseen_frames": 95.0, "imagined_frames": 95.0}).problems) == 2
     assert "grow to 3.0 times the filter's in 500 steps" in dataclasses.replace(held, problems=[]).in_words()
 
 

@@ -9,10 +9,16 @@ import pytest
 from conftest import infer, infer_all, loss_of, make_tiny_dvbf
 from flax import nnx
 
+from worldmodel.data import windows
+from worldmodel.data.scale import FrameScale
+from worldmodel.data.sequences import as_unit_frames
 from worldmodel.models.distributions import from_noise
 from worldmodel.models.dvbf.model import DVBF, FusionPosterior, ProcessNoisePosterior
+from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball
 from worldmodel.models.protocol import imagine
+from worldmodel.worlds.pendulum.physics import PAPER
+from worldmodel.worlds.pendulum.world import collect_pendulum
 
 Batch = tuple[np.ndarray, np.ndarray]
 
@@ -247,3 +253,21 @@ def test_bfloat16_rounds_what_the_networks_multiply_and_nothing_else(tiny_batch:
         losses.append(float(loss_of(model, tiny_batch, 0.05)[0]))
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
+
+
+def test_a_model_of_frames_before_a_landscape_sees_and_draws_them():
+    """The frames are those of the pendulum before a landscape; networks see the difference, frames come out whole."""
+    random = np.random.default_rng(0)
+    moving = collect_pendulum(0, 8, 8, PAPER, 16)
+    landscape = random.integers(0, 120, (16, 16)).astype(np.uint8)
+    data = dataclasses.replace(moving, frames=landscape + moving.frames // 4)
+    scale = FrameScale.of(data, "landscape")
+    assert scale.background
+    model = DVBFOptions(base_matrices=2, hidden_size=8, feature_size=6).build(scale, nnx.Rngs(params=0))
+    frames, actions = jnp.asarray(as_unit_frames(data.frames)), jnp.asarray(data.actions)
+    loss, _ = model.loss(windows.Batch(frames, actions), jax.random.key(0), jnp.asarray(0.5))
+    assert jnp.isfinite(loss)
+    silent = jax.tree.map(jnp.zeros_like, nnx.state(model.decoder, nnx.Param))
+    nnx.update(model.decoder, silent)
+    drawn = model.emission(model.filter(frames, actions)).mean()
+    np.testing.assert_allclose(drawn[3, 5], frames.mean(axis=(0, 1)), atol=0.003)  # a decoder that says nothing

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.lib import format as npy
 
 from worldmodel.data.folder import ABOUT, ARRAYS
-from worldmodel.support.files import UNFINISHED, UserError, atomic_folder, read_json, require_writable, write_json
+from worldmodel.support.files import (
+    UNFINISHED,
+    UserError,
+    atomic_folder,
+    read_json,
+    require_new,
+    require_writable,
+    write_json,
+)
 
 
 class Growing:
@@ -100,11 +108,13 @@ def continued_folder(folder: Path, sequences: int, task: dict[str, Any]) -> Iter
     what is kept.
     """
     place = folder.parent / f"{UNFINISHED}{folder.name}"
-    task, data, progress = json.loads(json.dumps(task)), place / "data", place / "progress.json"
+    data, progress = place / "data", place / "progress.json"
+    task = json.loads(json.dumps(task, default=lambda number: number.item()))  # of NumPy's numbers, too
     require_writable(folder)
     with _writing(folder):
         place.mkdir(exist_ok=True)
         with _alone(place, folder), contextlib.ExitStack() as files:
+            require_new(folder)  # another process may have finished it meanwhile
             done = _kept(progress, task, folder) if data.is_dir() else 0
             if not done:
                 shutil.rmtree(data, ignore_errors=True)
@@ -117,7 +127,7 @@ def continued_folder(folder: Path, sequences: int, task: dict[str, Any]) -> Iter
                 growing.require_all()
                 data.replace(folder)
             except BaseException as error:
-                if not growing.done:
+                if not growing.done or isinstance(error, UserError):  # what cannot be will not be the next time
                     shutil.rmtree(place, ignore_errors=True)
                 elif isinstance(error, KeyboardInterrupt):
                     kept = f"{growing.done} of {sequences} sequences are kept in {place}"

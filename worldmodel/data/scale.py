@@ -1,4 +1,5 @@
-"""How a data set's frames and actions are scaled for the networks; plain numbers, kept in config.json."""
+"""How a data set's frames and actions are scaled for the networks: numbers, and a picture as text, kept in
+config.json."""
 
 import base64
 import dataclasses
@@ -96,6 +97,10 @@ class FrameScale:
             return self.pixel_mean
         return np.frombuffer(zlib.decompress(base64.b64decode(self.background)), np.uint8).astype(np.float32) / 255
 
+    def _offset_like(self, flat: Any) -> np.ndarray | float:
+        """`offset` with as many axes as `[..., P]` has."""
+        return self.offset if not self.background else np.reshape(self.offset, (*[1] * (flat.ndim - 1), -1))
+
     @property
     def unit(self) -> float:
         """The standard deviation of that difference."""
@@ -104,11 +109,11 @@ class FrameScale:
     def standardise(self, frames: Any) -> Any:
         """Frames `[..., H, W(, C)]` in [0, 1] to pixels `[..., P]` with mean 0 and variance 1 over the data."""
         flat = frames.reshape(*frames.shape[: frames.ndim - len(self.frame_shape)], -1)
-        return (flat - self.offset) / self.unit
+        return (flat - self._offset_like(flat)) / self.unit
 
     def restore(self, pixels: Any) -> Any:
         """Standardised pixels `[..., P]` to frames `[..., H, W(, C)]`."""
-        frames = pixels * self.unit + self.offset
+        frames = pixels * self.unit + self._offset_like(pixels)
         return frames.reshape(*pixels.shape[:-1], *self.frame_shape)
 
     def sharp(self, observation_std: float | None) -> float:

@@ -57,6 +57,8 @@ def train(name: str, options: TrainingOptions) -> int | None:
     options.check()
     kind = MODELS.options(name)
     data, validation, card = load_training_data(options)
+    if options.resume:  # on the scale that it began with, whatever the data is measured as today
+        card = dataclasses.replace(card, scale=Run.open(options.each_seed()[0].out).card.scale)
     if card.gaps and is_writer():
         print(f"{options.data}: {card.gaps}; what is not there is imagined, and counts nowhere")
     if hasattr(kind, "settled"):

@@ -8,7 +8,7 @@ A convolutional encoder cuts the frame into blocks of 4 x 4 pixels and maps each
 The decoder is its mirror image, with transposed convolutions, and a hidden layer more before the last, at each place
 by itself: an edge that moves by a part of a pixel is no linear map of a few numbers (800 updates of an autoencoder of
 64 x 64 in colour leave 1.3% of the variance in place of 3.4%). A side that cannot be halved or quartered is padded with
-zeros, which stand for the mean pixel; the decoder cuts its picture to size.
+zeros, which stand for the mean pixel or the background; the decoder cuts its picture to size.
 
 Convolutions are cut patches times a matrix: on a CPU, with the gradients, four times as fast as XLA's own, and over
 several seeds a batched matrix product. The transposed ones are the matrix product and the adjoint of the cutting.
