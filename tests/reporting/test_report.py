@@ -15,7 +15,7 @@ from made_up import LEARNT, make_dvbf_run, make_vae_run, report
 from PIL import Image
 from playwright.sync_api import Browser
 
-from worldmodel.data.sequences import Sequences
+from worldmodel.data.sequences import Sequences, WorldRecord
 from worldmodel.evaluation.health import Health, find_problems
 from worldmodel.evaluation.judge import CEILING
 from worldmodel.models.dvbf.model import DVBF
@@ -242,6 +242,14 @@ def test_what_an_evaluation_left_out_is_said_and_not_asked_for(dvbf: Path, tmp_p
     text = " ".join(report(run).text.split())
     assert asked not in text
     assert told in text
+
+
+def test_where_nobody_can_act_it_is_not_asked_for(tmp_path: Path, pendulum_data: Sequences):
+    for name, told in (("ball", True), ("Pendulum-v1", False)):
+        world = WorldRecord(name, {}, {"size": 16})
+        text = report(make_dvbf_run(tmp_path / name, dataclasses.replace(pendulum_data, world=world))).text
+        assert ("Left out: ball: is no Gymnasium environment" in text) == told
+        assert ("python scripts/plan.py" in text) != told
 
 
 def test_what_came_of_acting_is_there_between_floors_and_ceilings(dvbf: Path):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from worldmodel.data.sequences import WorldRecord
 from worldmodel.planning.trials import Arena
 from worldmodel.support.files import UserError
 from worldmodel.worlds.collecting import collect
@@ -23,6 +24,12 @@ def test_the_environment_of_a_data_set_gives_its_frames_states_and_rewards(prese
         np.testing.assert_allclose(episode.states, data.states[n], atol=1e-5)
         np.testing.assert_allclose(episode.rewards, data.rewards[n], atol=1e-4)
         assert np.abs(episode.frames.astype(int) - data.frames[n]).max() <= 1
+
+
+@pytest.mark.parametrize("name", ["ball", "rkn-pendulum"])
+def test_worlds_that_are_no_environment_say_so(name: str):
+    with pytest.raises(UserError, match=f"^{name}: is no Gymnasium environment, and nothing else can be acted in$"):
+        Arena.open(WorldRecord(name, {}, {"size": 16}))
 
 
 def test_other_constants_have_none():

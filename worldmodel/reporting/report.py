@@ -38,6 +38,7 @@ from worldmodel.reporting.parts import Figure, acted_figures, parts_of
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError, atomic_write
 from worldmodel.support.settings import flag
+from worldmodel.worlds.world import environment_of
 
 T = TypeVar("T")
 
@@ -121,6 +122,8 @@ def describe(folder: Path) -> dict[str, Any]:
         pictures = [picture for picture in (embed(folder, figure) for figure in shown) if picture]
         command = part.command.format(run=where, model=run.model)
         instead = part.instead if evaluation is not None and part.instead in evaluation.left_out else ""
+        if part.anchor == "acting":
+            instead = why_not_acted(run)
         made = {"tables": tables.get(part.anchor, []), "pictures": pictures, "command": command, "instead": instead}
         filled.append({"anchor": part.anchor, "title": part.title} | made)
     return {
@@ -154,6 +157,16 @@ def horizon_tiles(found: Evaluation) -> list[Tile]:
         Tile(when(found, h), shown("model", h), f"{rival} {shown(rival, h)}" if beaten else "")
         for h in found.shown_horizons
     ]
+
+
+def why_not_acted(run: Run) -> str:
+    """Why no model can act in the world that made the run's data; empty where it can, or nothing is known of it."""
+    try:
+        if run.card.world is not None:
+            environment_of(run.card.world)
+    except UserError as error:
+        return f"left out: {error}"
+    return ""
 
 
 def acted_table(name: str, found: Acted) -> Table:

@@ -195,12 +195,15 @@ class Enacted(Options, Protocol):
 
 
 def environment_of(record: WorldRecord) -> WorldRecord:
-    """What can be acted in: of a world that draws itself its Gymnasium environment, else the record as it is."""
+    """What can be acted in: of a world that draws itself its Gymnasium environment, else the record as it is. Raises
+    UserError where it has none."""
     if record.id not in WORLDS.names():
         return record
     options = from_json(WORLDS.options(record.id), record.arguments)
-    if not isinstance(options, Enacted):
+    if isinstance(options, GymnasiumOptions):
         return record
+    if not isinstance(options, Enacted):
+        raise UserError(f"{record.id}: is no Gymnasium environment, and nothing else can be acted in")
 
     from worldmodel.worlds.camera import Camera
 
