@@ -83,6 +83,6 @@ def test_a_strip_shows_the_sequence_with_the_median_error(place: Path, tmp_path:
 def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp_path: Path):
     (tmp_path / "results").mkdir()
     shutil.copy(REPOSITORY / "results" / "worlds.json", tmp_path / "results")
-    assert set(read_json(tmp_path / "results" / "worlds.json")["entries"]) == set(ENTRIES)
+    assert set(ENTRIES) >= set(read_json(tmp_path / "results" / "worlds.json")["entries"])
     write_worlds_page(tmp_path)
     assert (tmp_path / "WORLDS.md").read_text() == (REPOSITORY / "WORLDS.md").read_text()
