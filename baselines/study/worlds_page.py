@@ -97,12 +97,12 @@ def goals_table(results: dict[str, list[dict[str, Any]]]) -> str:
     for name, horizon, aim in GOALS:
         if name in results:
             worst = max(ratios(seed)[str(horizon)] for seed in results[name])
-            add(f"{name}: share of naive after {horizon} frames, worst seed", aim, worst)
+            add(f"{name}: share of naive, {horizon} frames ahead, worst seed", aim, worst)
     for name, aims in POSITIONS:
         if name in results:
             for horizon, aim in aims.items():
                 median = statistics.median(headline(seed, "model", str(horizon)) for seed in results[name])
-                add(f"{name}: half box sides after {horizon} frames, median seed", aim, median)
+                add(f"{name}: half box sides, {horizon} ahead, median seed", aim, median)
     return table(["", "at most", "here"], rows)
 
 

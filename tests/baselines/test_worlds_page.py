@@ -32,8 +32,8 @@ def test_ratios_are_to_the_better_naive_predictor_of_each_horizon():
 
 def test_the_worst_seed_must_meet_a_goal_and_what_misses_it_is_bold():
     page = goals_table({"Acrobot-v1": [seed(0.001), seed(0.02)]})
-    assert "share of naive after 30 frames, worst seed | 0.1 | **0.200** |" in page
-    assert "share of naive after 60 frames, worst seed | 0.3 | 0.200 |" in page
+    assert "share of naive, 30 frames ahead, worst seed | 0.1 | **0.200** |" in page
+    assert "share of naive, 60 frames ahead, worst seed | 0.3 | 0.200 |" in page
 
 
 def test_shuffled_actions_have_a_row_where_there_are_any():
