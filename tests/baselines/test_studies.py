@@ -8,7 +8,7 @@ from conftest import assert_ok, run_script, width
 
 
 def test_the_benchmark_writes_every_seed_and_the_tables(tmp_path: Path):
-    small = ("--seeds", 2, "--steps", 10, "--sequences", 20, "--rollouts", 20, "--out", tmp_path)
+    small = ("--seeds", 2, "--steps", 10, "--sequences", 20, "--rollouts", 8, "--out", tmp_path)
     assert_ok(run_script("benchmark.py", "--models", "dvbf", "static-vae", "plain-bound", *small))
     results = [
         json.loads((tmp_path / "results" / f"{name}-sequences20.json").read_text()) for name in ("dvbf", "static-vae")
