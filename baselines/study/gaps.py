@@ -241,11 +241,12 @@ def positions(data: Sequences) -> np.ndarray:
 
 def probed(fitted: np.ndarray, targets: np.ndarray, latents: np.ndarray) -> np.ndarray:
     """`[N, T, D]`: what `latents` `[N, T, Z]` say, by the polynomial from the `fitted` `[M, T, Z]` to `targets`
-    `[M, T, D]` that least squares give."""
+    `[M, T, D]` that least squares give, cut off at -1 and 1, beyond which there is no sine or cosine."""
     flat = [each.reshape(-1, each.shape[-1]).astype(np.float64) for each in (fitted, latents)]
     features = polynomial_features(np.concatenate(flat), DEGREE)
     weights, *_ = np.linalg.lstsq(features[: len(flat[0])], targets.reshape(len(flat[0]), -1), rcond=1e-10)
-    return (features[len(flat[0]) :] @ weights).reshape(*latents.shape[:2], -1)
+    said = (features[len(flat[0]) :] @ weights).reshape(*latents.shape[:2], -1)
+    return np.clip(said, -1, 1)
 
 
 def filtering_scores(chosen: Said, test: Said, place: Path) -> dict[str, Any]:
