@@ -6,29 +6,19 @@ Writes results/gaps.json and GAPS.md. What is finished is kept in --place: a ben
 import dataclasses
 from pathlib import Path
 
+from baselines.study.kept import StudyOptions
 from worldmodel.support.script import run_script
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    entries: tuple[str, ...] | None = None
-    """Which entries of baselines/study/gaps.py; default: all of them. Results of the others stay as they are."""
-    seeds: int = 5
-    """Trainings of each."""
-    workers: int = 2
-    """Trainings at a time, each on one core."""
+class Options(StudyOptions):
     place: Path = Path("runs/gaps")
-    """Folder for data and runs."""
-    out: Path = Path()
-    """Folder for results/gaps.json and GAPS.md, which are replaced: the published ones, in this repository."""
 
 
 def main(options: Options) -> None:
     from baselines.study.gaps import ENTRIES, benchmark
-    from baselines.study.kept import chosen
 
-    entries = chosen("--entries", options.entries, ENTRIES, options.seeds, options.workers)
-    benchmark(entries, options.seeds, options.workers, options.out, options.place)
+    benchmark(options.chosen(ENTRIES), options.seeds, options.workers, options.out, options.place)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A benchmark whose tasks are processes of their own, and whose results are kept: one JSON file for each seed of each
 entry, so that one that was stopped goes on where it was."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -14,15 +15,30 @@ from worldmodel.support.settings import require_at_least
 T = TypeVar("T")
 
 
-def chosen(flag: str, names: Sequence[str] | None, entries: dict[str, T], seeds: int, workers: int) -> dict[str, T]:
-    """The entries of these names, or all. Raises UserError where there is none of a name, as `flag` has it, or where
-    --seeds or --workers are none."""
-    require_at_least("--seeds", seeds, 1)
-    require_at_least("--workers", workers, 1)
-    unknown = [name for name in names or () if name not in entries]
-    if unknown:
-        raise UserError(f"{flag}: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, entries))}")
-    return {name: entries[name] for name in (entries if names is None else names)}
+@dataclasses.dataclass(frozen=True)
+class StudyOptions:
+    """What the script of every such benchmark takes."""
+
+    entries: tuple[str, ...] | None = None
+    """Which entries of its file in baselines/study/; default: all of them. Results of the others stay as they are."""
+    seeds: int = 5
+    """Trainings of each."""
+    workers: int = 2
+    """Trainings at a time."""
+    place: Path = Path("runs/study")
+    """Folder for data and runs; what is finished there is not done again."""
+    out: Path = Path()
+    """Folder for the results and pages named above, which are replaced: the published ones, in this repository."""
+
+    def chosen(self, entries: dict[str, T]) -> dict[str, T]:
+        """Those of the entries that are asked for. Raises UserError for a name that is none of theirs, and where there
+        are no seeds or workers."""
+        require_at_least("--seeds", self.seeds, 1)
+        require_at_least("--workers", self.workers, 1)
+        unknown = [name for name in self.entries or () if name not in entries]
+        if unknown:
+            raise UserError(f"--entries: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, entries))}")
+        return {name: entries[name] for name in (entries if self.entries is None else self.entries)}
 
 
 def result(place: Path, name: str, seed: int) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,11 +20,11 @@ def test_a_run_of_before_backgrounds_goes_on_without_one(tmp_path: Path, monkeyp
     landscape = np.random.default_rng(0).integers(0, 120, (16, 16)).astype(np.uint8)
     data = dataclasses.replace(moving, frames=landscape + moving.frames // 4)
     wm.write(tmp_path / "data.npz", data)
-    tiny = {"base_matrices": 2, "hidden_size": 8, "feature_size": 6, "batch_size": 2}
+    tiny: dict[str, Any] = {"base_matrices": 2, "hidden_size": 8, "feature_size": 6, "batch_size": 2}
 
-    def trained(name: str, steps: int, **more: bool) -> wm.Trained:
-        given = more if more else tiny
-        run = wm.train("dvbf", tmp_path / "data.npz", tmp_path / name, steps=steps, **given)  # type: ignore[arg-type]
+    def trained(name: str, steps: int, **more: Any) -> wm.Trained:
+        given = more or tiny
+        run = wm.train("dvbf", tmp_path / "data.npz", tmp_path / name, steps=steps, **given)
         assert not isinstance(run, list)
         return run
 

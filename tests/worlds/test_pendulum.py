@@ -33,7 +33,7 @@ def test_gymnasium_preset_clips_the_speed_as_pendulum_v1_does():
     assert float(pendulum_step(fast, jnp.float32(2.0), GYMNASIUM)[1]) == 8.0
 
 
-@pytest.mark.filterwarnings("ignore")  # check_env advises on things that are as Pendulum-v1 has them
+@pytest.mark.filterwarnings("ignore::UserWarning")  # check_env advises on things that are as Pendulum-v1 has them
 def test_the_environment_passes_gymnasiums_own_check():
     check_env(gymnasium.make(OWN, render_mode="rgb_array").unwrapped)
 
