@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from baselines.study.kept import finished, result, run_tasks, seconds_of
+from baselines.study.kept import finished, result, run_tasks, seconds_of, trained
 from worldmodel.support.files import atomic_write, read_json, write_json
 from worldmodel.support.machine import machine
 
@@ -183,12 +183,10 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     found: dict[str, Any] = {}
     if entry.rounds is None:
         folder = place / "runs" / f"{data_of(entry, place).stem}_{entry.model}_{entry.steps}_{seed}"
-        if not (folder / "health.json").exists():
-            resume = (folder / "config.json").exists()
-            wm.train(entry.model, data_of(entry, place), folder, steps=entry.steps, seed=seed, resume=resume)
+        run = trained(entry.model, data_of(entry, place), folder, seed, steps=entry.steps)
     else:
         folder, found["rounds"] = improved(name, entry, seed, place)
-    run = wm.load(folder)
+        run = wm.load(folder)
     found["training_seconds"] = seconds_of(run.metrics)
     if entry.planner == "policy":
         started = time.monotonic()

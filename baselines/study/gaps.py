@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from scipy.optimize import minimize
 
-from baselines.study.kept import finished, result, run_tasks, seconds_of
+from baselines.study.kept import about_training, finished, result, run_tasks, trained
 from baselines.study.rkn import (
     SIZE,
     Given,
@@ -32,7 +32,7 @@ from baselines.study.rkn import (
 from worldmodel.data.sequences import Sequences, as_unit_frames, hold_out
 from worldmodel.evaluation.measures import polynomial_features
 from worldmodel.imagination.dreamer import Dreamer, filtered_latents, in_batches
-from worldmodel.support.files import read_json, write_json
+from worldmodel.support.files import write_json
 from worldmodel.support.machine import machine
 from worldmodel.worlds.circle import degrees_apart
 from worldmodel.worlds.pendulum.reading import AngleReader
@@ -117,22 +117,10 @@ def one(name: str, seed: int, place: Path) -> str:
 
 def trained_and_judged(entry: Entry, folder: Path, seed: int, place: Path) -> dict[str, Any]:
     """One training, and the figures of its task."""
-    import worldmodel as wm
-
-    if not (folder / "health.json").exists():
-        data_of("train", entry.learnt_from, place)
-        path = path_of("train", entry.learnt_from, place)
-        resume = (folder / "config.json").exists()
-        wm.train("dvbf", path, folder, seed=seed, resume=resume, **({} if resume else dict(entry.training)))
-    run = wm.load(folder)
+    data_of("train", entry.learnt_from, place)
+    run = trained("dvbf", path_of("train", entry.learnt_from, place), folder, seed, **dict(entry.training))
     judge = judged_imputation if entry.task == "imputation" else judged_filtering
-    config, health = run.config["options"], read_json(folder / "health.json")
-    return judge(run, place) | {
-        "steps": config["steps"],
-        "batch_size": config["batch_size"],
-        "training_seconds": seconds_of(run.metrics),
-        "problems": [problem["name"] for problem in health["problems"]],
-    }
+    return judge(run, place) | about_training(run)
 
 
 def held_out(place: Path, given: Given) -> Sequences:

@@ -85,6 +85,28 @@ def run_tasks(
             after()
 
 
+def trained(model: str, data: Path, folder: Path, seed: int, **options: Any) -> Any:
+    """The finished run in a folder (wm.Trained), trained where it is not there, and gone on with where it was
+    stopped."""
+    import worldmodel as wm
+
+    if not (folder / "health.json").exists():
+        begun = (folder / "config.json").exists()
+        wm.train(model, data, folder, seed=seed, resume=begun, **({} if begun else options))
+    return wm.load(folder)
+
+
+def about_training(run: Any) -> dict[str, Any]:
+    """How a run was trained, and what its check says."""
+    config, health = run.config["options"], read_json(run.run.folder / "health.json")
+    return {
+        "steps": config["steps"],
+        "batch_size": config["batch_size"],
+        "training_seconds": seconds_of(run.metrics),
+        "problems": [problem["name"] for problem in health["problems"]],
+    }
+
+
 def seconds_of(metrics: list[dict[str, Any]]) -> float:
     """How long the updates of a training took, by the lines of its metrics."""
     done, seconds = 0, 0.0

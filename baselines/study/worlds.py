@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from baselines.study.kept import finished, result, run_tasks, seconds_of
+from baselines.study.kept import about_training, finished, result, run_tasks, trained
 from worldmodel.support.files import atomic_write, read_json, write_json
 from worldmodel.support.machine import machine
 
@@ -117,26 +117,18 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
 
     train, test = (data_of(name, place, part) for part in ("train", "test"))
     folder = place / "runs" / f"{data_of(name, place, 'train').stem}_{seed}"
-    if not (folder / "health.json").exists():
-        resume = (folder / "config.json").exists()
-        wm.train("dvbf", train, folder, seed=seed, resume=resume, **({} if resume else dict(entry.training)))
-    run = wm.load(folder)
+    run = trained("dvbf", train, folder, seed, **dict(entry.training))
     found, strip = judged(run, wm.read(test), test, entry.context)
     if seed == 0:
         with atomic_write(strip_file(place, name)) as file:
             np.savez_compressed(file, allow_pickle=False, **strip)
-    health = read_json(folder / "health.json")
-    config = run.config["options"]
-    found |= {
+    figures = read_json(folder / "health.json")["figures"]
+    found |= about_training(run) | {
         "about": entry.about,
         "frames": int(run.run.data().lengths().sum()),
         "shape": list(run.run.card.scale.frame_shape),
-        "steps": config["steps"],
-        "batch_size": config["batch_size"],
-        "training_seconds": seconds_of(run.metrics),
-        "problems": [problem["name"] for problem in health["problems"]],
-        "foreseen_frames": health["figures"].get("foreseen_frames"),
-        "imagined_frames": health["figures"].get("imagined_frames"),
+        "foreseen_frames": figures.get("foreseen_frames"),
+        "imagined_frames": figures.get("imagined_frames"),
     }
     write_json(result(place, name, seed), found)
     return f"{name}, seed {seed}: {', '.join(f'{h}: {value:.3f}' for h, value in ratios(found).items())}"

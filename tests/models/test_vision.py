@@ -181,7 +181,7 @@ def test_the_networks_are_chosen_by_the_shorter_side():
     for shape, chosen in (((47, 64, 3), "dense"), ((48, 64), "conv"), ((64, 64, 3), "conv"), ((32, 32), "dense")):
         assert VisionOptions().settled(scale_of(*shape)).networks == chosen
         for asked in ("dense", "conv"):
-            assert VisionOptions(asked).settled(scale_of(*shape)).networks == asked  # type: ignore[arg-type]
+            assert VisionOptions(asked).settled(scale_of(*shape)).networks == asked
 
 
 @pytest.fixture(scope="module")

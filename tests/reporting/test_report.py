@@ -320,7 +320,7 @@ def test_the_page_in_a_browser(kind: str, width: int, request: pytest.FixtureReq
     for scheme in ("light", "dark"):
         with browser.new_context(
             viewport={"width": width, "height": 800},
-            color_scheme=scheme,  # type: ignore[arg-type]
+            color_scheme=scheme,
             offline=True,
         ) as context:
             page = context.new_page()
