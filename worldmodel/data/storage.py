@@ -43,13 +43,17 @@ def save_blocks(path: Path, blocks: Iterable[Sequences], count: int) -> None:
         save_sequences(path, join(list(blocks)))
         return
     with new_folder(path, count) as growing:
-        _add(growing, blocks, path)
+        _fill(growing, blocks, path)
 
 
-def _add(growing: Growing, blocks: Iterable[Sequences], path: Path) -> None:
+def _fill(growing: Growing, blocks: Iterable[Sequences], path: Path) -> None:
+    """Add the last blocks; `ended` is left out where nothing ended."""
     for block in blocks:
         check_sequences(block, str(path))
         growing.add(block.arrays(), _notes(block))
+    ended = growing.folder / "ended.npy"
+    if ended.exists() and not np.load(ended, mmap_mode="r").any():
+        ended.unlink()
 
 
 def gather(blocks: Iterable[Sequences], count: int, out: Path | None) -> Sequences:
@@ -57,13 +61,12 @@ def gather(blocks: Iterable[Sequences], count: int, out: Path | None) -> Sequenc
     a block at a time. `ended` is left out where nothing ended, which goes without saying."""
     if out is None or out.suffix == ".npz":
         data = join(list(blocks))
-        data = dataclasses.replace(data, ended=None) if _nothing_ended(data) else data
+        if data.ended is not None and not data.ended.any():
+            data = dataclasses.replace(data, ended=None)
         if out is not None:
             save_sequences(out, data)
         return data
     save_blocks(out, blocks, count)
-    if _nothing_ended(load_sequences(out)):
-        (out / "ended.npy").unlink()
     return load_sequences(out)
 
 
@@ -75,16 +78,8 @@ def gather_on(
     if out is None or out.suffix == ".npz":
         return gather(blocks(0), count, out)
     with continued_folder(out, count, task) as growing:
-        if growing.done < count:
-            _add(growing, blocks(growing.done), out)
-        ended = growing.folder / "ended.npy"
-        if ended.exists() and not np.load(ended, mmap_mode="r").any():
-            ended.unlink()
+        _fill(growing, blocks(growing.done) if growing.done < count else (), out)
     return load_sequences(out)
-
-
-def _nothing_ended(data: Sequences) -> bool:
-    return data.ended is not None and not data.ended.any()
 
 
 def _notes(data: Sequences) -> dict[str, Any]:
