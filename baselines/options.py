@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from worldmodel.models.dvbf.options import FilterOptions
 from worldmodel.models.vision.options import VisionOptions
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from flax import nnx
 
     from baselines.dkf import DKF
+    from baselines.dvbf_mlp import MLPDVBF
     from baselines.paper_dvbf import PaperDVBF
     from baselines.rssm import GaussianRSSM
     from baselines.rssm_categorical import CategoricalRSSM
@@ -226,3 +228,22 @@ class CategoricalRSSMOptions(VisionOptions):
 
 DREAMER = CategoricalRSSMOptions(belief_size=512)
 """the sizes of the smallest preset"""
+
+
+@dataclasses.dataclass(frozen=True)
+class MLPDVBFOptions(FilterOptions):
+    """The DVBF with a plain network in place of the locally linear transition."""
+
+    transition_hidden_size: int = 128
+    """Units in the hidden layer of the transition's network."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        require_at_least("--transition-hidden-size", self.transition_hidden_size, 1)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "MLPDVBF":
+        """An untrained model."""
+        from baselines.dvbf_mlp import MLPDVBF
+
+        return MLPDVBF(scale, self, rngs)

@@ -33,6 +33,8 @@ Departures from the paper:
 - Training adds to the bound: objective.py has the help of the beginning (open-loop tails, a dear KL) and the penalty.
 """
 
+from typing import Protocol
+
 import distrax
 import jax
 import jax.numpy as jnp
@@ -43,7 +45,7 @@ from worldmodel.data.windows import Batch
 from worldmodel.models.distributions import diagonal_normal, draw, from_noise, fuse, image_normal, positive, where
 from worldmodel.models.dvbf import objective
 from worldmodel.models.dvbf.advice import explain
-from worldmodel.models.dvbf.options import DVBFOptions
+from worldmodel.models.dvbf.options import DVBFOptions, FilterOptions
 from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball, mix, split_in_two
 from worldmodel.models.protocol import Problem, swap_time
 from worldmodel.models.variational import Inference, VariationalFilter, observed_steps, standard_noise
@@ -60,6 +62,7 @@ class LocallyLinearTransition(nnx.Module):
 
     def __init__(self, latent_size: int, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
         m, key = options.base_matrices, rngs.params
+        self.components = m
         self.weights = MLP((latent_size + action_size, options.mixture_hidden_size, m), rngs)
         self.state_matrices = nnx.Param(0.03 * jax.random.normal(key(), (m, latent_size, latent_size)))
         self.action_matrices = nnx.Param(0.1 * jax.random.normal(key(), (m, action_size, latent_size)))
@@ -79,6 +82,23 @@ class LocallyLinearTransition(nnx.Module):
         return diagonal_normal(mean, noise_scale * (mixture @ positive(self.raw_noise_std[...])))
 
 
+class Transition(Protocol):
+    """What a DVBF asks of its dynamics."""
+
+    components: int
+    """M: how many sets of its correction's parameters the posterior mixes"""
+
+    def mixture(self, latent: jax.Array, action: jax.Array) -> jax.Array:
+        """`[B, M]`: their weights."""
+        ...
+
+    def distribution(
+        self, latent: jax.Array, action: jax.Array, mixture: jax.Array, noise_scale: jax.Array | float
+    ) -> distrax.Independent:
+        """p(z' | z, u) for latents `[B, Z]`, actions `[B, A]` and their mixture."""
+        ...
+
+
 class FusionPosterior(nnx.Module):
     """q(z' | z, u, x'): N(transition mean, s_q^2) fused with a measurement of x' on the visible part.
 
@@ -86,8 +106,8 @@ class FusionPosterior(nnx.Module):
     moved the visible part. So a filter that has lost the velocity finds it again from the positions it sees.
     """
 
-    def __init__(self, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
-        m, visible, hidden = options.base_matrices, options.visible_size, options.latent_size - options.visible_size
+    def __init__(self, action_size: int, m: int, options: FilterOptions, rngs: nnx.Rngs):
+        visible, hidden = options.visible_size, options.latent_size - options.visible_size
         self.measurement = MLP((options.feature_size, 2 * visible), rngs)
         self.raw_widening = nnx.Param(jnp.full((m, options.latent_size), UNIT_RAW_STD, jnp.float32))
         self.gain = nnx.Param(jnp.zeros((m, visible, hidden), jnp.float32))
@@ -110,7 +130,7 @@ class FusionPosterior(nnx.Module):
 class ProcessNoisePosterior(nnx.Module):
     """The paper's inference: q(w | z, u, x') for the process noise w in z' = transition mean + C w."""
 
-    def __init__(self, action_size: int, options: DVBFOptions, rngs: nnx.Rngs):
+    def __init__(self, action_size: int, m: int, options: FilterOptions, rngs: nnx.Rngs):
         latent = options.latent_size
         sizes = (options.feature_size + latent + action_size, options.hidden_size, 2 * latent)
         self.noise = MLP(sizes, rngs)
@@ -123,10 +143,11 @@ class ProcessNoisePosterior(nnx.Module):
         return diagonal_normal(prior.mean() + prior.stddev() * mean, prior.stddev() * std)
 
 
-class DVBF(VariationalFilter):
-    """A Deep Variational Bayes Filter, a WorldModel. Its state is the latent z, `[..., Z]`."""
+class FilterThroughTransition(VariationalFilter):
+    """A Deep Variational Bayes Filter with whatever transition `make_transition` gives, a WorldModel. Its state is the
+    latent z, `[..., Z]`."""
 
-    def __init__(self, scale: FrameScale, options: DVBFOptions, rngs: nnx.Rngs):
+    def __init__(self, scale: FrameScale, options: FilterOptions, rngs: nnx.Rngs):
         self.scale, self.options = scale, options
         self.latent_size, self.context = options.latent_size, options.initial_frames
         features, hidden = options.feature_size, options.hidden_size
@@ -137,11 +158,15 @@ class DVBF(VariationalFilter):
         self.encoder = make_encoder(scale, options, (hidden, features), rngs, precision)
         prefix_size = prefix * features + (prefix - 1) * scale.action_size
         self.initial_network = MLP((prefix_size, hidden, 2 * latent), rngs, precision=precision)
-        self.transition = LocallyLinearTransition(latent, scale.action_size, options, rngs)
-        self.posterior = posterior(scale.action_size, options, rngs)
+        self.transition = self.make_transition(rngs)
+        self.posterior = posterior(scale.action_size, self.transition.components, options, rngs)
         self.decoder = make_decoder(scale, options, (options.visible_size, hidden, hidden), rngs, precision)
         if options.glimpse_weight > 0:
             self.glimpse_network = MLP((prefix_size + prefix, hidden, 2 * latent), rngs, precision=precision)
+
+    def make_transition(self, rngs: nnx.Rngs) -> Transition:
+        """The dynamics of `latent_size` latents under the scale's actions, as the options say."""
+        raise NotImplementedError
 
     # One step
 
@@ -252,11 +277,19 @@ class DVBF(VariationalFilter):
         """objective.py."""
         return objective.dvbf_loss(self, batch, key, progress)
 
-    # What it can do beside
-
     def explain(self, figures: dict[str, float], problems: list[Problem]) -> list[Problem]:
         """advice.py."""
         return explain(figures, problems, BALL_RADIUS)
+
+
+class DVBF(FilterThroughTransition):
+    """The locally linear Deep Variational Bayes Filter."""
+
+    transition: LocallyLinearTransition
+
+    def make_transition(self, rngs: nnx.Rngs) -> LocallyLinearTransition:
+        """As FilterThroughTransition.make_transition."""
+        return LocallyLinearTransition(self.latent_size, self.scale.action_size, self.options, rngs)
 
     def mixture(self, state: jax.Array, action: jax.Array) -> jax.Array:
         """As LocallyLinear.mixture."""

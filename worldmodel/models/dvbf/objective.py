@@ -14,7 +14,7 @@ from worldmodel.data.windows import Batch, below, mean_of_seen, per_seen_frame
 from worldmodel.models.variational import Inference, annealed, bound_terms, observed_steps, temperature, watched
 
 if TYPE_CHECKING:
-    from worldmodel.models.dvbf.model import DVBF
+    from worldmodel.models.dvbf.model import FilterThroughTransition
 
 NOISE_FALLS = (0.2, 0.7)
 """shares of the steps between which the transition's noise falls"""
@@ -47,7 +47,9 @@ def noise_scale(progress: jax.Array, final: float) -> jax.Array:
 
 
 @jax.named_scope("consistency_penalty")
-def restart_distance(model: "DVBF", inferred: Inference, actions: jax.Array, starts: jax.Array) -> jax.Array:
+def restart_distance(
+    model: "FilterThroughTransition", inferred: Inference, actions: jax.Array, starts: jax.Array
+) -> jax.Array:
     """How far the filtered latent at the frame `starts` `[B]` of each sequence is from the initial state that the
     frames from there on give: squared, averaged over dimensions, `[B]`. Actions are `[B, T-1, A]`.
 
@@ -67,7 +69,9 @@ def stretch(values: jax.Array, starts: jax.Array, count: int) -> jax.Array:
 
 
 @jax.named_scope("glimpse")
-def glimpse_loss(model: "DVBF", inferred: Inference, actions: jax.Array, key: jax.Array) -> jax.Array:
+def glimpse_loss(
+    model: "FilterThroughTransition", inferred: Inference, actions: jax.Array, key: jax.Array
+) -> jax.Array:
     """-ln q(z_0 | some of its frames), in nats `[B]`, at the z_0 that was drawn with all of them; actions are
     `[B, T-1, A]`, the key is consumed. Its expectation is least where q is what those frames leave open, on average
     over the others (q(z_0 | all) marginalised). Half of the sequences show the first few frames, half a random choice.
@@ -84,7 +88,7 @@ def glimpse_loss(model: "DVBF", inferred: Inference, actions: jax.Array, key: ja
 
 
 def dvbf_loss(
-    model: "DVBF", batch: Batch, key: jax.Array, progress: jax.Array
+    model: "FilterThroughTransition", batch: Batch, key: jax.Array, progress: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The training objective in nats per frame that was seen, and what to watch.
 

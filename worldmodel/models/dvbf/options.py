@@ -1,7 +1,7 @@
 """Every option of the DVBF, with its default and its unit. The defaults are the recipe. Imports nothing heavy."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from worldmodel.models.vision.options import VisionOptions
 from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class DVBFOptions(VisionOptions):
-    """The Deep Variational Bayes Filter (Karl et al. 2017): locally linear dynamics, learnt through the filter. The
-    project's model, with the recipe that trains on every seed."""
+class FilterOptions(VisionOptions):
+    """What a DVBF has whatever its transition is."""
 
     RETIRED: ClassVar[dict[str, Any]] = {"annealing_steps": 0}
     """options of earlier versions, with the value that says the same as leaving them out"""
@@ -31,14 +30,10 @@ class DVBFOptions(VisionOptions):
     visible_size: int = 4
     """The first dimensions of z, which the decoder and the measurement see. The others can be reached through
     the dynamics only (velocities, for instance)."""
-    base_matrices: int = 16
-    """How many matrices the locally linear transition mixes (the paper's M)."""
     hidden_size: int = 128
     """Units in the hidden layer of the encoder, the decoder and the initial network."""
     feature_size: int = 64
     """Features that the encoder gives for each frame."""
-    mixture_hidden_size: int = 64
-    """Units in the hidden layer of the network that mixes the base matrices."""
     initial_frames: int = 5
     """Frames (and the actions between them) that the initial state is inferred from."""
     observation_std: float | None = None
@@ -68,14 +63,7 @@ class DVBFOptions(VisionOptions):
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
         super().check()
-        for name in (
-            "latent_size",
-            "visible_size",
-            "base_matrices",
-            "hidden_size",
-            "feature_size",
-            "mixture_hidden_size",
-        ):
+        for name in ("latent_size", "visible_size", "hidden_size", "feature_size"):
             require_at_least(flag(name), getattr(self, name), 1)
         if self.visible_size > self.latent_size:
             require_at_least("--latent-size", self.latent_size, self.visible_size)
@@ -89,9 +77,26 @@ class DVBFOptions(VisionOptions):
         for name in ("transition_kl_weight", "consistency_weight", "glimpse_weight"):
             require_at_least(flag(name), getattr(self, name), 0)
 
-    def sharpened(self, scale: "FrameScale") -> "DVBFOptions":
+    def sharpened(self, scale: "FrameScale") -> Self:
         """For overfitting one batch: reconstruction is made dear, and every frame is looked at."""
         return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std), open_loop_share=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class DVBFOptions(FilterOptions):
+    """The Deep Variational Bayes Filter (Karl et al. 2017): locally linear dynamics, learnt through the filter. The
+    project's model, with the recipe that trains on every seed."""
+
+    base_matrices: int = 16
+    """How many matrices the locally linear transition mixes (the paper's M)."""
+    mixture_hidden_size: int = 64
+    """Units in the hidden layer of the network that mixes the base matrices."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        require_at_least("--base-matrices", self.base_matrices, 1)
+        require_at_least("--mixture-hidden-size", self.mixture_hidden_size, 1)
 
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "DVBF":
         """An untrained model."""
