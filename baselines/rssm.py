@@ -158,14 +158,13 @@ class RSSM(nnx.Module):
         seen = jnp.ones((batch, length), bool) if valid is None else valid
         keys = None if key is None else jax.random.split(key, length)
 
-        @jax.checkpoint
         def step(state: RSSMState, inputs: tuple) -> tuple[RSSMState, tuple]:
             action, features, seen, key = inputs
             belief = self.believe(state, action)
-            # one key for both, of which one is taken
-            stochastic = self.choose(self.posterior(belief, features), key, spread)
+            told_key, foreseen_key = (None, None) if key is None else jax.random.split(key)
+            stochastic = self.choose(self.posterior(belief, features), told_key, spread)
             if valid is not None:
-                foreseen = self.choose(self.prior(belief), key, spread)
+                foreseen = self.choose(self.prior(belief), foreseen_key, spread)
                 stochastic = jnp.where(seen[:, None], stochastic, foreseen)
             return (state := RSSMState(belief, stochastic)), state
 

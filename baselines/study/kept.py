@@ -35,10 +35,15 @@ class StudyOptions:
         are no seeds or workers."""
         require_at_least("--seeds", self.seeds, 1)
         require_at_least("--workers", self.workers, 1)
-        unknown = [name for name in self.entries or () if name not in entries]
-        if unknown:
-            raise UserError(f"--entries: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, entries))}")
-        return {name: entries[name] for name in (entries if self.entries is None else self.entries)}
+        return named("--entries", self.entries, entries)
+
+
+def named(option: str, names: Sequence[str] | None, entries: dict[str, T]) -> dict[str, T]:
+    """Those of the entries that are named, or all of them. Raises UserError for a name that is none of theirs."""
+    unknown = [name for name in names or () if name not in entries]
+    if unknown:
+        raise UserError(f"{option}: {', '.join(map(repr, unknown))} is none of {', '.join(map(repr, entries))}")
+    return {name: entries[name] for name in (entries if names is None else names)}
 
 
 def result(place: Path, name: str, seed: int) -> Path:
@@ -47,7 +52,7 @@ def result(place: Path, name: str, seed: int) -> Path:
 
 
 def _plain(name: str) -> str:
-    return name.replace(", ", "_").replace("/", "-")
+    return name.replace(", ", "_").replace("; ", "_").replace("/", "-")
 
 
 def finished(place: Path, names: Iterable[str]) -> dict[str, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@ One task is one training and its judgement, in a process of its own. What is fin
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,19 @@ def strip_file(place: Path, name: str) -> Path:
     return place / "strips" / data_of(name, place, "strip").name
 
 
-def judged(run: Any, data: Any, source: Path, context: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Errors of dreams, floors and ceilings at the horizons that the data has room for; and the sequence with the
-    median error, as it was and as it was imagined, in a few frames."""
+def judged(
+    run: Any,
+    data: Any,
+    source: Path,
+    context: int,
+    horizons: Sequence[int] = HORIZONS,
+    clean: Any = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Errors of dreams, floors and ceilings at those horizons that the data has room for; and the sequence with the
+    median error, as it was and as it was imagined, in a few frames. Where the data has noise on its pixels, `clean` are
+    the same sequences without, which imagined frames are held against."""
     from worldmodel.data.sequences import as_unit_frames
-    from worldmodel.evaluation.judge import predict, read_frames
+    from worldmodel.evaluation.judge import predict, read_frames, reader_of
     from worldmodel.evaluation.seen import mean_of_sequences
     from worldmodel.imagination.dreamer import roll_out
     from worldmodel.reporting.evaluating import Dreaming
@@ -152,10 +161,11 @@ def judged(run: Any, data: Any, source: Path, context: int) -> tuple[dict[str, A
     data, world = task.data, task.world
     assert world is not None
     assert data.states is not None
-    truth, seen, measure = as_unit_frames(data.frames), data.seen(), world.measures[0]
+    truth = as_unit_frames(data.frames if clean is None else clean.frames)
+    seen, measure = data.seen(), world.measures[0]
     ahead, seen_ahead = truth[:, context:], None if seen is None else seen[:, context:]
     there = np.ones(ahead.shape[:2], bool) if seen_ahead is None else seen_ahead
-    horizons = [h for h in HORIZONS if h <= ahead.shape[1]]
+    horizons = [h for h in horizons if h <= ahead.shape[1]]
     rollouts = roll_out(task.dreamer, data, context)
     predictions = predict(task.dreamer, data, context, rollouts)
     pixels = tuple(range(2, truth.ndim))
@@ -163,7 +173,9 @@ def judged(run: Any, data: Any, source: Path, context: int) -> tuple[dict[str, A
     for name, frames in predictions.items():
         errors = mean_of_sequences(np.mean((frames - ahead) ** 2, axis=pixels), seen_ahead)
         rows[name] = {"mse": {h: float(errors[h - 1]) for h in horizons}}
-    shown = read_frames(world, truth, data.states, context, predictions, task.read, seen)
+    shown = read_frames(
+        world, truth, data.states, context, predictions, reader_of(world, truth, data.states, seen), seen
+    )
     shown |= oracle(task)
     statistic = np.median if measure.statistic == "median" else np.mean
     for name, values in shown.items():

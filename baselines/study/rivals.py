@@ -1,0 +1,355 @@
+"""The benchmark of rivals: several models under one protocol, in several settings.
+
+First every model has the same number of trials, on data of their own, of its learning rate and of one option that
+matters to it; what imagines best is taken. Then every seed of every model in every setting is a task: one training and
+its judgement, in a process of its own, on one core. What is finished is kept.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.study.kept import about_training, finished, result, run_tasks, trained
+from baselines.study.worlds import Entry, judged, ratios
+from worldmodel.support.files import UserError, write_json
+from worldmodel.support.machine import machine
+
+TRAINING_SEED, TEST_SEED, PROBE_SEED = 400, 401, 402
+"""of the data that is reported on"""
+TRIAL_TRAINING_SEED, TRIAL_TEST_SEED = 410, 411
+"""of the data that the trials are judged by"""
+STEPS = 4000
+"""updates of every training, of 16 windows. The larger models have then seen 500 sequences often enough to begin to
+learn them by heart"""
+HORIZONS = (1, 10, 30, 60, 100, 150)
+"""150 is ten times a training window"""
+LEARNT = (10, 30)
+"""horizons at which a model that has learnt has less than half the error of the better naive predictor"""
+FUTURES, SAMPLED, SAMPLED_HORIZON = 50, 50, 60
+"""futures of so many sequences, of which coverage and CRPS are counted, up to so many frames"""
+PROBED = 500
+"""sequences that latents are probed on"""
+COMPONENTS = 8
+"""of a longer vector, its first principal components are what a polynomial probe sees"""
+STARTS_SEED = 2027
+"""of the starts of the episodes"""
+ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A model that is compared."""
+
+    about: str
+    model: str
+    """of the catalogue"""
+    rates: tuple[float, ...] = ()
+    """learning rates that are tried"""
+    tried: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    """options that are tried with each of the rates"""
+    like: str | None = None
+    """the contender whose trials count for this one, which has none"""
+    options: tuple[tuple[str, Any], ...] = ()
+    """that are not the defaults"""
+
+    def trials(self) -> list[dict[str, Any]]:
+        """The options of each."""
+        return [{"learning_rate": rate} | more for more in self.tried for rate in self.rates]
+
+
+CONTENDERS = {
+    "dvbf": Contender("the DVBF of this project", "dvbf", (0.01, 0.003, 0.001), ({}, {"final_noise_scale": 0.3})),
+    "dvbf-mlp": Contender(
+        "the DVBF with a plain network as its transition",
+        "dvbf-mlp",
+        (0.01, 0.003, 0.001),
+        ({}, {"final_noise_scale": 0.3}),
+    ),
+    "kvae": Contender("Fraccaro et al. 2017", "kvae", (0.01, 0.003, 0.001)),
+    "rssm": Contender("PlaNet, Hafner et al. 2019", "rssm", (0.005, 0.002, 0.001), ({}, {"free_nats": 0.0})),
+    "rssm-categorical": Contender(
+        "DreamerV3, Hafner et al. 2023", "rssm-categorical", (0.005, 0.002, 0.001), ({}, {"free_nats": 0.0})
+    ),
+    "world-models": Contender("Ha and Schmidhuber 2018", "world-models", (0.01, 0.003, 0.001)),
+    "rssm, published": Contender(
+        "the same at PlaNet's size",
+        "rssm",
+        like="rssm",
+        options=(("belief_size", 200), ("hidden_size", 200)),
+    ),
+    "rssm-categorical, published": Contender(
+        "the same at the size of DreamerV3's smallest preset",
+        "rssm-categorical",
+        like="rssm-categorical",
+        options=(("belief_size", 512),),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What the models are trained on, and judged by."""
+
+    entry: Entry
+    noise: float = 0.0
+    """standard deviation of that on every pixel that a model sees; imagined frames are held against clean ones"""
+    published: bool = False
+    """whether the contenders of published size take part"""
+    episodes: int = 0
+    """of Gymnasium's environment that each model acts in"""
+
+
+def _pendulum(about: str, sequences: int) -> Entry:
+    return Entry(about, "pendulum", sequences, 15, 200, 165)
+
+
+SETTINGS = {
+    "pendulum": Setting(_pendulum("the paper's pendulum, 500 training sequences", 500), published=True),
+    "pendulum, 100": Setting(_pendulum("100 training sequences", 100)),
+    "pendulum, 2000": Setting(_pendulum("2,000 training sequences", 2000)),
+    "pendulum, noise": Setting(_pendulum("500 training sequences, pixel noise of 0.1", 500), noise=0.1),
+    "ball": Setting(Entry("the bouncing ball, 5,000 training sequences", "ball", 5000, 15, 200, 115)),
+    "Pendulum-v1": Setting(
+        Entry(
+            "Gymnasium's pendulum without friction, 24,000 frames, and swinging it up",
+            "Pendulum-v1",
+            240,
+            100,
+            200,
+            115,
+            size=24,
+            more=(("actions", "mixed"), ("crop", 0.55)),
+        ),
+        episodes=20,
+    ),
+    "Acrobot-v1": Setting(
+        Entry(
+            "64 x 64 in colour, windows of 15, half of the updates",
+            "Acrobot-v1",
+            240,
+            100,
+            100,
+            115,
+            size=64,
+            more=(("actions", "mixed"), ("grey", False)),
+            training=(("window", 15), ("steps", 2000)),
+        )
+    ),
+}
+
+Task = tuple[str, str, int, Path]
+"""setting, contender, seed, place"""
+
+
+def benchmark(
+    settings: dict[str, Setting], contenders: dict[str, Contender], seeds: int, workers: int, out: Path, place: Path
+) -> None:
+    """Trials and every seed of the contenders in the settings, into `place`, whatever is not there already, and
+    results/rivals.json, RIVALS.md and docs/rivals.png of all that is there, into `out`."""
+    from baselines.study.rivals_page import draw_rivals, write_rivals_page
+
+    def keep() -> None:
+        everything = [pair(setting, contender) for setting in SETTINGS for contender in CONTENDERS]
+        found = {
+            "machine": machine(),
+            "trials": finished(place, map(trial, CONTENDERS)),
+            "entries": finished(place, everything),
+        }
+        write_json(out / "results" / "rivals.json", found)
+
+    prepare(settings, place)
+    tuned = {contender.like or name for name, contender in contenders.items()}
+    trials = [(name, number, place) for name in tuned for number in range(len(CONTENDERS[name].trials()))]
+    run_tasks("trials", "training", one_trial, trials, workers, keep)
+    tasks = [
+        (setting, name, seed, place)
+        for setting in settings
+        for seed in range(seeds)
+        for name in contenders
+        if CONTENDERS[name].like is None or settings[setting].published
+    ]
+    run_tasks("rivals", "training", one, tasks, workers, keep)
+    keep()
+    write_rivals_page(out)
+    draw_rivals(out)
+
+
+def pair(setting: str, contender: str) -> str:
+    """The name of a contender's results in a setting."""
+    return f"{setting}; {contender}"
+
+
+def trial(contender: str) -> str:
+    """The name of a contender's trials."""
+    return f"trial; {contender}"
+
+
+def data_of(setting: str, part: str, place: Path) -> Path:
+    return place / "data" / f"{setting.replace(', ', '_')}_{part}.npz"
+
+
+def prepare(settings: dict[str, Setting], place: Path) -> None:
+    """The data of the trials and of the settings."""
+    import worldmodel as wm
+
+    def made(path: Path, entry: Entry, seed: int, sequences: int, length: int, **more: Any) -> None:
+        if not path.exists():
+            wm.collect(entry.world, sequences, length, entry.size, seed=seed, out=path, **dict(entry.more), **more)
+
+    base = SETTINGS["pendulum"].entry
+    made(data_of("trial", "train", place), base, TRIAL_TRAINING_SEED, base.sequences, base.length)
+    made(data_of("trial", "test", place), base, TRIAL_TEST_SEED, 200, 45)
+    for name, setting in settings.items():
+        entry, noise = setting.entry, {"noise": setting.noise} if setting.noise else {}
+        test = (TEST_SEED, entry.test_sequences, entry.test_length)
+        made(data_of(name, "train", place), entry, TRAINING_SEED, entry.sequences, entry.length, **noise)
+        made(data_of(name, "test", place), entry, *test, **noise)
+        made(data_of(name, "probe", place), entry, PROBE_SEED, PROBED, 15, **noise)
+        if noise:
+            made(data_of(name, "clean", place), entry, *test)
+
+
+def one_trial(contender: str, number: int, place: Path) -> str:
+    """Train with the options of one trial, judge, and write what came of it; a word on it."""
+    path = result(place, trial(contender), number)
+    if path.exists():
+        return ""
+    os.environ["XLA_FLAGS"] = ONE_CORE
+    import worldmodel as wm
+
+    options = CONTENDERS[contender].trials()[number]
+    folder = place / "trials" / f"{contender}_{number}"
+    test = data_of("trial", "test", place)
+    try:
+        model = CONTENDERS[contender].model
+        run = trained(model, data_of("trial", "train", place), folder, 0, steps=STEPS, **options)
+        found, _ = judged(run, wm.read(test), test, 15, LEARNT)
+        score = float(np.mean(list(ratios(found).values())))
+    except UserError as error:  # a rate that is too high for a model is a trial like any other
+        print(error)
+        score = float("inf")
+    write_json(path, {"options": options, "score": score if np.isfinite(score) else None})
+    return f"{contender}, {options}: {score:.3f}"
+
+
+def chosen(contender: str, place: Path) -> dict[str, Any]:
+    """The options of a contender's best trial, and its own."""
+    tried = CONTENDERS[contender].like or contender
+    trials = finished(place, [trial(tried)])[trial(tried)]
+    return best(trials) | dict(CONTENDERS[contender].options)
+
+
+def best(trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The options of the trial with the least error."""
+    return min((each for each in trials if each["score"] is not None), key=lambda each: each["score"])["options"]
+
+
+def one(setting: str, contender: str, seed: int, place: Path) -> str:
+    """Train, judge, and write what came of it; a word on it."""
+    path = result(place, pair(setting, contender), seed)
+    if path.exists():
+        return ""
+    os.environ["XLA_FLAGS"] = ONE_CORE
+    import jax
+    from flax import nnx
+
+    import worldmodel as wm
+
+    entry, kind = SETTINGS[setting].entry, CONTENDERS[contender]
+    options: dict[str, Any] = {"steps": STEPS} | chosen(contender, place) | dict(entry.training)
+    train, test, probe = (data_of(setting, part, place) for part in ("train", "test", "probe"))
+    folder = place / "runs" / f"{train.stem}_{contender.replace(', ', '_')}_{seed}"
+    run = trained(kind.model, train, folder, seed, **options)
+    clean = wm.read(data_of(setting, "clean", place)) if SETTINGS[setting].noise else None
+    data = wm.read(test)
+    found, _ = judged(run, data, test, entry.context, HORIZONS, clean)
+    found |= probed(run, wm.read(probe))
+    found |= sampled(run, data, clean, entry.context, jax.random.key(seed))
+    found |= about_training(run) | {
+        "options": options,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(run.model, nnx.Param))),
+        "learnt": all(ratios(found)[h] < 0.5 for h in LEARNT),
+    }
+    if SETTINGS[setting].episodes:
+        found["acted"] = acted(run, seed, SETTINGS[setting].episodes, place / "acted" / folder.name)
+    write_json(path, found)
+    return f"{setting}, {contender}, seed {seed}: {', '.join(f'{h}: {v:.3f}' for h, v in ratios(found).items())}"
+
+
+def probed(run: Any, data: Any) -> dict[str, Any]:
+    """R^2 of linear probes of the whole vector of filtered, sampled states, and of polynomial ones of its first
+    principal components."""
+    import jax
+
+    from worldmodel.evaluation.judge import probe_latents
+    from worldmodel.imagination.dreamer import filtered_latents
+    from worldmodel.worlds.world import world_of
+
+    latents, world = filtered_latents(run, data, jax.random.key(0)), world_of(data)
+    linear = probe_latents(latents, data, world)["r2_linear"]
+    polynomial = probe_latents(principal(latents), data, world)
+    return {"r2_linear": linear, **{name: polynomial[name] for name in ("r2_polynomial", "polynomial_degree")}}
+
+
+def principal(latents: np.ndarray) -> np.ndarray:
+    """`[N, T, Z]` as they are where they are short, else their first principal components `[N, T, COMPONENTS]`."""
+    if latents.shape[-1] <= COMPONENTS:
+        return latents
+    flat = latents.reshape(-1, latents.shape[-1])
+    flat = flat - flat.mean(axis=0)
+    _, directions = np.linalg.eigh(flat.T @ flat)
+    return (flat @ directions[:, -COMPONENTS:]).reshape(*latents.shape[:2], -1)
+
+
+def sampled(run: Any, data: Any, clean: Any, context: int, key: Any) -> dict[str, Any]:
+    """Of sampled futures: the pixel error of one of each sequence at the horizons, since of some models the mean is no
+    mean; and coverage and CRPS of many, of some of the sequences, up to SAMPLED_HORIZON. The key is consumed."""
+    import jax
+
+    from worldmodel.data.sequences import as_unit_frames
+    from worldmodel.evaluation.judge import judge_samples, reader_of
+    from worldmodel.evaluation.measures import valid_frames
+    from worldmodel.imagination.dreamer import in_batches, last, roll_out
+    from worldmodel.worlds.world import world_of
+
+    one_key, many_key = jax.random.split(key)
+    scored = data if clean is None else clean
+    truth, parts = as_unit_frames(scored.frames), []
+    for batch, count, index in in_batches(data):
+        filter_key, imagine_key = jax.random.split(jax.random.fold_in(one_key, index))
+        before, after = batch.actions[:, : context - 1], batch.actions[:, context - 1 :]
+        belief = run.filter(batch.frames[:, :context], before, key=filter_key)
+        parts.append(run.decode(run.imagine(last(belief), after, imagine_key))[:count])
+    errors = ((np.concatenate(parts) - truth[:, context:]) ** 2).mean(axis=(0, *range(2, truth.ndim)))
+    some = data.take(slice(SAMPLED)).first_frames(context + SAMPLED_HORIZON)
+    world = world_of(data)
+    read = None if world is None else reader_of(world, truth, scored.states)
+    many = judge_samples(run, some, context, FUTURES, many_key, world, read)
+    horizons = [h for h in HORIZONS if h <= SAMPLED_HORIZON]
+    mean = roll_out(run, data, context).frames[:, context:]
+    return {
+        "valid_frames": float(np.median(valid_frames(truth[:, context:], mean))),
+        "sample_mse": {h: float(errors[h - 1]) for h in HORIZONS if h <= len(errors)},
+        "coverage": {level: {h: inside[h - 1] for h in horizons} for level, inside in many.coverage.items()},
+        "crps": {"unit": many.unit, **{str(h): many.crps[h - 1] for h in horizons}},
+    }
+
+
+def acted(run: Any, seed: int, episodes: int, out: Path) -> dict[str, Any]:
+    """The return of the usual planner in the world that the data is from, from starts that are the same for all."""
+    from worldmodel.planning.record import read_acted
+
+    found = (
+        read_acted(out) if out.exists() else run.act(episodes=episodes, seed=STARTS_SEED, ceilings=seed == 0, out=out)
+    )
+    return {
+        "returns": [float(value) for value in found.returns],
+        "seconds_per_decision": found.seconds_per_decision,
+        "outcomes": found.outcomes,
+        "floors": {row: float(np.mean(returns)) for row, returns in found.floors.items()},
+        "ceilings": {row: float(np.mean(returns)) for row, returns in found.ceilings.items()},
+    }
