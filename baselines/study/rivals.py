@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from baselines.study.kept import about_training, finished, result, run_tasks, trained
-from baselines.study.worlds import Entry, judged, ratios
-from worldmodel.support.files import UserError, write_json
+from baselines.study.worlds import SHOWN, Entry, judged, ratios
+from worldmodel.support.files import UserError, atomic_write, write_json
 from worldmodel.support.machine import machine
 
 TRAINING_SEED, TEST_SEED, PROBE_SEED = 400, 401, 402
@@ -35,6 +35,8 @@ PROBED = 500
 """sequences that latents are probed on"""
 COMPONENTS = 8
 """of a longer vector, its first principal components are what a polynomial probe sees"""
+SHOWN_SETTING = "pendulum"
+"""of the picture"""
 STARTS_SEED = 2027
 """of the starts of the episodes"""
 ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -70,9 +72,9 @@ CONTENDERS = {
         ({}, {"final_noise_scale": 0.3}),
     ),
     "kvae": Contender("Fraccaro et al. 2017", "kvae", (0.01, 0.003, 0.001)),
-    "rssm": Contender("PlaNet, Hafner et al. 2019", "rssm", (0.005, 0.002, 0.001), ({}, {"free_nats": 0.0})),
+    "rssm": Contender("PlaNet, Hafner et al. 2019", "rssm", (0.005, 0.002, 0.001), ({}, {"free_nats": 1.0})),
     "rssm-categorical": Contender(
-        "DreamerV3, Hafner et al. 2023", "rssm-categorical", (0.005, 0.002, 0.001), ({}, {"free_nats": 0.0})
+        "DreamerV3, Hafner et al. 2023", "rssm-categorical", (0.005, 0.002, 0.001), ({}, {"free_nats": 0.1})
     ),
     "world-models": Contender("Ha and Schmidhuber 2018", "world-models", (0.01, 0.003, 0.001)),
     "rssm, published": Contender(
@@ -175,7 +177,7 @@ def benchmark(
     run_tasks("rivals", "training", one, tasks, workers, keep)
     keep()
     write_rivals_page(out)
-    draw_rivals(out)
+    draw_rivals(out, {name: strip_file(name, place) for name in CONTENDERS if CONTENDERS[name].like is None})
 
 
 def pair(setting: str, contender: str) -> str:
@@ -274,10 +276,28 @@ def one(setting: str, contender: str, seed: int, place: Path) -> str:
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(run.model, nnx.Param))),
         "learnt": all(ratios(found)[h] < 0.5 for h in LEARNT),
     }
+    if (setting, seed) == (SHOWN_SETTING, 0):
+        keep_strip(run, data, entry.context, strip_file(contender, place))
     if SETTINGS[setting].episodes:
         found["acted"] = acted(run, seed, SETTINGS[setting].episodes, place / "acted" / folder.name)
     write_json(path, found)
     return f"{setting}, {contender}, seed {seed}: {', '.join(f'{h}: {v:.3f}' for h, v in ratios(found).items())}"
+
+
+def strip_file(contender: str, place: Path) -> Path:
+    """Where the frames of a contender's picture are kept."""
+    return place / "strips" / f"{contender.replace(', ', '_')}.npz"
+
+
+def keep_strip(run: Any, data: Any, context: int, path: Path) -> None:
+    """The first sequence, as it was and as it is imagined, in a few frames."""
+    from worldmodel.imagination.dreamer import roll_out
+
+    times = np.array([t for t in SHOWN if context - 1 + t < data.length])
+    frames = roll_out(run, data.take(slice(1)), context).frames[0, context - 1 + times]
+    truth, imagined = data.frames[0, context - 1 + times], np.round(255 * frames).astype(np.uint8)
+    with atomic_write(path) as file:
+        np.savez_compressed(file, allow_pickle=False, times=times, truth=truth, imagined=imagined)
 
 
 def probed(run: Any, data: Any) -> dict[str, Any]:
