@@ -1,7 +1,7 @@
 """Options of the baselines, with their defaults and units. Imports nothing heavy."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from worldmodel.models.vision.options import VisionOptions
 from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from baselines.dkf import DKF
     from baselines.paper_dvbf import PaperDVBF
     from baselines.static_vae import StaticVAE
+    from baselines.vision import Paper
     from worldmodel.data.scale import FrameScale
 
 
@@ -115,3 +116,36 @@ class PaperDVBFOptions:
         from baselines.paper_dvbf import PaperDVBF
 
         return PaperDVBF(scale, self, rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class RivalVisionOptions(VisionOptions):
+    """Of the encoder and the decoder of a rival, which may be those of its own paper.
+
+    A model has them by the class of its options: `class MyOptions(RivalVisionOptions)` with `PAPER = "kvae"`, a name in
+    baselines.vision.PAPERS, and by make_encoder and make_decoder, which it calls as every model does. What it passes
+    them as hidden layers is left out of the paper's networks, whose convolutions are followed, or preceded, by one
+    linear map.
+    """
+
+    PAPER: ClassVar[str]
+    """whose networks "original" means"""
+
+    networks: Literal["auto", "dense", "conv", "original"] = "auto"  # type: ignore[assignment]  # one more
+    """The networks of frames, encoder and decoder: "dense" is fully connected, "conv" convolutional, "original" those
+    of the model's paper, for 64 x 64 frames; "auto" is "conv" for frames of 48 pixels and more on the shorter side,
+    "dense" for smaller ones."""
+
+    def settled(self, scale: "FrameScale") -> Self:
+        """As VisionOptions.settled. Raises UserError when the paper's networks do not take such frames."""
+        if published := self.published():
+            published.check(scale.frame_shape)
+        return super().settled(scale)
+
+    def published(self) -> "Paper | None":
+        """The paper's networks where they are asked for."""
+        if self.networks != "original":
+            return None
+        from baselines.vision import PAPERS
+
+        return PAPERS[self.PAPER]

@@ -17,7 +17,7 @@ several seeds a batched matrix product. The transposed ones are the matrix produ
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -38,22 +38,43 @@ Shape = tuple[int, int, int]
 """(H, W, C) of a picture"""
 Cut = Callable[[jax.Array], jax.Array]
 """a linear map from pictures `[N, H, W, C]` to the pixels `[N, h, w, K]` that each place of a layer sees"""
+Network = Callable[[jax.Array], jax.Array]
+"""an nnx.Module that maps the last axis, whatever the leading ones"""
+
+
+class Published(Protocol):
+    """The networks of frames of a paper. It has no hidden layers of ours, so that of the `sizes` that make_encoder and
+    make_decoder are given only the outer end counts."""
+
+    def encoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> Network:
+        """From standardised pixels `[..., P]` to `[..., size]`."""
+        ...
+
+    def decoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> Network:
+        """From `[..., size]` to standardised pixels `[..., P]`."""
+        ...
 
 
 def make_encoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
-) -> "MLP | ConvolutionalEncoder":
+) -> Network:
     """A network from standardised pixels `[..., P]` to `[..., sizes[-1]]`; its fully connected layers have `sizes`."""
-    if options.settled(scale).networks == "dense":
+    settled = options.settled(scale)
+    if published := settled.published():
+        return published.encoder(scale.frame_shape, sizes[-1], rngs, precision)
+    if settled.networks == "dense":
         return MLP((scale.pixels, *sizes), rngs, precision=precision)
     return ConvolutionalEncoder(scale.frame_shape, options.channels, sizes, rngs, precision)
 
 
 def make_decoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
-) -> "MLP | ConvolutionalDecoder":
+) -> Network:
     """A network from `[..., sizes[0]]` to standardised pixels `[..., P]`; its fully connected layers have `sizes`."""
-    if options.settled(scale).networks == "dense":
+    settled = options.settled(scale)
+    if published := settled.published():
+        return published.decoder(scale.frame_shape, sizes[0], rngs, precision)
+    if settled.networks == "dense":
         return MLP((*sizes, scale.pixels), rngs, precision=precision)
     return ConvolutionalDecoder(scale.frame_shape, options.channels, sizes, rngs, precision)
 
@@ -107,30 +128,53 @@ def at_each_place(linear: nnx.Linear, pictures: jax.Array) -> jax.Array:
 
 
 class Convolution(nnx.Module):
-    """A linear map of what `cut` shows at each place: pictures `[N, *shape]` to `[N, h, w, channels]`."""
+    """A linear map of what `cut` shows at each place: pictures `[N, *shape]` to `[N, h, w, channels]`. `init` of the
+    kernel: the usual one of nnx.Linear if none is given."""
 
-    def __init__(self, cut: Cut, shape: Shape, channels: int, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        cut: Cut,
+        shape: Shape,
+        channels: int,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        init: nnx.Initializer | None = None,
+        use_bias: bool = True,
+    ):
         self.cut = cut
-        self.linear = nnx.Linear(pieces_of(cut, shape)[-1], channels, dtype=dtype, rngs=rngs)
+        given = {} if init is None else {"kernel_init": init}
+        pieces = pieces_of(cut, shape)[-1]
+        self.linear = nnx.Linear(pieces, channels, use_bias=use_bias, dtype=dtype, rngs=rngs, **given)
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         return at_each_place(self.linear, self.cut(pictures))
 
 
 class TransposedConvolution(nnx.Module):
-    """The adjoint of a Convolution without its bias, and a bias: `[N, h, w, channels]` to pictures `[N, *shape]`."""
+    """The adjoint of a Convolution without its bias, and a bias: `[N, h, w, channels]` to pictures `[N, *shape]`.
+    `init` of the kernel: one that keeps the size of what is summed if none is given."""
 
-    def __init__(self, cut: Cut, shape: Shape, channels: int, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        cut: Cut,
+        shape: Shape,
+        channels: int,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        init: nnx.Initializer | None = None,
+        use_bias: bool = True,
+    ):
         self.cut, self.shape = cut, shape
         pieces = pieces_of(cut, shape)
-        overlap = math.prod(pieces) / math.prod(shape)  # how many pieces are summed in a pixel
-        init = nnx.initializers.variance_scaling(1 / overlap, "fan_in", "truncated_normal")
+        if init is None:
+            overlap = math.prod(pieces) / math.prod(shape)  # how many pieces are summed in a pixel
+            init = nnx.initializers.variance_scaling(1 / overlap, "fan_in", "truncated_normal")
         self.linear = nnx.Linear(channels, pieces[-1], use_bias=False, dtype=dtype, kernel_init=init, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(shape[-1]))
+        self.bias = nnx.Param(jnp.zeros(shape[-1])) if use_bias else None
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         laid = put_back(self.cut, at_each_place(self.linear, pictures), self.shape)
-        return laid + self.bias[...].astype(laid.dtype)[None, None, None]
+        return laid if self.bias is None else laid + self.bias[...].astype(laid.dtype)[None, None, None]
 
 
 class ConvolutionalEncoder(nnx.Module):
