@@ -28,6 +28,9 @@ It was published for 32 x 32 frames, which it takes as well; half the sides ever
 Initialised as there: biases zero, kernels uniform after Glorot and Bengio (2010); DreamerV3's normal, cut off at two
 standard deviations.
 
+As in worldmodel.models.vision.networks, convolutions are cut squares times a matrix: on a CPU an update of World
+Models' networks takes a fifth to a third of the time of XLA's own convolutions.
+
 Departures, the same for all: pixels are standardised (frames in [0, 1] there, less 0.5 in DreamerV3 and PlaNet) and
 come out of the last layer as they are, for a Gaussian (World Models and KVAE end in a sigmoid); frames may have any
 number of colours. DreamerV3's encoder ends at the flat 4 x 4 x 256: here a linear map to the model's features follows.
@@ -44,20 +47,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from worldmodel.models.vision.networks import Convolution, Cut, Shape, TransposedConvolution, blocks, put_back
+from worldmodel.models.vision.networks import Convolution, Cut, Shape, TransposedConvolution, blocks, put_back, windows
 from worldmodel.support.files import UserError
 
 DREAMER_EPSILON = 1e-3
 """that DreamerV3 adds to a variance in its LayerNorm"""
 
 
-def windows(pictures: jax.Array, side: int, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """What a convolution of `side` x `side` sees of pictures `[N, H, W, C]` with zeros before and after:
-    `[N, h, w, side * side * C]`."""
-    padded = jnp.pad(pictures, ((0, 0), padding, padding, (0, 0)))
-    height, width = (length - side + 1 for length in padded.shape[1:3])
-    taps = [padded[:, i : i + height : stride, j : j + width : stride] for i in range(side) for j in range(side)]
-    return jnp.concatenate(taps, axis=-1)
+def padded_windows(pictures: jax.Array, side: int, stride: int, padding: tuple[int, int]) -> jax.Array:
+    """As `windows`, with zeros before and after the picture, in either direction."""
+    return windows(jnp.pad(pictures, ((0, 0), padding, padding, (0, 0))), side, stride)
 
 
 def subpixels(pictures: jax.Array) -> jax.Array:
@@ -136,7 +135,7 @@ class Maker:
         last: bool = False,
     ) -> Layer:
         """Pictures of `shape` to `made` channels."""
-        cut = functools.partial(windows, side=side, stride=stride, padding=padding)
+        cut = functools.partial(padded_windows, side=side, stride=stride, padding=padding)
         init = self.init(side, shape[-1], made, side**2 * shape[-1])
         convolution = Convolution(cut, shape, made, self.dtype, self.rngs, init, self.biased(last))
         return self.layer(convolution, made, last, *after)
@@ -145,7 +144,7 @@ class Maker:
         self, seen: int, shape: Shape, side: int, stride: int, padding: tuple[int, int], last: bool
     ) -> Layer:
         """Pictures of `seen` channels to pictures of `shape`."""
-        cut: Cut = functools.partial(windows, side=side, stride=stride, padding=padding)
+        cut: Cut = functools.partial(padded_windows, side=side, stride=stride, padding=padding)
         init = self.init(side, seen, shape[-1], seen)
         convolution = TransposedConvolution(cut, shape, seen, self.dtype, self.rngs, init, self.biased(last))
         return self.layer(convolution, shape[-1], last)

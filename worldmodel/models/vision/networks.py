@@ -38,26 +38,24 @@ Shape = tuple[int, int, int]
 """(H, W, C) of a picture"""
 Cut = Callable[[jax.Array], jax.Array]
 """a linear map from pictures `[N, H, W, C]` to the pixels `[N, h, w, K]` that each place of a layer sees"""
-Network = Callable[[jax.Array], jax.Array]
-"""an nnx.Module that maps the last axis, whatever the leading ones"""
 
 
 class Published(Protocol):
     """The networks of frames of a paper. It has no hidden layers of ours, so that of the `sizes` that make_encoder and
     make_decoder are given only the outer end counts."""
 
-    def encoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> Network:
+    def encoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> nnx.Module:
         """From standardised pixels `[..., P]` to `[..., size]`."""
         ...
 
-    def decoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> Network:
+    def decoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> nnx.Module:
         """From `[..., size]` to standardised pixels `[..., P]`."""
         ...
 
 
 def make_encoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
-) -> Network:
+) -> nnx.Module:
     """A network from standardised pixels `[..., P]` to `[..., sizes[-1]]`; its fully connected layers have `sizes`."""
     settled = options.settled(scale)
     if published := settled.published():
@@ -69,7 +67,7 @@ def make_encoder(
 
 def make_decoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
-) -> Network:
+) -> nnx.Module:
     """A network from `[..., sizes[0]]` to standardised pixels `[..., P]`; its fully connected layers have `sizes`."""
     settled = options.settled(scale)
     if published := settled.published():
@@ -99,12 +97,27 @@ def blocks(pictures: jax.Array, side: int = BLOCK) -> jax.Array:
     return cells.reshape(n, h, w, side * side * channels)
 
 
+def windows(pictures: jax.Array, side: int, stride: int) -> jax.Array:
+    """`[N, H, W, C]` to `[N, h, w, side * side * C]`: what a convolution within the picture sees. Its squares
+    overlap: each is made of blocks of `stride` x `stride`, the last of them cut to fit."""
+    n, height, width, channels = pictures.shape
+    cells = blocks(pictures, stride)
+    h, w = (height - side) // stride + 1, (width - side) // stride + 1
+    squares = []
+    for i, j in itertools.product(range(0, side, stride), repeat=2):
+        cell = cells[:, i // stride : i // stride + h, j // stride : j // stride + w]
+        if max(i, j) + stride > side:
+            whole = cell.reshape(n, h, w, stride, stride, channels)
+            cell = whole[:, :, :, : side - i, : side - j].reshape(n, h, w, -1)
+        squares.append(cell)
+    return jnp.concatenate(squares, axis=-1)
+
+
 def patches(pictures: jax.Array) -> jax.Array:
     """`[N, H, W, C]` to `[N, h, w, 16 * C]`: what a convolution of 4 x 4 with stride 2 sees, with a border of zeros one
-    pixel wide. The squares overlap: each is made of four blocks of 2 x 2."""
-    cells = blocks(jnp.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0))), 2)
-    h, w = (-(-side // 2) for side in pictures.shape[1:3])
-    return jnp.concatenate([cells[:, i : i + h, j : j + w] for i in (0, 1) for j in (0, 1)], axis=-1)
+    pixel wide, or two where an odd side ends."""
+    height, width = pictures.shape[1:3]
+    return windows(jnp.pad(pictures, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0))), 4, 2)
 
 
 def put_back(cut: Cut, pieces: jax.Array, shape: Shape) -> jax.Array:
