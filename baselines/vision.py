@@ -6,8 +6,8 @@ PlaNet took over (Hafner et al. 2019; google-research/planet, networks/conv_ha.p
     64 x 64 x 3 -> 31 x 31 x 32 -> 14 x 14 x 64 -> 6 x 6 x 128 -> 2 x 2 x 256 -> linear          4 x 4, stride 2
     linear -> 1 x 1 x 1024 -> 5 x 5 x 128 -> 13 x 13 x 64 -> 30 x 30 x 32 -> 64 x 64 x 3     5, 5, 6, 6, stride 2
 
-DreamerV3 (Hafner et al. 2023, arXiv 2301.04104v1; danijar/dreamerv3 as first published, commit ec526b9, nets.py and
-`small` in configs.yaml). Each layer but the last is normalised over its channels (LayerNorm, without a bias before it)
+DreamerV3 (Hafner et al. 2023, arXiv 2301.04104v1; danijar/dreamerv3, commit ec526b9, nets.py and `small` in
+configs.yaml). Each layer but the last is normalised over its channels (LayerNorm, without a bias before it)
 and passes SiLU:
 
     64 x 64 x 3 -> 32 x 32 x 32 -> 16 x 16 x 64 -> 8 x 8 x 128 -> 4 x 4 x 256 -> linear          4 x 4, stride 2
@@ -15,7 +15,7 @@ and passes SiLU:
 
 The larger published sizes have 48, 64 and 96 channels in place of 32. Later versions of that code (commit f8817c4)
 have RMSNorm, 5 x 5 kernels, channels of 2, 3, 4 and 4 times a depth and pooling in place of strides: ten times the
-arithmetic at as many channels.
+arithmetic at a depth of 32.
 
 KVAE (Fraccaro et al. 2017; simonkamronn/kvae, kvae/KalmanVariationalAutoencoder.py). 3 x 3, ReLU; the decoder makes
 four times the channels and deals them out to 2 x 2 pixels (sub-pixel convolutions, Shi et al. 2016):
@@ -28,8 +28,9 @@ It was published for 32 x 32 frames, which it takes as well; half the sides ever
 Initialised as there: biases zero, kernels uniform after Glorot and Bengio (2010); DreamerV3's normal, cut off at two
 standard deviations.
 
-As in worldmodel.models.vision.networks, convolutions are cut squares times a matrix: on a CPU an update of World
-Models' networks takes a fifth to a third of the time of XLA's own convolutions.
+As in worldmodel.models.vision.networks, convolutions are cut squares times a matrix: on one core an
+update of World Models' networks on 240 frames takes 0.9 s, a fifth of the time of XLA's own convolutions; DreamerV3's
+and the KVAE's take 1.3 and 1.2 s, our "conv" 0.15 s.
 
 Departures, the same for all: pixels are standardised (frames in [0, 1] there, less 0.5 in DreamerV3 and PlaNet) and
 come out of the last layer as they are, for a Gaussian (World Models and KVAE end in a sigmoid); frames may have any

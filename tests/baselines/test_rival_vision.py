@@ -265,7 +265,7 @@ def test_the_autoencoder_of_world_models_fits_a_few_colour_frames():
         frames[n, place : place + 12, 8 * n : 8 * n + 12] = (1.0, 0.5, 0.2)
     pixels = jnp.asarray((frames - frames.mean()) / frames.std()).reshape(4, -1)
     graphdef, parameters = autoencoder(WORLD_MODELS, LARGE, 8)
-    optimiser = optax.adam(2e-3)
+    optimiser = optax.adam(1e-3)
 
     def loss(parameters: nnx.State) -> jax.Array:
         return jnp.mean((nnx.merge(graphdef, parameters)(pixels) - pixels) ** 2)
@@ -282,7 +282,7 @@ def test_the_autoencoder_of_world_models_fits_a_few_colour_frames():
         losses.append(float(value))
     mean_frame = float(jnp.mean((pixels - pixels.mean(axis=0, keepdims=True)) ** 2))
     assert losses[0] > 0.9
-    assert losses[-1] < 0.5 * mean_frame
+    assert losses[-1] < 0.3 * mean_frame
 
 
 # As a model's option

@@ -98,8 +98,8 @@ def blocks(pictures: jax.Array, side: int = BLOCK) -> jax.Array:
 
 
 def windows(pictures: jax.Array, side: int, stride: int) -> jax.Array:
-    """`[N, H, W, C]` to `[N, h, w, side * side * C]`: what a convolution within the picture sees. Its squares
-    overlap: each is made of blocks of `stride` x `stride`, the last of them cut to fit."""
+    """`[N, H, W, C]` to `[N, h, w, side * side * C]`: what a convolution without a border sees. Its
+    squares may overlap: each is made of blocks of `stride` x `stride`, the last of them cut to fit."""
     n, height, width, channels = pictures.shape
     cells = blocks(pictures, stride)
     h, w = (height - side) // stride + 1, (width - side) // stride + 1
