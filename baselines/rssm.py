@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from baselines.options import RSSMOptions
+from baselines.rival_options import RSSMOptions
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, mean_of_seen, per_seen_frame
 from worldmodel.models.distributions import MIN_STD, diagonal_normal, draw, image_normal

@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from baselines.options import CategoricalRSSMOptions
+from baselines.rival_options import CategoricalRSSMOptions
 from baselines.rssm import RSSM, Inferred, RSSMState
 from worldmodel.data.scale import FrameScale
 from worldmodel.models.vision.networks import make_decoder, make_encoder

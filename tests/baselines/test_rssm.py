@@ -10,7 +10,7 @@ from conftest import make_tiny_dvbf
 from flax import nnx
 from scipy.special import log_softmax
 
-from baselines.options import CategoricalRSSMOptions, RSSMOptions
+from baselines.rival_options import CategoricalRSSMOptions, RSSMOptions
 from baselines.rssm import RSSM, GaussianRSSM, RSSMState
 from baselines.rssm_categorical import BlockGRU, CategoricalRSSM
 from worldmodel.data.windows import Batch

@@ -17,7 +17,7 @@ several seeds a batched matrix product. The transposed ones are the matrix produ
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,20 +40,39 @@ Cut = Callable[[jax.Array], jax.Array]
 """a linear map from pictures `[N, H, W, C]` to the pixels `[N, h, w, K]` that each place of a layer sees"""
 
 
+class Published(Protocol):
+    """The networks of frames of a paper. It has no hidden layers of ours, so that of the `sizes` that make_encoder and
+    make_decoder are given only the outer end counts."""
+
+    def encoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> nnx.Module:
+        """From standardised pixels `[..., P]` to `[..., size]`."""
+        ...
+
+    def decoder(self, frame_shape: tuple[int, ...], size: int, rngs: nnx.Rngs, precision: str) -> nnx.Module:
+        """From `[..., size]` to standardised pixels `[..., P]`."""
+        ...
+
+
 def make_encoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
-) -> "MLP | ConvolutionalEncoder":
+) -> nnx.Module:
     """A network from standardised pixels `[..., P]` to `[..., sizes[-1]]`; its fully connected layers have `sizes`."""
-    if options.settled(scale).networks == "dense":
+    settled = options.settled(scale)
+    if published := settled.published():
+        return published.encoder(scale.frame_shape, sizes[-1], rngs, precision)
+    if settled.networks == "dense":
         return MLP((scale.pixels, *sizes), rngs, precision=precision)
     return ConvolutionalEncoder(scale.frame_shape, options.channels, sizes, rngs, precision)
 
 
 def make_decoder(
     scale: FrameScale, options: VisionOptions, sizes: Sequence[int], rngs: nnx.Rngs, precision: str = "float32"
-) -> "MLP | ConvolutionalDecoder":
+) -> nnx.Module:
     """A network from `[..., sizes[0]]` to standardised pixels `[..., P]`; its fully connected layers have `sizes`."""
-    if options.settled(scale).networks == "dense":
+    settled = options.settled(scale)
+    if published := settled.published():
+        return published.decoder(scale.frame_shape, sizes[0], rngs, precision)
+    if settled.networks == "dense":
         return MLP((*sizes, scale.pixels), rngs, precision=precision)
     return ConvolutionalDecoder(scale.frame_shape, options.channels, sizes, rngs, precision)
 
@@ -78,12 +97,27 @@ def blocks(pictures: jax.Array, side: int = BLOCK) -> jax.Array:
     return cells.reshape(n, h, w, side * side * channels)
 
 
+def windows(pictures: jax.Array, side: int, stride: int) -> jax.Array:
+    """`[N, H, W, C]` to `[N, h, w, side * side * C]`: what a convolution without a border sees. Its
+    squares may overlap: each is made of blocks of `stride` x `stride`, the last of them cut to fit."""
+    n, height, width, channels = pictures.shape
+    cells = blocks(pictures, stride)
+    h, w = (height - side) // stride + 1, (width - side) // stride + 1
+    squares = []
+    for i, j in itertools.product(range(0, side, stride), repeat=2):
+        cell = cells[:, i // stride : i // stride + h, j // stride : j // stride + w]
+        if max(i, j) + stride > side:
+            whole = cell.reshape(n, h, w, stride, stride, channels)
+            cell = whole[:, :, :, : side - i, : side - j].reshape(n, h, w, -1)
+        squares.append(cell)
+    return jnp.concatenate(squares, axis=-1)
+
+
 def patches(pictures: jax.Array) -> jax.Array:
     """`[N, H, W, C]` to `[N, h, w, 16 * C]`: what a convolution of 4 x 4 with stride 2 sees, with a border of zeros one
-    pixel wide. The squares overlap: each is made of four blocks of 2 x 2."""
-    cells = blocks(jnp.pad(pictures, ((0, 0), (1, 1), (1, 1), (0, 0))), 2)
-    h, w = (-(-side // 2) for side in pictures.shape[1:3])
-    return jnp.concatenate([cells[:, i : i + h, j : j + w] for i in (0, 1) for j in (0, 1)], axis=-1)
+    pixel wide, or two where an odd side ends."""
+    height, width = pictures.shape[1:3]
+    return windows(jnp.pad(pictures, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0))), 4, 2)
 
 
 def put_back(cut: Cut, pieces: jax.Array, shape: Shape) -> jax.Array:
@@ -107,30 +141,53 @@ def at_each_place(linear: nnx.Linear, pictures: jax.Array) -> jax.Array:
 
 
 class Convolution(nnx.Module):
-    """A linear map of what `cut` shows at each place: pictures `[N, *shape]` to `[N, h, w, channels]`."""
+    """A linear map of what `cut` shows at each place: pictures `[N, *shape]` to `[N, h, w, channels]`. `init` of the
+    kernel: the usual one of nnx.Linear if none is given."""
 
-    def __init__(self, cut: Cut, shape: Shape, channels: int, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        cut: Cut,
+        shape: Shape,
+        channels: int,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        init: nnx.Initializer | None = None,
+        use_bias: bool = True,
+    ):
         self.cut = cut
-        self.linear = nnx.Linear(pieces_of(cut, shape)[-1], channels, dtype=dtype, rngs=rngs)
+        given = {} if init is None else {"kernel_init": init}
+        pieces = pieces_of(cut, shape)[-1]
+        self.linear = nnx.Linear(pieces, channels, use_bias=use_bias, dtype=dtype, rngs=rngs, **given)
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         return at_each_place(self.linear, self.cut(pictures))
 
 
 class TransposedConvolution(nnx.Module):
-    """The adjoint of a Convolution without its bias, and a bias: `[N, h, w, channels]` to pictures `[N, *shape]`."""
+    """The adjoint of a Convolution without its bias, and a bias: `[N, h, w, channels]` to pictures `[N, *shape]`.
+    `init` of the kernel: one that keeps the size of what is summed if none is given."""
 
-    def __init__(self, cut: Cut, shape: Shape, channels: int, dtype: Any, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        cut: Cut,
+        shape: Shape,
+        channels: int,
+        dtype: Any,
+        rngs: nnx.Rngs,
+        init: nnx.Initializer | None = None,
+        use_bias: bool = True,
+    ):
         self.cut, self.shape = cut, shape
         pieces = pieces_of(cut, shape)
-        overlap = math.prod(pieces) / math.prod(shape)  # how many pieces are summed in a pixel
-        init = nnx.initializers.variance_scaling(1 / overlap, "fan_in", "truncated_normal")
+        if init is None:
+            overlap = math.prod(pieces) / math.prod(shape)  # how many pieces are summed in a pixel
+            init = nnx.initializers.variance_scaling(1 / overlap, "fan_in", "truncated_normal")
         self.linear = nnx.Linear(channels, pieces[-1], use_bias=False, dtype=dtype, kernel_init=init, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(shape[-1]))
+        self.bias = nnx.Param(jnp.zeros(shape[-1])) if use_bias else None
 
     def __call__(self, pictures: jax.Array) -> jax.Array:
         laid = put_back(self.cut, at_each_place(self.linear, pictures), self.shape)
-        return laid + self.bias[...].astype(laid.dtype)[None, None, None]
+        return laid if self.bias is None else laid + self.bias[...].astype(laid.dtype)[None, None, None]
 
 
 class ConvolutionalEncoder(nnx.Module):

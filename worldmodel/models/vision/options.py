@@ -7,6 +7,7 @@ from worldmodel.support.settings import require_at_least
 
 if TYPE_CHECKING:
     from worldmodel.data.scale import FrameScale
+    from worldmodel.models.vision.networks import Published
 
 CONVOLUTIONAL_FROM = 48
 """pixels on a frame's shorter side. At 32 the fully connected networks take a quarter of the time and are better
@@ -36,3 +37,7 @@ class VisionOptions:
             return self
         large = min(scale.frame_shape[:2]) >= CONVOLUTIONAL_FROM
         return dataclasses.replace(self, networks="conv" if large else "dense")
+
+    def published(self) -> "Published | None":
+        """The networks of a paper, where the options of its model ask for them."""
+        return None

@@ -1,0 +1,161 @@
+"""Options of the rivals, with their defaults and units. Imports nothing heavy."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from worldmodel.models.vision.options import VisionOptions
+from worldmodel.support.files import UserError
+from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from baselines.rssm import GaussianRSSM
+    from baselines.rssm_categorical import CategoricalRSSM
+    from baselines.vision import Paper
+    from worldmodel.data.scale import FrameScale
+
+
+@dataclasses.dataclass(frozen=True)
+class RivalOptions(VisionOptions):
+    """What every rival has: an observation noise, and networks of frames that may be those of its own paper.
+
+    A model has the latter by `PAPER`, a name in baselines.vision.PAPERS, and by make_encoder and make_decoder, which it
+    calls as every model does. What it passes them as hidden layers is left out of the paper's networks, whose
+    convolutions are followed, or preceded, by one linear map.
+    """
+
+    PAPER: ClassVar[str]
+    """whose networks "original" means"""
+    SIZES: ClassVar[tuple[str, ...]] = ()
+    """options that must be at least 1"""
+
+    networks: Literal["auto", "dense", "conv", "original"] = "auto"  # type: ignore[assignment]  # one more
+    """The networks of frames, encoder and decoder: "dense" is fully connected, "conv" convolutional, "original" those
+    of the model's paper, for 64 x 64 frames; "auto" is "conv" for frames of 48 pixels and more on the shorter side,
+    "dense" for smaller ones."""
+    vision_size: int = 128
+    """Units in the hidden layers of the encoder and of the decoder, but for those of the paper."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        for name in ("vision_size", *self.SIZES):
+            require_at_least(flag(name), getattr(self, name), 1)
+        if self.observation_std is not None:
+            require_positive("--observation-std", self.observation_std)
+
+    def sharpened(self, scale: "FrameScale") -> Self:
+        """For overfitting one batch: reconstruction is made dear."""
+        return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std))
+
+    def settled(self, scale: "FrameScale") -> Self:
+        """As VisionOptions.settled. Raises UserError when the paper's networks do not take such frames."""
+        if published := self.published():
+            published.check(scale.frame_shape)
+        return super().settled(scale)
+
+    def published(self) -> "Paper | None":
+        """The paper's networks where they are asked for."""
+        if self.networks != "original":
+            return None
+        from baselines.vision import PAPERS
+
+        return PAPERS[self.PAPER]
+
+
+@dataclasses.dataclass(frozen=True)
+class RSSMOptions(RivalOptions):
+    """PlaNet's recurrent state-space model (Hafner et al. 2019): a GRU's belief beside a Gaussian state."""
+
+    PAPER: ClassVar[str] = "world-models"  # PlaNet sees with the same
+    SIZES: ClassVar[tuple[str, ...]] = ("belief_size", "stochastic_size", "hidden_size", "feature_size")
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.002}
+
+    belief_size: int = 128
+    """Dimensions of the deterministic belief h, the GRU's (PlaNet: 200)."""
+    stochastic_size: int = 30
+    """Dimensions of the stochastic state s."""
+    hidden_size: int = 128
+    """Units in the hidden layers of the dynamics (PlaNet: 200)."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame."""
+    min_std: float = 0.1
+    """Added to all standard deviations of s."""
+    free_nats: float = 3.0
+    """Nats of a step's KL that cost nothing, and teach nothing."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        require_at_least("--min-std", self.min_std, 0)
+        require_at_least("--free-nats", self.free_nats, 0)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "GaussianRSSM":
+        """An untrained model."""
+        from baselines.rssm import GaussianRSSM
+
+        return GaussianRSSM(scale, self, rngs)
+
+
+PLANET = RSSMOptions(belief_size=200, hidden_size=200)
+"""the paper's sizes"""
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalRSSMOptions(RivalOptions):
+    """DreamerV3's recurrent state-space model (Hafner et al. 2023): a block GRU's belief beside categories."""
+
+    PAPER: ClassVar[str] = "dreamer"
+    SIZES: ClassVar[tuple[str, ...]] = (
+        "belief_size",
+        "blocks",
+        "variables",
+        "classes",
+        "hidden_size",
+        "feature_size",
+    )
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.002}
+
+    belief_size: int = 256
+    """Dimensions of the deterministic belief h (DreamerV3's smallest: 512)."""
+    blocks: int = 8
+    """Blocks that the belief's GRU is of."""
+    variables: int = 32
+    """Categorical variables of the stochastic state s."""
+    classes: int = 4
+    """Classes of each."""
+    hidden_size: int = 64
+    """Units in the hidden layers of the dynamics."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame."""
+    uniform_share: float = 0.01
+    """Share of the uniform distribution in all probabilities."""
+    dynamics_weight: float = 1.0
+    """Weight of the KL by which the prior learns to foresee the posterior."""
+    representation_weight: float = 0.1
+    """Weight of the KL by which the posterior learns to be foreseeable."""
+    free_nats: float = 1.0
+    """Nats of each of the two that cost nothing, and teach nothing."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        if self.belief_size % self.blocks:
+            raise UserError(f"--belief-size must be a multiple of --blocks, not {self.belief_size} of {self.blocks}")
+        require_share("--uniform-share", self.uniform_share)
+        require_positive("--uniform-share", self.uniform_share)
+        for name in ("dynamics_weight", "representation_weight", "free_nats"):
+            require_at_least(flag(name), getattr(self, name), 0)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "CategoricalRSSM":
+        """An untrained model."""
+        from baselines.rssm_categorical import CategoricalRSSM
+
+        return CategoricalRSSM(scale, self, rngs)
+
+
+DREAMER = CategoricalRSSMOptions(belief_size=512)
+"""the sizes of the smallest preset"""
