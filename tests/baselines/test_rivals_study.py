@@ -1,0 +1,172 @@
+"""The benchmark of rivals and its page."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import worldmodel as wm
+from baselines.study import rivals
+from baselines.study.rivals import (
+    CONTENDERS,
+    SETTINGS,
+    Contender,
+    Setting,
+    best,
+    chosen,
+    data_of,
+    one,
+    one_trial,
+    pair,
+    prepare,
+    principal,
+    strip_file,
+    trial,
+)
+from baselines.study.rivals_page import (
+    by_setting,
+    data_table,
+    draw_rivals,
+    figures_table,
+    pixels_table,
+    trials_table,
+    write_rivals_page,
+)
+from baselines.study.worlds import Entry
+from worldmodel.models.catalogue import MODELS
+from worldmodel.support.files import read_json, write_json
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_every_contender_is_a_model_with_as_many_trials_of_options_that_it_has():
+    for name, contender in CONTENDERS.items():
+        kind = MODELS.options(contender.model)
+        fields = set(vars(kind())) | {"learning_rate"}
+        assert all(set(trial) <= fields for trial in [*contender.trials(), dict(contender.options)])
+        if contender.like is None:
+            assert len({str(trial) for trial in contender.trials()}) == 6, name
+        else:
+            assert CONTENDERS[contender.like].model == contender.model
+
+
+def test_the_trial_with_the_least_error_is_taken_and_one_that_broke_never_is():
+    trials = [{"options": {"learning_rate": rate}, "score": score} for rate, score in ((1, None), (2, 0.3), (3, 0.2))]
+    assert best(trials) == {"learning_rate": 3}
+    page = trials_table({trial("rssm"): trials})
+    assert "| rssm | learning_rate 1 | not a number |" in page
+    assert "| rssm | learning_rate 3 | **0.200** |" in page
+
+
+def test_principal_components_are_those_of_the_singular_values():
+    latents = np.random.default_rng(0).standard_normal((5, 7, 12)) * np.arange(1, 13)
+    flat = latents.reshape(-1, 12) - latents.reshape(-1, 12).mean(axis=0)
+    left, values, _ = np.linalg.svd(flat, full_matrices=False)
+    found = principal(latents).reshape(-1, 8)[:, ::-1]
+    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :8] * values[:8]), rtol=1e-8, atol=1e-8)
+    short = latents[..., :8]
+    assert principal(short) is short
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trials and two seeds of a tiny contender, in a setting with noise."""
+    folder = tmp_path_factory.mktemp("rivals")
+    entry = Entry("a pendulum", "pendulum", 20, 15, 8, 45)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rivals, "STEPS", 2)
+        patch.setattr(rivals, "SAMPLED_HORIZON", 30)
+        patch.setattr(rivals, "FUTURES", 39)
+        patch.setattr(rivals, "PROBED", 20)
+        patch.setitem(SETTINGS, "pendulum", Setting(entry, noise=0.1))
+        patch.setitem(CONTENDERS, "dkf", Contender("", "dkf", (1e-4,), ({"hidden_size": 8}, {})))
+        patch.setenv("XLA_FLAGS", "")
+        prepare({"pendulum": SETTINGS["pendulum"]}, folder)
+        for number in range(2):
+            assert one_trial("dkf", number, folder).startswith("dkf, {'learning_rate': ")
+        tried = [read_json(folder / "results" / f"trial_dkf_{number}.json") for number in range(2)]
+        assert chosen("dkf", folder) == min(tried, key=lambda each: each["score"])["options"]
+        assert one("pendulum", "dkf", 0, folder).startswith("pendulum, dkf, seed 0: 1: ")
+        assert one("pendulum", "dkf", 0, folder) == ""  # it is kept
+    return folder
+
+
+def test_figures_of_a_contender_are_those_of_its_run_against_clean_frames(place: Path):
+    found = read_json(place / "results" / "pendulum_dkf_0.json")
+    seen, clean = (wm.read(data_of("pendulum", part, place)) for part in ("test", "clean"))
+    np.testing.assert_array_equal(seen.actions, clean.actions)
+    assert np.abs(seen.frames / 255 - clean.frames / 255).mean() > 0.03
+    run = wm.load(place / "runs" / "pendulum_train_dkf_0")
+    belief = run.last(run.filter(seen.frames[:, :15], seen.actions[:, :14]))
+    errors = (run.decode(run.imagine(belief, seen.actions[:, 14:])) - clean.frames[:, 15:] / 255) ** 2
+    assert found["rows"]["model"]["mse"]["10"] == pytest.approx(errors.mean(axis=(0, 2, 3))[9], rel=1e-4)
+    drawn = run.imagine(
+        run.last(run.filter(seen.frames[:, :15], seen.actions[:, :14], key=jax.random.key(0))),
+        seen.actions[:, 14:],
+        jax.random.key(1),
+    )
+    sampled = ((run.decode(drawn) - clean.frames[:, 15:] / 255) ** 2).mean(axis=(0, 2, 3))
+    assert found["sample_mse"]["30"] == pytest.approx(sampled[29], rel=0.3)  # other samples of the same
+    assert found["steps"] == 2
+    assert found["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(run.run.load()))
+    assert not found["learnt"]
+    assert set(found["coverage"]["0.9"]) == {"1", "10", "30"}
+
+
+def test_a_strip_shows_the_first_sequence(place: Path, tmp_path: Path):
+    with np.load(strip_file("dkf", place)) as strip:
+        np.testing.assert_array_equal(
+            strip["truth"], wm.read(data_of("pendulum", "test", place)).frames[0, 14 + strip["times"]]
+        )
+    found = read_json(place / "results" / "pendulum_dkf_0.json")
+    (tmp_path / "docs").mkdir()
+    write_json(tmp_path / "results" / "rivals.json", {"entries": {pair("pendulum", "dvbf"): [found]}})
+    draw_rivals(tmp_path, {"dvbf": strip_file("dkf", place)})
+    assert (tmp_path / "docs" / "rivals.png").stat().st_size > 10_000
+
+
+def seed(mse: float, parameters: int = 10) -> dict[str, Any]:
+    rows = {"model": mse, "repeat last frame": 0.2, "mean frame": 0.1}
+    return {
+        "measure": {"name": "angle_error", "title": "error", "factor": 10, "form": ".1f"},
+        "rows": {row: {"mse": {"10": value, "30": value}, "angle_error": {"10": value}} for row, value in rows.items()},
+        "sample_mse": {"10": 2 * mse, "30": 3 * mse},
+        "learnt": mse < 0.05,
+        "valid_frames": 7.0,
+        "r2_linear": {"a": 0.5, "b": 0.25},
+        "r2_polynomial": {"a": 0.75},
+        "coverage": {"0.9": {"30": 0.5}},
+        "crps": {"unit": "rad", "10": 0.1, "30": 0.2},
+        "parameters": parameters,
+        "training_seconds": 3.0,
+    }
+
+
+def test_tables_have_the_median_and_the_range_of_the_seeds():
+    contenders = {"rssm": [seed(0.02), seed(0.03), seed(0.09)]}
+    pixels = pixels_table(contenders)
+    assert "| **rssm**, mean | 0.300 (0.200 to 0.900) | 0.300 (0.200 to 0.900) |" in pixels
+    assert "| one sample | 0.600 (0.400 to 1.800) | 0.900 (0.600 to 2.700) |" in pixels
+    assert "| **rssm** | 2/3 | 7 | 0.250 | 0.750 | 50% | 0.100 | 0.200 | 10 | 3 |" in figures_table(contenders)
+
+
+def test_the_table_of_data_is_by_the_number_of_sequences():
+    results: Any = {"pendulum, 100": {"rssm": [seed(0.09)]}, "pendulum": {"rssm": [seed(0.02)]}}
+    for each in results.values():
+        for run in each["rssm"]:
+            run["rows"]["model"]["angle_error"]["30"] = 2 * run["rows"]["model"]["angle_error"]["10"]
+    page = data_table(results)
+    assert "| **rssm** after 10 | 0.9 | 0.2 |" in page
+    assert "| after 30 | 1.8 | 0.4 |" in page
+
+
+def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp_path: Path):
+    (tmp_path / "results").mkdir()
+    shutil.copy(REPOSITORY / "results" / "rivals.json", tmp_path / "results")
+    found = read_json(tmp_path / "results" / "rivals.json")
+    assert {name for contenders in by_setting(found["entries"]).values() for name in contenders} <= set(CONTENDERS)
+    write_rivals_page(tmp_path)
+    assert (tmp_path / "RIVALS.md").read_text() == (REPOSITORY / "RIVALS.md").read_text()
