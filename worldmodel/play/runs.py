@@ -23,9 +23,7 @@ def open_runs(folders: Sequence[Path]) -> dict[str, Run]:
     depth = 1
     while len({place.parts[-depth:] for place in places}) < len(places):
         depth += 1
-    return {
-        str(Path(*place.parts[-depth:])): Run.open(folder) for place, folder in zip(places, folders, strict=True)
-    }
+    return {str(Path(*place.parts[-depth:])): Run.open(folder) for place, folder in zip(places, folders, strict=True)}
 
 
 def require_same_world(run: Run, data: Sequences, path: Path) -> None:
