@@ -50,14 +50,15 @@ def main(options: Options) -> None:
         from worldmodel.worlds.simulator import Simulator
 
         runs = open_runs(options.run)
-        models = {name: run.load() for name, run in runs.items()}
         first = next(iter(runs.values()))
         path = options.data or Path(first.card.path)
         data = load_sequences(path)
+        models = {}
         for name, run in runs.items():
-            require_world_model(run, models[name])
             run.check_fits(data, path)
             require_same_world(run, data, path)
+            models[name] = run.load()
+            require_world_model(run, models[name])
         simulator = Simulator.of(data, str(path))
         needed = max(model.context for model in models.values())
         context = max(needed, CONTEXT) if options.context is None else options.context

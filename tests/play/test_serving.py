@@ -170,7 +170,10 @@ def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_pat
             (("--port", 0, "--run", dvbf_run, "--run", dvbf_run / ".." / dvbf_run.name), "dvbf: is given twice"),
             (("--run", tmp_path / "nothing", "--port", 0), "nothing: not a run folder"),
             (("--run", dvbf_run, "--run", tmp_path / "nothing", "--port", 0), "nothing: not a run folder"),
-            (("--run", dvbf_run, "--run", small, "--port", 0), "small"),
+            (
+                ("--run", dvbf_run, "--run", small, "--port", 0),
+                f"frames are [16, 16], but {small} was trained on [8, 8]",
+            ),
             (("--run", dvbf_run, "--port", 0, "--data", stateless), "stateless.npz: the true simulator needs"),
             (("--run", dvbf_run, "--port", 0, "--data", other), "other.npz: the true simulator needs"),
             (("--run", dvbf_run, "--port", 0, "--context", 4), "--context must be at least 5"),
