@@ -19,7 +19,7 @@ from conftest import run_script, untrained_dvbf
 from playwright.sync_api import Browser
 from visiting import Visit, serve, server, visit  # noqa: F401 (fixtures)
 
-from worldmodel.data.sequences import Sequences
+from worldmodel.data.sequences import Sequences, WorldRecord
 from worldmodel.data.storage import save_sequences
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.dvbf.model import DVBF
@@ -142,14 +142,19 @@ def test_runs_have_the_shortest_names_that_tell_them_apart(dvbf_run: Path, tmp_p
     assert list(open_runs(folders[1:])) == ["dvbf", "dkf"]
 
 
-def test_a_run_of_another_world_does_not_fit(dvbf_run: Path, pendulum_data: Sequences):
-    run, path = Run.open(dvbf_run), Path("some.npz")
-    assert run.card.world is not None
-    require_same_world(run, pendulum_data, path)
-    require_same_world(run, dataclasses.replace(pendulum_data, world=None), path)
-    other = dataclasses.replace(pendulum_data, world=dataclasses.replace(run.card.world, id="ball"))
-    with pytest.raises(UserError, match=rf"some\.npz: shows the world ball, but {dvbf_run} was trained in pendulum"):
-        require_same_world(run, other, path)
+def test_a_run_of_another_world_does_not_fit(dvbf_run: Path, pendulum_data: Sequences, tmp_path: Path):
+    ball, pendulum = (WorldRecord(name, {}, {}) for name in ("ball", "pendulum"))
+    folder, path = tmp_path / "run", Path("some.npz")
+    shutil.copytree(dvbf_run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["world"] = dataclasses.asdict(pendulum)
+    (folder / "config.json").write_text(json.dumps(config))
+    for world in (pendulum, None):
+        require_same_world(Run.open(folder), dataclasses.replace(pendulum_data, world=world), path)
+    other = dataclasses.replace(pendulum_data, world=ball)
+    require_same_world(Run.open(dvbf_run), other, path)  # which does not know its world
+    with pytest.raises(UserError, match=rf"some\.npz: shows the world ball, but {folder} was trained in pendulum"):
+        require_same_world(Run.open(folder), other, path)
 
 
 def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_path: Path):
