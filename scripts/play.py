@@ -1,11 +1,14 @@
-"""Drive the dream: push the true world in a browser, and see a trained model imagine it under the same pushes; or
-let an autopilot drive it, which plans in the dream."""
+"""Drive the dream: push the true world in a browser, and see a trained model, or several side by side, imagine it under
+the same pushes; or let an autopilot drive it, which plans in the dream of the first."""
 
 import dataclasses
 import os
 import socket
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
@@ -16,12 +19,12 @@ LAST_PORT = 65535
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    run: Path
-    """Run folder of a model trained on a known world."""
+    run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
+    """Run folder of a model trained on a known world; up to four, of any models, dream side by side."""
     data: Path | None = None
-    """Data set that shows the true world, an .npz with its states; default: what the run was trained on."""
+    """Data set that shows the true world, an .npz with its states; default: what the first run was trained on."""
     context: int | None = None
-    """True frames that the model is shown before it dreams (K); default: as many as the model needs, at least
+    """True frames that the models are shown before they dream (K); default: as many as each needs, at least
     5."""
     port: int = 8000
     """Port of the page, on this machine alone; 0 takes a free one."""
@@ -40,38 +43,44 @@ def main(options: Options) -> None:
         from worldmodel.evaluation.health import CONTEXT
         from worldmodel.imagination.dreamer import Dreamer
         from worldmodel.play.autopilot import Autopilot
-        from worldmodel.play.live import latent_cloud
+        from worldmodel.play.live import Dream
+        from worldmodel.play.runs import open_runs, require_same_world
         from worldmodel.play.serving import Player, Stage, make_app
         from worldmodel.reporting.evaluating import require_world_model
-        from worldmodel.runs.folder import Run
         from worldmodel.worlds.simulator import Simulator
 
-        run = Run.open(options.run)
-        model = run.load()
-        require_world_model(run, model)
-        path = options.data or Path(run.card.path)
+        runs = open_runs(options.run)
+        first = next(iter(runs.values()))
+        path = options.data or Path(first.card.path)
         data = load_sequences(path)
-        run.check_fits(data, path)
+        models = {}
+        for name, run in runs.items():
+            run.check_fits(data, path)
+            require_same_world(run, data, path)
+            models[name] = run.load()
+            require_world_model(run, models[name])
         simulator = Simulator.of(data, str(path))
-        context = max(model.context, CONTEXT) if options.context is None else options.context
-        require_at_least("--context", context, model.context)
-        if data.length < model.context:
-            raise UserError(f"{path}: has {data.length} frames, but the initial state needs {model.context}")
+        needed = max(model.context for model in models.values())
+        context = max(needed, CONTEXT) if options.context is None else options.context
+        require_at_least("--context", context, needed)
+        if data.length < needed:
+            raise UserError(f"{path}: has {data.length} frames, but the initial state needs {needed}")
 
-        dreamer = Dreamer(model)
-        try:
-            coverage = Coverage.of_run(dreamer, run)
-        except UserError as error:
-            coverage = None
-            print(f"left out: whether the dream is beyond the training data ({error})")
-        reader, (view, cloud) = simulator.reader(), latent_cloud(dreamer, data)
-        stage = Stage(dreamer, simulator, reader, view, cloud, context, Future(), coverage)
+        dreams = []
+        for name, run in runs.items():
+            dreamer, coverage = Dreamer(models[name]), None
+            try:
+                coverage = Coverage.of_run(dreamer, run)
+            except UserError as error:
+                print(f"left out: whether the dream of {name} is beyond its training data ({error})")
+            dreams.append(Dream.of(name, run.model, dreamer, data, coverage))
+        stage = Stage(dreams, simulator, simulator.reader(), context, Future())
         warm_key, key = jax.random.split(jax.random.key(options.seed))
         warm_up = Player(stage, warm_key)
         for _ in range(2):
             warm_up.next_moment()  # compiles a start and a step, so that no browser waits for them
         with ThreadPoolExecutor(1) as later:  # takes seconds, of which no browser waits for one
-            autopilot = later.submit(Autopilot.of_run, run, dreamer, simulator.world)
+            autopilot = later.submit(Autopilot.of_run, first, dreams[0].dreamer, simulator.world)
             stage = dataclasses.replace(stage, autopilot=autopilot)
             print(f"open http://127.0.0.1:{listener.getsockname()[1]}/ in a browser (Ctrl-C ends)", flush=True)
             web.run_app(make_app(stage, key), sock=listener, print=None, access_log=None)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import untrained_dvbf
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.imagination.dreamer import Dreamer, last
@@ -21,7 +22,7 @@ from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Rewards, Wanted
 from worldmodel.play.autopilot import Autopilot, Plan, steps_shown
 from worldmodel.play.ghosts import STRENGTHS, Backdrop
-from worldmodel.play.live import SideBySide, latent_cloud
+from worldmodel.play.live import Dream, SideBySide
 from worldmodel.play.serving import Player, Stage, describe_autopilot, describe_moment
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
@@ -63,8 +64,8 @@ def simulator(unseen: Sequences) -> Simulator:
 
 
 @pytest.fixture
-def worlds(dreamer: Dreamer, simulator: Simulator, reader: Reader) -> SideBySide:
-    return SideBySide(dreamer, simulator, reader, CONTEXT)
+def worlds(dream: Dream, simulator: Simulator, reader: Reader) -> SideBySide:
+    return SideBySide([dream], simulator, reader, CONTEXT)
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +74,20 @@ def reader(simulator: Simulator) -> Reader:
 
 
 @pytest.fixture(scope="module")
-def stage(autopilot: Autopilot, simulator: Simulator, reader: Reader, unseen: Sequences) -> Stage:
-    dreamer, made = autopilot.dreamer, Future[Autopilot]()
+def stage(autopilot: Autopilot, dream: Dream, simulator: Simulator, reader: Reader) -> Stage:
+    made = Future[Autopilot]()
     made.set_result(autopilot)
-    return Stage(dreamer, simulator, reader, *latent_cloud(dreamer, unseen), CONTEXT, made)
+    return Stage([dream], simulator, reader, CONTEXT, made)
 
 
 @pytest.fixture(scope="module")
 def dreamer(trained: DVBF) -> Dreamer:
     return Dreamer(trained)
+
+
+@pytest.fixture(scope="module")
+def dream(dreamer: Dreamer, unseen: Sequences) -> Dream:
+    return Dream.of("runs/some", "dvbf", dreamer, unseen)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_it_plans_from_all_true_frames_and_a_push_comes_first(
     frames = as_unit_frames(simulator.frames(states))
     filtered = dreamer.model.filter(frames[None], torques[None, :, None])[0, CONTEXT - 1 :]
     np.testing.assert_allclose(pilot.states, filtered, atol=1e-4)
-    np.testing.assert_allclose([moment.latent for moment in moments], filtered, atol=1e-4)
+    np.testing.assert_allclose([moment.dreams[0].latent for moment in moments], filtered, atol=1e-4)
     assert all(moment.plan is not None and moment.steps_dreamt == 0 for moment in moments)
 
     worlds.hand_over(None)
@@ -115,7 +121,20 @@ def test_it_plans_from_all_true_frames_and_a_push_comes_first(
     assert [(moment.action[0], moment.plan, moment.steps_dreamt) for moment in alone] == [(0, None, 1), (1, None, 2)]
     assert len(pilot.states) == len(moments)
     imagined = imagine(dreamer.model, filtered[-1:], jnp.array([[[0.0], [1.0]]]))[0]
-    np.testing.assert_allclose([moment.latent for moment in alone], imagined, atol=1e-4)
+    np.testing.assert_allclose([moment.dreams[0].latent for moment in alone], imagined, atol=1e-4)
+
+
+def test_it_plans_in_the_first_dream_and_all_of_them_look(
+    worlds: SideBySide, dream: Dream, unseen: Sequences, simulator: Simulator, reader: Reader
+):
+    other = Dream.of("runs/other", "dvbf", Dreamer(untrained_dvbf(unseen)), unseen)
+    pilot, worlds = Planted(), SideBySide([other, dream], simulator, reader, CONTEXT)
+    worlds.hand_over(pilot)  # type: ignore[arg-type]
+    moments = [worlds.start(FIRST), *map(worlds.step, np.zeros(5))]
+    np.testing.assert_array_equal(pilot.states, [moment.dreams[0].seen_latent for moment in moments])
+    for moment in moments:
+        for shown in moment.dreams:
+            np.testing.assert_array_equal(shown.latent, shown.seen_latent)
 
 
 def test_a_look_between_two_steps_keeps_the_plan(worlds: SideBySide):

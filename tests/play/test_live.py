@@ -1,18 +1,23 @@
-"""Truth and dream side by side, against the simulator, the model's filter and imagination, each in one go."""
+"""Truth and dreams side by side, against the simulator, the model's filter and imagination, each in one go."""
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import untrained_dvbf
+from flax import nnx
 
+from baselines.dkf import DKF
+from baselines.options import DKFOptions
+from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.coverage import Coverage
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.protocol import imagine
-from worldmodel.play.live import SideBySide, as_pushed, latent_cloud
+from worldmodel.play.live import Dream, Moment, SideBySide, as_pushed
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import PendulumWorld
 from worldmodel.worlds.simulator import Simulator
@@ -33,9 +38,19 @@ def reader(simulator: Simulator) -> Reader:
     return simulator.reader()
 
 
+@pytest.fixture(scope="module")
+def dream(trained: DVBF, unseen: Sequences) -> Dream:
+    return Dream.of("runs/some", "dvbf", Dreamer(trained), unseen)
+
+
 @pytest.fixture
-def worlds(trained: DVBF, simulator: Simulator, reader: Reader) -> SideBySide:
-    return SideBySide(Dreamer(trained), simulator, reader, CONTEXT)
+def worlds(dream: Dream, simulator: Simulator, reader: Reader) -> SideBySide:
+    return SideBySide([dream], simulator, reader, CONTEXT)
+
+
+def latents(moments: list[Moment], number: int = 0) -> list[np.ndarray]:
+    """Those of one dream."""
+    return [moment.dreams[number].latent for moment in moments]
 
 
 def last_filtered(model: DVBF, frames: np.ndarray, torques: np.ndarray) -> np.ndarray:
@@ -48,7 +63,7 @@ def test_the_truth_is_the_simulator_s(worlds: SideBySide, simulator: Simulator):
     torques = np.concatenate([np.zeros(CONTEXT - 1), TORQUES])
     states = simulator.states(FIRST[None], torques[None, :, None])[0, CONTEXT - 1 :]
     np.testing.assert_allclose([moment.state for moment in moments], states, atol=1e-4)
-    frames = np.stack([moment.true_frame for moment in moments])
+    frames = np.stack([moment.frame for moment in moments])
     np.testing.assert_array_equal(frames, simulator.frames(np.stack([moment.state for moment in moments])))
     assert [moment.steps for moment in moments] == list(range(31))
 
@@ -58,17 +73,17 @@ def test_a_start_is_a_filter_over_frames_of_the_free_pendulum(trained: DVBF, wor
     states = simulator.states(FIRST[None], no_torques[None, :, None])[0]
     expected = last_filtered(trained, simulator.frames(states), no_torques)
     moment = worlds.start(FIRST)
-    np.testing.assert_allclose(moment.latent, expected, atol=1e-5)
+    np.testing.assert_allclose(moment.dreams[0].latent, expected, atol=1e-5)
     assert moment.steps == moment.steps_dreamt == 0
 
 
 def test_the_dream_is_the_model_s_imagination_under_all_torques(trained: DVBF, worlds: SideBySide):
-    first = worlds.start(FIRST).latent
+    first = worlds.start(FIRST).dreams[0].latent
     moments = [*map(worlds.step, TORQUES)]
-    latents = imagine(trained, jnp.asarray(first[None]), jnp.asarray(TORQUES[None, :, None]))[0]
-    np.testing.assert_allclose([moment.latent for moment in moments], latents, atol=1e-4)
-    frames = np.clip(trained.emission(latents).mean(), 0, 1)
-    np.testing.assert_allclose([moment.dream_frame for moment in moments], frames, atol=1e-4)
+    imagined = imagine(trained, jnp.asarray(first[None]), jnp.asarray(TORQUES[None, :, None]))[0]
+    np.testing.assert_allclose(latents(moments), imagined, atol=1e-4)
+    frames = np.clip(trained.emission(imagined).mean(), 0, 1)
+    np.testing.assert_allclose([moment.dreams[0].frame for moment in moments], frames, atol=1e-4)
     assert [moment.steps_dreamt for moment in moments] == list(range(1, 31))
 
 
@@ -80,10 +95,9 @@ def test_the_dream_does_not_see_a_truth_that_changes(worlds: SideBySide):
     turned = PendulumWorld(dataclasses.replace(PAPER, gravity=-PAPER.gravity))
     worlds.simulator = dataclasses.replace(worlds.simulator, world=turned)
     moments = [*map(worlds.step, TORQUES)]
-    for moment, other in zip(moments, expected, strict=True):
-        np.testing.assert_array_equal(moment.latent, other.latent)
+    np.testing.assert_array_equal(latents(moments), latents(expected))
     assert abs(moments[-1].state[0] - expected[-1].state[0]) > 1
-    assert np.abs(worlds.fresh_look().latent - expected[-1].latent).max() > 0.1
+    assert np.abs(worlds.fresh_look().dreams[0].latent - latents(expected)[-1]).max() > 0.1
 
 
 def test_a_fresh_look_is_the_filter_of_all_true_frames(trained: DVBF, worlds: SideBySide, simulator: Simulator):
@@ -93,36 +107,86 @@ def test_a_fresh_look_is_the_filter_of_all_true_frames(trained: DVBF, worlds: Si
     torques = np.concatenate([np.zeros(CONTEXT - 1, np.float32), TORQUES])
     states = simulator.states(FIRST[None], torques[None, :, None])[0]
     expected = last_filtered(trained, simulator.frames(states), torques)
-    np.testing.assert_allclose(looked.latent, expected, atol=1e-4)
-    np.testing.assert_allclose(moments[-1].seen_latent, expected, atol=1e-4)
+    np.testing.assert_allclose(looked.dreams[0].latent, expected, atol=1e-4)
+    np.testing.assert_allclose(moments[-1].dreams[0].seen_latent, expected, atol=1e-4)
     np.testing.assert_array_equal(looked.state, moments[-1].state)
     assert (looked.steps, looked.steps_dreamt) == (30, 0)
     after = trained.imagine_step(jnp.asarray(expected[None]), jnp.full((1, 1), 1.5))[0]
-    np.testing.assert_allclose(worlds.step(1.5).latent, after, atol=1e-4)
+    np.testing.assert_allclose(latents([worlds.step(1.5)]), [after], atol=1e-4)
 
 
 def test_the_angle_difference_is_what_the_reader_reads(worlds: SideBySide, reader: Reader):
     moments = [worlds.start(FIRST), *map(worlds.step, TORQUES)]
     for moment in moments:
-        shown = np.exp(1j * reader(moment.dream_frame.ravel())[0])
+        shown = np.exp(1j * reader(moment.dreams[0].frame.ravel())[0])
         expected = np.rad2deg(np.abs(np.angle(shown * np.exp(-1j * moment.state[0]))))
-        assert moment.apart == pytest.approx(expected, abs=1e-3)
-    assert np.median([moment.apart for moment in moments]) < 10
-    assert worlds.fresh_look().apart < 10
+        assert moment.dreams[0].apart == pytest.approx(expected, abs=1e-3)
+    assert np.median([moment.dreams[0].apart for moment in moments]) < 10
+    assert worlds.fresh_look().dreams[0].apart < 10
 
 
-def test_how_far_the_dream_is_from_the_data_is_that_of_its_latent(worlds: SideBySide, unseen: Sequences):
-    assert worlds.start(FIRST).outside is None
-    worlds.coverage = Coverage.of(worlds.dreamer, unseen)
+def test_how_far_the_dream_is_from_the_data_is_that_of_its_latent(worlds: SideBySide, dream: Dream, unseen: Sequences):
+    assert worlds.start(FIRST).dreams[0].outside is None
+    coverage = Coverage.of(dream.dreamer, unseen)
+    worlds.dreams = [dataclasses.replace(dream, coverage=coverage)]
     moments = [worlds.start(FIRST), *map(worlds.step, TORQUES)]
-    found = [moment.outside for moment in moments]
-    np.testing.assert_allclose(
-        found, worlds.coverage.latents(np.stack([moment.latent for moment in moments])), rtol=1e-6
-    )
+    found = [moment.dreams[0].outside for moment in moments]
+    np.testing.assert_allclose(found, coverage.latents(np.stack(latents(moments))), rtol=1e-6)
     assert np.mean(np.array(found) < 1) > 0.9
-    away = dataclasses.replace(worlds.coverage.latents, mean=worlds.coverage.latents.mean + 20)
-    worlds.coverage = dataclasses.replace(worlds.coverage, latents=away)
-    assert worlds.fresh_look().outside > 5
+    away = dataclasses.replace(coverage.latents, mean=coverage.latents.mean + 20)
+    worlds.dreams = [dataclasses.replace(dream, coverage=dataclasses.replace(coverage, latents=away))]
+    assert worlds.fresh_look().dreams[0].outside > 5
+
+
+@pytest.fixture(scope="module")
+def kalman(unseen: Sequences) -> DKF:
+    """Untrained; its vector has the recurrent network's state in it, and it needs more frames than CONTEXT."""
+    options = DKFOptions(hidden_size=8, initial_frames=CONTEXT + 2)
+    return options.build(FrameScale.of(unseen, "data"), nnx.Rngs(params=0))
+
+
+def test_each_of_several_dreams_is_what_its_model_alone_makes_of_the_pushes(
+    trained: DVBF, kalman: DKF, unseen: Sequences, simulator: Simulator, reader: Reader
+):
+    """Against each model's own filter and imagination, with a fresh look in the middle."""
+    models, context, middle = {"dvbf": trained, "dkf": kalman}, kalman.context, 12
+    dreams = []
+    for name, model in models.items():
+        dreamer = Dreamer(model)
+        dreams.append(Dream.of(name, name, dreamer, unseen, Coverage.of(dreamer, unseen)))
+    worlds = SideBySide(dreams, simulator, reader, context)
+    moments = [worlds.start(FIRST), *map(worlds.step, TORQUES[:middle])]
+    moments += [worlds.fresh_look(), *map(worlds.step, TORQUES[middle:])]
+
+    torques = np.concatenate([np.zeros(context - 1, np.float32), TORQUES])
+    states = simulator.states(FIRST[None], torques[None, :, None])[0]
+    frames, shown = simulator.frames(states), states[context - 1 :]
+    shown = np.insert(shown, middle, shown[middle], axis=0)
+    np.testing.assert_allclose([moment.state for moment in moments], shown, atol=1e-4)
+    for number, (dream, model) in enumerate(zip(dreams, models.values(), strict=True)):
+        seen = model.filter(as_unit_frames(frames)[None], torques[None, :, None])
+        parts = []
+        for start, stop in ((0, middle), (middle, len(TORQUES))):
+            first = jax.tree.map(lambda leaf, at=context - 1 + start: leaf[:, at], seen)
+            later = imagine(model, first, jnp.asarray(TORQUES[None, start:stop, None]))
+            parts += [jax.tree.map(lambda leaf: leaf[:, None], first), later]
+        states_dreamt = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[0], *parts)
+        imagined, pictures = model.vector(states_dreamt), np.clip(model.emission(states_dreamt).mean(), 0, 1)
+        found = [moment.dreams[number] for moment in moments]
+        np.testing.assert_allclose([each.latent for each in found], imagined, atol=1e-4)
+        np.testing.assert_allclose([each.frame for each in found], pictures, atol=1e-4)
+        filtered = model.vector(seen)[0, context - 1 :]
+        filtered = np.insert(filtered, middle, filtered[middle], axis=0)
+        np.testing.assert_allclose([each.seen_latent for each in found], filtered, atol=1e-4)
+        assert dream.coverage is not None
+        outside = dream.coverage.latents(np.asarray(imagined))
+        np.testing.assert_allclose([each.outside for each in found], outside, rtol=1e-2)
+        angles = reader(np.asarray(pictures).reshape(len(pictures), -1))[:, 0]
+        apart = np.rad2deg(np.abs(np.angle(np.exp(1j * (angles - shown[:, 0])))))
+        np.testing.assert_allclose([each.apart for each in found], apart, atol=0.1)
+    assert found[0].latent.shape != moments[0].dreams[0].latent.shape
+    expected = [*range(middle + 1), *range(len(TORQUES) - middle + 1)]
+    assert [moment.steps_dreamt for moment in moments] == expected
 
 
 def test_torques_are_clipped_for_both(worlds: SideBySide):
@@ -131,7 +195,7 @@ def test_torques_are_clipped_for_both(worlds: SideBySide):
     worlds.start(FIRST)
     larger = worlds.step(50.0)
     np.testing.assert_array_equal(larger.state, largest.state)
-    np.testing.assert_array_equal(larger.latent, largest.latent)
+    np.testing.assert_array_equal(latents([larger]), latents([largest]))
 
 
 def test_a_push_in_a_world_of_choices_is_one_of_them():
@@ -154,7 +218,7 @@ def test_a_positive_torque_turns_the_picture_counter_clockwise(worlds: SideBySid
     for _ in range(3):
         moment = worlds.step(torque)
     columns = np.linspace(-1, 1, 16)
-    for frame in (moment.true_frame, moment.dream_frame):
+    for frame in (moment.frame, moment.dreams[0].frame):
         assert np.sign(np.sum(frame.astype(float) * columns)) == np.sign(torque)
 
 
@@ -163,17 +227,17 @@ def test_colour_frames_are_no_different(unseen: Sequences):
     data = dataclasses.replace(grey, frames=np.stack([grey.frames, 255 - grey.frames, grey.frames], axis=-1))
     simulator = Simulator.of(data, "data")
     reader = simulator.reader()
-    worlds = SideBySide(Dreamer(untrained_dvbf(data)), simulator, reader, CONTEXT)
+    dream = Dream.of("runs/some", "dvbf", Dreamer(untrained_dvbf(data)), data)
+    worlds = SideBySide([dream], simulator, reader, CONTEXT)
     worlds.start(FIRST)
     moment = worlds.step(1.0)
-    assert moment.true_frame.shape == moment.dream_frame.shape == (16, 16, 3)
-    np.testing.assert_array_equal(moment.true_frame[..., 1], 255 - moment.true_frame[..., 0])
+    assert moment.frame.shape == moment.dreams[0].frame.shape == (16, 16, 3)
+    np.testing.assert_array_equal(moment.frame[..., 1], 255 - moment.frame[..., 0])
 
 
-def test_the_cloud_is_what_the_filter_finds_in_the_data(trained: DVBF, unseen: Sequences):
-    view, cloud = latent_cloud(Dreamer(trained), unseen)
+def test_the_cloud_is_what_the_filter_finds_in_the_data(trained: DVBF, dream: Dream, unseen: Sequences):
     filtered = trained.filter(as_unit_frames(jnp.asarray(unseen.frames)), unseen.actions)
-    latents = np.asarray(filtered).reshape(-1, 8)
-    assert cloud.shape == (2000, 8)
-    np.testing.assert_allclose(cloud[[0, -1]], latents[[0, -1]], atol=1e-4)
-    np.testing.assert_allclose(view(latents).mean(axis=0), 0, atol=1e-3)
+    found = np.asarray(filtered).reshape(-1, 8)
+    assert dream.cloud.shape == (2000, 8)
+    np.testing.assert_allclose(dream.cloud[[0, -1]], found[[0, -1]], atol=1e-4)
+    np.testing.assert_allclose(dream.view(found).mean(axis=0), 0, atol=1e-3)

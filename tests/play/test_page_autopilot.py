@@ -19,7 +19,7 @@ def test_the_autopilot_drives_until_somebody_pushes(visit: Visit):
     visit.wait_for(last_plan)
     assert button.get_attribute("aria-pressed") == "true"
     assert page.inner_text("#ahead").split() == ["0.5", "1", "1.5", "2", "s"]
-    assert page.inner_text("#pilot-text").startswith("It tries plans of 2 s in the dream")
+    assert page.inner_text("#pilot-text").startswith("It tries plans of 2 s in the dream of dvbf and")
     visit.wait_for(lambda: re.fullmatch(r"−?\d+\.\d+", page.inner_text("#reward-later")))
     visit.wait_for(lambda: page.inner_text("#action-text").endswith("by the autopilot"))
     assert visit.moments[-1]["seconds_dreamt"] == 0
@@ -45,7 +45,7 @@ def test_the_plan_s_picture_is_drawn_in_place_of_the_dream(visit: Visit):
         const moment = await new Promise(done => {
             socket.addEventListener('message', event => done(JSON.parse(event.data)), {once: true});
         });
-        const canvas = document.getElementById('dream');
+        const canvas = document.querySelector('.dream canvas');
         return [moment.plan.picture, [...canvas.getContext('2d').getImageData(0, 0, 16, 16).data]];
     }"""
     sent, drawn = visit.page.evaluate(next_frame)

@@ -13,12 +13,12 @@ from worldmodel.pictures.figures import BLUE, ORANGE
 
 
 def test_both_worlds_move_and_their_difference_is_shown(visit: Visit):
-    names = ("truth", "dream", "latents", "history")
+    names = ("#truth", ".dream canvas", ".latents canvas", "#history")
     before = [visit.picture(name) for name in names]
     visit.wait_for(lambda: all(visit.picture(name) != old for name, old in zip(names, before, strict=True)))
-    size = "['truth', 'dream'].map(id => [document.getElementById(id).width, document.getElementById(id).height])"
+    size = "[...document.querySelectorAll('.frame')].map(canvas => [canvas.width, canvas.height])"
     assert visit.page.evaluate(size) == [[16, 16], [16, 16]]
-    assert re.fullmatch(r"\d+\.\d°", visit.page.inner_text("#apart"))
+    assert re.fullmatch(r"\d+\.\d°", visit.page.inner_text(".difference output"))
     assert re.fullmatch(r"\d+\.\d s", visit.page.inner_text("#dreamt"))
     shown = "() => document.getElementById('rate').textContent"
     visit.wait_for(lambda: re.fullmatch(r"\d+ frames a second, 2 times real time", visit.page.evaluate(shown)))
@@ -32,8 +32,8 @@ def test_what_is_drawn_is_what_was_sent(visit: Visit):
         const moment = await new Promise(done => {
             socket.addEventListener('message', event => done(JSON.parse(event.data)), {once: true});
         });
-        const canvas = document.getElementById('dream');
-        return [moment.dream, [...canvas.getContext('2d').getImageData(0, 0, 16, 16).data]];
+        const canvas = document.querySelector('.dream canvas');
+        return [moment.dreams[0].picture, [...canvas.getContext('2d').getImageData(0, 0, 16, 16).data]];
     }"""
     sent, drawn = visit.page.evaluate(next_frame)
     expected = np.frombuffer(base64.b64decode(sent), np.uint8).reshape(256, 3)
@@ -114,7 +114,8 @@ def test_a_fresh_look_puts_the_dream_where_the_filter_is(visit: Visit):
         before = visit.moments[visit.moments.index(look) - 1]
         assert before["seconds"] == look["seconds"] > 0
         assert before["truth"] == look["truth"]
-        assert look["dream_at"] == look["seen_at"] == before["seen_at"]
+        [dream], [dream_before] = look["dreams"], before["dreams"]
+        assert dream["at"] == dream["seen_at"] == dream_before["seen_at"]
     assert visit.page.inner_text("#news") == "The model looked at the last true frames."
 
 
@@ -127,7 +128,7 @@ def test_every_reset_and_every_visitor_starts_elsewhere(visit: Visit, browser: B
     visit.page.get_by_role("button", name="Reset").click()
     visit.wait_for(lambda: len(starts()) == 3)
     with browser.new_page() as page:
-        places = [moment["dream_at"] for moment in (*starts(), Visit(page, server).moments[0])]
+        places = [moment["dreams"][0]["at"] for moment in (*starts(), Visit(page, server).moments[0])]
     assert len({tuple(place) for place in places}) == 4
 
 
@@ -146,15 +147,15 @@ def test_fits_the_screen_and_buttons_push_while_they_are_held(visit: Visit):
 
 
 def test_colours_are_those_of_the_figures(visit: Visit):
-    for canvas, colour in (("truth", BLUE), ("dream", ORANGE)):
+    for canvas, colour in (("#truth", BLUE), (".dream canvas", ORANGE)):
         visit.wait_for(lambda: visit.moments[-1]["seconds_dreamt"] > 1)
         expected = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
-        border = f"getComputedStyle(document.getElementById('{canvas}')).borderTopColor"
+        border = f"getComputedStyle(document.querySelector('{canvas}')).borderTopColor"
         assert visit.page.evaluate(border) == f"rgb{expected}"
 
 
 def test_the_page_says_when_the_dream_is_beyond_the_data_and_does_not_flicker(visit: Visit):
-    assert all(0 < moment["outside"] <= 100 for moment in visit.moments)
+    assert all(0 < moment["dreams"][0]["outside"] <= 100 for moment in visit.moments)
     visit.page.evaluate("socket.close()")
     visit.page.evaluate("now = 1e9; performance.now = () => now")
     told = []
@@ -173,9 +174,8 @@ def test_the_page_says_when_the_dream_is_beyond_the_data_and_does_not_flicker(vi
         (0.5, 0.0, 50),
         (None, 1.0, 1000),
     ):
-        moment = {"outside": outside, "seconds_dreamt": seconds_dreamt}
-        told.append(visit.page.evaluate(f"now += {later}; tellOutside({json.dumps(moment)}); outside"))
-        shown = visit.page.inner_text("#outside")
-        assert shown == ("⚠ The dream is where the training data never was: what it shows is a guess." * told[-1])
+        arguments = json.dumps([outside, seconds_dreamt > 0])[1:-1]
+        told.append(visit.page.evaluate(f"now += {later}; tellOutside(dreams[0], {arguments}); dreams[0].outside"))
+        assert visit.page.inner_text(".outside") == "⚠ beyond its training data" * told[-1]
     assert told == [False] * 4 + [True] * 5 + [False, True, False, False]
-    assert visit.page.get_attribute("#outside", "aria-live") == "polite"
+    assert visit.page.get_attribute(".outside", "aria-live") == "polite"

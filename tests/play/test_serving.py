@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import http.client
 import json
+import shutil
 import signal
 import socket
 import urllib.error
@@ -18,12 +19,15 @@ from conftest import run_script, untrained_dvbf
 from playwright.sync_api import Browser
 from visiting import Visit, serve, server, visit  # noqa: F401 (fixtures)
 
-from worldmodel.data.sequences import Sequences
+from worldmodel.data.sequences import Sequences, WorldRecord
 from worldmodel.data.storage import save_sequences
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.play.live import latent_cloud
+from worldmodel.play.live import Dream
+from worldmodel.play.runs import open_runs, require_same_world
 from worldmodel.play.serving import Player, Stage, describe_moment, describe_world
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError
 from worldmodel.worlds.simulator import Simulator
 
 
@@ -86,28 +90,79 @@ def test_ctrl_c_ends_it_and_tells_the_page(browser: Browser, dvbf_run: Path):
 def test_colour_frames_are_sent_as_they_are(pendulum_data: Sequences):
     frames = np.stack([pendulum_data.frames, 255 - pendulum_data.frames, pendulum_data.frames], axis=-1)
     data = dataclasses.replace(pendulum_data, frames=frames)
-    dreamer = Dreamer(untrained_dvbf(data))
+    dream = Dream.of("runs/some", "dvbf", Dreamer(untrained_dvbf(data)), data)
     simulator = Simulator.of(data, "data")
-    stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, data), 5, Future())
+    stage = Stage([dream], simulator, simulator.reader(), 5, Future())
     world = describe_world(stage)
     assert (world["height"], world["width"], world["speed"]) == (16, 16, 2.0)
     moment = Player(stage, jax.random.key(0)).next_moment()
     sent = np.frombuffer(base64.b64decode(describe_moment(stage, moment)["truth"]), np.uint8).reshape(16, 16, 3)
-    np.testing.assert_array_equal(sent, moment.true_frame)
+    np.testing.assert_array_equal(sent, moment.frame)
 
 
-def test_a_dream_that_broke_is_still_told(trained: DVBF, unseen: Sequences):
-    dreamer, simulator = Dreamer(trained), Simulator.of(unseen, "data")
-    stage = Stage(dreamer, simulator, simulator.reader(), *latent_cloud(dreamer, unseen), 5, Future())
+def test_a_dream_that_broke_is_still_told_and_so_is_the_other(trained: DVBF, unseen: Sequences):
+    dream, simulator = Dream.of("runs/some", "dvbf", Dreamer(trained), unseen), Simulator.of(unseen, "data")
+    stage = Stage([dream, dream], simulator, simulator.reader(), 5, Future())
     moment = Player(stage, jax.random.key(0)).next_moment()
-    nothing = np.full_like(moment.latent, np.nan)
-    broken = moment._replace(latent=nothing, dream_frame=np.full_like(moment.dream_frame, np.nan), apart=np.nan)
-    told = json.loads(json.dumps(describe_moment(stage, broken), allow_nan=False))
-    assert told["seen_at"] == describe_moment(stage, moment)["seen_at"]
-    assert told["apart"] == 100
+    whole = moment.dreams[0]
+    nothing = np.full_like(whole.latent, np.nan)
+    broken = whole._replace(latent=nothing, frame=np.full_like(whole.frame, np.nan), apart=np.nan, outside=np.inf)
+    moment = moment._replace(dreams=[broken, whole])
+    told, other = json.loads(json.dumps(describe_moment(stage, moment), allow_nan=False))["dreams"]
+    assert told["seen_at"] == other["seen_at"] == other["at"]
+    assert told["apart"] == told["outside"] == 100
+    assert other["apart"] < 100
+
+
+def test_what_is_told_of_several_dreams_is_in_their_order(trained: DVBF, unseen: Sequences):
+    models = {"one": trained, "two": untrained_dvbf(unseen)}
+    dreams = [Dream.of(name, f"{name}-model", Dreamer(model), unseen) for name, model in models.items()]
+    simulator = Simulator.of(unseen, "data")
+    stage = Stage(dreams, simulator, simulator.reader(), 5, Future())
+    world = json.loads(json.dumps(describe_world(stage), allow_nan=False))
+    assert [(told["name"], told["model"]) for told in world["dreams"]] == [("one", "one-model"), ("two", "two-model")]
+    moment = Player(stage, jax.random.key(0)).next_moment()
+    sent = json.loads(json.dumps(describe_moment(stage, moment), allow_nan=False))
+    for dream, told, shown, at in zip(dreams, world["dreams"], moment.dreams, sent["dreams"], strict=True):
+        np.testing.assert_allclose(told["cloud"], dream.view(dream.cloud)[:, :2], atol=1e-3)
+        np.testing.assert_allclose(at["at"], dream.view(shown.latent)[:2], atol=1e-3)
+        assert at["apart"] == pytest.approx(shown.apart, rel=1e-3)
+        picture = np.frombuffer(base64.b64decode(at["picture"]), np.uint8).reshape(16, 16, 3)
+        np.testing.assert_allclose(picture[..., 0], 255 * shown.frame, atol=0.51)
+
+
+def test_runs_have_the_shortest_names_that_tell_them_apart(dvbf_run: Path, tmp_path: Path):
+    folders = [tmp_path / name for name in ("a/dvbf", "b/dvbf", "b/dkf")]
+    for folder in folders:
+        shutil.copytree(dvbf_run, folder)
+    runs = open_runs(folders)
+    assert {name: run.folder for name, run in runs.items()} == dict(
+        zip(("a/dvbf", "b/dvbf", "b/dkf"), folders, strict=True)
+    )
+    assert list(open_runs(folders[1:])) == ["dvbf", "dkf"]
+
+
+def test_a_run_of_another_world_does_not_fit(dvbf_run: Path, pendulum_data: Sequences, tmp_path: Path):
+    ball, pendulum = (WorldRecord(name, {}, {}) for name in ("ball", "pendulum"))
+    folder, path = tmp_path / "run", Path("some.npz")
+    shutil.copytree(dvbf_run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["world"] = dataclasses.asdict(pendulum)
+    (folder / "config.json").write_text(json.dumps(config))
+    for world in (pendulum, None):
+        require_same_world(Run.open(folder), dataclasses.replace(pendulum_data, world=world), path)
+    other = dataclasses.replace(pendulum_data, world=ball)
+    require_same_world(Run.open(dvbf_run), other, path)  # which does not know its world
+    with pytest.raises(UserError, match=rf"some\.npz: shows the world ball, but {folder} was trained in pendulum"):
+        require_same_world(Run.open(folder), other, path)
 
 
 def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_path: Path):
+    small = tmp_path / "small"
+    shutil.copytree(dvbf_run, small)
+    config = json.loads((small / "config.json").read_text())
+    config["data"]["scale"]["frame_shape"] = [8, 8]
+    (small / "config.json").write_text(json.dumps(config))
     stateless, other = tmp_path / "stateless.npz", tmp_path / "other.npz"
     save_sequences(stateless, dataclasses.replace(pendulum_data, states=None, state_names=()))
     heavier = dataclasses.replace(pendulum_data, actions=2 * pendulum_data.actions)
@@ -115,7 +170,15 @@ def test_bad_input_is_one_line(dvbf_run: Path, pendulum_data: Sequences, tmp_pat
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for arguments, message in (
+            (("--port", 0), "--run must be given 1 to 4 times, not 0"),
+            (("--port", 0, *5 * ("--run", dvbf_run)), "--run must be given 1 to 4 times, not 5"),
+            (("--port", 0, "--run", dvbf_run, "--run", dvbf_run / ".." / dvbf_run.name), "dvbf: is given twice"),
             (("--run", tmp_path / "nothing", "--port", 0), "nothing: not a run folder"),
+            (("--run", dvbf_run, "--run", tmp_path / "nothing", "--port", 0), "nothing: not a run folder"),
+            (
+                ("--run", dvbf_run, "--run", small, "--port", 0),
+                f"frames are [16, 16], but {small} was trained on [8, 8]",
+            ),
             (("--run", dvbf_run, "--port", 0, "--data", stateless), "stateless.npz: the true simulator needs"),
             (("--run", dvbf_run, "--port", 0, "--data", other), "other.npz: the true simulator needs"),
             (("--run", dvbf_run, "--port", 0, "--context", 4), "--context must be at least 5"),

@@ -14,9 +14,10 @@ from playwright.sync_api import Browser, Page
 
 
 @contextlib.contextmanager
-def serve(run: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+def serve(*runs: Path) -> Iterator[tuple[subprocess.Popen, str]]:
     """The script, and the address that it prints."""
-    command = [sys.executable, str(SCRIPTS / "play.py"), "--run", str(run), "--port", "0"]
+    options = [option for run in runs for option in ("--run", str(run))]
+    command = [sys.executable, str(SCRIPTS / "play.py"), *options, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout
         line = process.stdout.readline()
@@ -65,7 +66,8 @@ class Visit:
         raise AssertionError("nothing happened within ten seconds")
 
     def picture(self, canvas: str) -> str:
-        return self.page.evaluate("id => document.getElementById(id).toDataURL()", canvas)
+        """Of the first canvas that a CSS selector finds."""
+        return self.page.evaluate("selector => document.querySelector(selector).toDataURL()", canvas)
 
 
 @pytest.fixture

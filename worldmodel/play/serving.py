@@ -1,8 +1,12 @@
-"""The page on which a person drives a world and a dream of it: one HTML file, one websocket for each browser.
+"""The page on which a person drives a world and dreams of it: one HTML file, one websocket for each browser.
 
-The browser sends "reset", "look", "autopilot on", "autopilot off", or an action in the world's unit such as "-1.5",
-which acts until the next one. It gets the world first (`describe_world`), then a moment (`describe_moment`) for every
-step and, when that is known, what the autopilot is (`describe_autopilot`).
+The browser sends one of five texts: "reset", "look", "autopilot on", "autopilot off", or an action in the world's unit
+such as "-1.5", which acts until the next one. It gets JSON objects:
+
+    first             the world, and of each dream its run and what its latents look like (`describe_world`)
+    for every step    the true frame, of each dream in the same order its frame, places and difference, and the plan of
+                      the autopilot while it drives (`describe_moment`)
+    once, when known  {"autopilot": what it is, or why there is none} (`describe_autopilot`)
 """
 
 import asyncio
@@ -13,7 +17,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -24,14 +28,12 @@ import numpy as np
 from aiohttp import WSCloseCode, web
 
 from worldmodel.data.sequences import as_unit_frames, spread_over
-from worldmodel.evaluation.coverage import Coverage
 from worldmodel.evaluation.latents import View
-from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.imagination.variables import unit, visible_variables, words
 from worldmodel.pictures.figures import as_rgb
 from worldmodel.play.autopilot import Autopilot, Pilot, Plan, steps_shown
 from worldmodel.play.ghosts import Backdrop
-from worldmodel.play.live import Moment, SideBySide
+from worldmodel.play.live import Dream, Dreamt, Moment, SideBySide
 from worldmodel.support.files import UserError
 from worldmodel.worlds.simulator import Simulator
 from worldmodel.worlds.world import Reader
@@ -53,20 +55,16 @@ FARTHEST = 100.0
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What all browsers share: the model, the truth, and how the two are compared and drawn."""
+    """What all browsers share: the models, the truth, and how they are compared and drawn."""
 
-    dreamer: Dreamer
+    dreams: Sequence[Dream]
+    """the first is that of the autopilot"""
     simulator: Simulator
     reader: Reader
-    view: View
-    cloud: np.ndarray
-    """`[M, Z]` latents of the data"""
     context: int
-    """true frames that the model is shown at the start"""
+    """true frames that the models are shown at the start"""
     autopilot: Future[Autopilot]
     """which takes a while to be made; a UserError says why there is none"""
-    coverage: Coverage | None = None
-    """of the training data, where that is there"""
 
     @property
     def seconds_shown(self) -> float:
@@ -80,10 +78,10 @@ class Stage:
 
 
 class Player:
-    """One browser: its two worlds, and what it last asked for. Every random start consumes a part of the key."""
+    """One browser: its worlds, and what it last asked for. Every random start consumes a part of the key."""
 
     def __init__(self, stage: Stage, key: jax.Array):
-        self.worlds = SideBySide(stage.dreamer, stage.simulator, stage.reader, stage.context, stage.coverage)
+        self.worlds = SideBySide(stage.dreams, stage.simulator, stage.reader, stage.context)
         self.autopilot, self.piloted = stage.autopilot, False
         self.pilot: Pilot | None = None
         self.random_start = stage.simulator.world.initial
@@ -140,8 +138,15 @@ def describe_world(stage: Stage) -> dict[str, Any]:
         "context": stage.context,
         "dt": world.dt,
         "speed": world.dt / stage.seconds_shown,
-        "plane_share": float(stage.view.shares[:2].sum()),
-        "cloud": _in_plane(stage, stage.cloud),
+        "dreams": [
+            {
+                "name": dream.name,
+                "model": dream.model,
+                "plane_share": float(dream.view.shares[:2].sum()),
+                "cloud": _in_plane(dream.view, dream.cloud),
+            }
+            for dream in stage.dreams
+        ],
     }
 
 
@@ -163,34 +168,42 @@ def describe_autopilot(stage: Stage) -> dict[str, Any]:
 
 
 def describe_moment(stage: Stage, moment: Moment) -> dict[str, Any]:
-    """What the page shows of a moment: pictures as base64 of `[H, W, 3]` bytes, places in the latent plane."""
+    """What the page shows of a moment: pictures as base64 of `[H, W, 3]` bytes, places in the latent planes."""
     dt = stage.simulator.world.dt
     return {
-        "truth": _picture(as_unit_frames(moment.true_frame)),
-        "dream": _picture(moment.dream_frame),
-        "dream_at": _in_plane(stage, moment.latent),
-        "seen_at": _in_plane(stage, moment.seen_latent),
-        "apart": _told(moment.apart),
-        "outside": None if moment.outside is None else _told(min(moment.outside, FARTHEST)),
+        "truth": _picture(as_unit_frames(moment.frame)),
+        "dreams": [_describe_dream(*each) for each in zip(stage.dreams, moment.dreams, strict=True)],
         "seconds": round(moment.steps * dt, 3),
         "seconds_dreamt": round(moment.steps_dreamt * dt, 3),
         "plan": None if moment.plan is None else _describe_plan(stage, moment, moment.plan),
     }
 
 
-def _describe_plan(stage: Stage, moment: Moment, plan: Plan) -> dict[str, Any]:
-    """The dream's picture with the plan's in it, the plan's way, its rewards now and at its end, and what was done."""
+def _describe_dream(dream: Dream, dreamt: Dreamt) -> dict[str, Any]:
+    """Its picture, where it is, where its filter is, how far it is from the truth and from what its data covered."""
     return {
-        "picture": _picture(stage.backdrop.with_ghosts(moment.dream_frame, plan.frames)),
-        "at": _in_plane(stage, plan.latents),
+        "picture": _picture(dreamt.frame),
+        "at": _in_plane(dream.view, dreamt.latent),
+        "seen_at": _in_plane(dream.view, dreamt.seen_latent),
+        "apart": _told(dreamt.apart),
+        "outside": None if dreamt.outside is None else _told(min(dreamt.outside, FARTHEST)),
+    }
+
+
+def _describe_plan(stage: Stage, moment: Moment, plan: Plan) -> dict[str, Any]:
+    """The first dream's picture with the plan's in it, the plan's way, its rewards now and at its end, and what was
+    done."""
+    return {
+        "picture": _picture(stage.backdrop.with_ghosts(moment.dreams[0].frame, plan.frames)),
+        "at": _in_plane(stage.dreams[0].view, plan.latents),
         "rewards": [_told(reward) for reward in plan.rewards[[0, -1]]],
         "action": moment.action.round(3).tolist(),
     }
 
 
-def _in_plane(stage: Stage, latents: np.ndarray) -> list:
-    """`[..., Z]` to the first two coordinates of the view."""
-    return _numbers(stage.view(latents)[..., :2]).round(3).tolist()
+def _in_plane(view: View, latents: np.ndarray) -> list:
+    """`[..., Z]` to the first two coordinates of a view."""
+    return _numbers(view(latents)[..., :2]).round(3).tolist()
 
 
 def _told(number: float) -> float:
@@ -218,7 +231,7 @@ async def for_this_machine(
 
 
 def make_app(stage: Stage, key: jax.Array) -> web.Application:
-    """The page at / and its websocket at /play. Every websocket has two worlds of its own; the key is consumed."""
+    """The page at / and its websocket at /play. Every websocket has worlds of its own; the key is consumed."""
     sockets: set[web.WebSocketResponse] = set()
     numbers = itertools.count()
 
