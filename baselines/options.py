@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flax import nnx
 
     from baselines.dkf import DKF
+    from baselines.kvae import KVAE
     from baselines.paper_dvbf import PaperDVBF
     from baselines.static_vae import StaticVAE
     from worldmodel.data.scale import FrameScale
@@ -115,3 +116,65 @@ class PaperDVBFOptions:
         from baselines.paper_dvbf import PaperDVBF
 
         return PaperDVBF(scale, self, rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class KVAEOptions(VisionOptions):
+    """The Kalman Variational Autoencoder (Fraccaro et al. 2017): codes of frames, a mixture of linear systems behind
+    them, and an exact Kalman filter."""
+
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003}
+
+    code_size: int = 2
+    """Dimensions of the code a of a frame."""
+    latent_size: int = 4
+    """Dimensions of the latent z, whose dynamics are linear."""
+    base_matrices: int = 3
+    """How many linear systems are mixed (the paper's K)."""
+    memory_size: int = 50
+    """Units of the LSTM that mixes them."""
+    hidden_size: int = 128
+    """Units in the hidden layers of the encoder and of the decoder."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame, before the code."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
+    reconstruction_weight: float = 1.0
+    """Of ln p(x | a) in what is trained."""
+    transition_variance: float = 0.08
+    """Of the transition's noise, the diagonal of Q."""
+    emission_variance: float = 0.03
+    """Of the code's noise, the diagonal of R; no code is inferred less exactly than that."""
+    initial_variance: float = 20.0
+    """Of every dimension of z before the first frame."""
+    initial_matrix_std: float = 0.05
+    """Of the entries of the base matrices B and C before training. Those of A are the identity."""
+    mixture_from: float = 0.125
+    """Share of the steps before which the LSTM is not trained."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        for name in ("code_size", "latent_size", "base_matrices", "memory_size", "hidden_size", "feature_size"):
+            require_at_least(flag(name), getattr(self, name), 1)
+        for name in (
+            "reconstruction_weight",
+            "transition_variance",
+            "emission_variance",
+            "initial_variance",
+            "initial_matrix_std",
+        ):
+            require_positive(flag(name), getattr(self, name))
+        require_share("--mixture-from", self.mixture_from)
+        if self.observation_std is not None:
+            require_positive("--observation-std", self.observation_std)
+
+    def sharpened(self, scale: "FrameScale") -> "KVAEOptions":
+        """For overfitting one batch: reconstruction is made dear."""
+        return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std))
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "KVAE":
+        """An untrained model."""
+        from baselines.kvae import KVAE
+
+        return KVAE(scale, self, rngs)
