@@ -9,25 +9,25 @@ With T frames x_t, T-1 actions u_t (timeline: models/protocol.py), a code a_t of
     (A, B, C)_t = sum_k alpha_t^k (A, B, C)^(k),   alpha_t = softmax(LSTM(a_0, ..., a_{t-1}))
     q(a_t | x_t)                                                                  posterior, an encoder's
 
-Given the codes all is linear and Gaussian: a Kalman filter and a smoother say exactly what is known of z. Only the codes
-are inferred by a network, each from its own frame. What no frame shows, such as a velocity, is in z, and comes of the
-filter.
+Given the codes all is linear and Gaussian: a Kalman filter and a smoother say exactly what is known of z. Only the
+codes are inferred by a network, each from its own frame. What no frame shows, such as a velocity, is in z, and comes of
+the filter.
 
     belief   N(mean, covariance) over z given all frames so far; a prediction is one before its own frame
     memory   the LSTM's; it has been told of the codes before the present one, and chooses the present matrices
     code     the present code: a frame's, or where there is none the predicted C z, which the LSTM is then told
 
-The bound. The paper's is E_q(a|x) of ln p(x|a) - ln q(a|x) + E_p(z|a,u)[ln p(a|z) p(z|u) / p(z|a,u)], the inner mean taken
-by samples of the smoothed z. But p(a|z) p(z|u) = p(a, z|u) = p(a|u) p(z|a,u), so that the inner logarithm is ln p(a|u),
-whatever z is. It comes without a sample from the filter, which predicts one code after the other,
+The bound. The paper's is E_q(a|x) of ln p(x|a) - ln q(a|x) + E_p(z|a,u)[ln p(a|z) p(z|u) / p(z|a,u)], the inner mean
+taken by samples of the smoothed z. But p(a|z) p(z|u) = p(a, z|u) = p(a|u) p(z|a,u), so that the inner logarithm is
+ln p(a|u), whatever z is. It comes without a sample from the filter, which predicts one code after the other,
 
     ln p(a|u) = sum_t ln N(a_t; C_t m_t, C_t P_t C_t^T + R)      with the prediction N(m_t, P_t) of z_t,
 
 and the part of every frame that is beside the reconstruction is a Kullback-Leibler divergence in closed form, between
 q(a_t | x_t) and that normal distribution, given the sampled codes before.
 
-Where a frame is missing the filter predicts and does not correct, as in the paper. The conditionals of the codes that are
-left are normal still, and the bound is one on ln p of the frames that were seen.
+Where a frame is missing the filter predicts and does not correct, as in the paper. The conditionals of the codes that
+are left are normal still, and the bound is one on ln p of the frames that were seen.
 
 Departures from the paper and its code (github.com/simonkamronn/kvae):
 - The bound's form, as above. Their code draws every smoothed z_t by itself, which is not a draw of p(z|a,u): what it
@@ -35,7 +35,7 @@ Departures from the paper and its code (github.com/simonkamronn/kvae):
 - Frames are Gaussian, with the project's own networks.
 - Means and covariances are kept within a ball far outside what is seen in training, as in the DVBF: a rollout of any
   length stays finite.
-- With a key the latent is drawn (`latent`), along a path where it is imagined; the belief beside it is that of the filter.
+- With a key the latent is drawn (`latent`), along a path where it is imagined; the belief beside it is the filter's.
 - Samples are as wide as held-out errors say (evaluation/calibration.py); the bound and the training know nothing of it.
 - What the options' defaults change, options.py says; PUBLISHED_KVAE there has the paper's values.
 """

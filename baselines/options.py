@@ -178,3 +178,23 @@ class KVAEOptions(VisionOptions):
         from baselines.kvae import KVAE
 
         return KVAE(scale, self, rngs)
+
+
+PUBLISHED_KVAE = KVAEOptions(
+    code_size=2,
+    latent_size=4,
+    base_matrices=3,
+    memory_size=50,
+    hidden_size=25,
+    feature_size=25,
+    observation_std=0.1**0.5,
+    reconstruction_weight=0.3,
+    transition_variance=0.08,
+    emission_variance=0.03,
+    initial_variance=20.0,
+    initial_matrix_std=0.05,
+    mixture_from=0.125,
+)
+"""The sizes, noises and weights of the paper's code (github.com/simonkamronn/kvae, kvae/utils/config.py), with its
+fully connected networks; it trained with a learning rate of 0.007, on batches of 32, and the LSTM from the tenth epoch
+of 80 on."""
