@@ -145,12 +145,17 @@ class KVAEOptions(VisionOptions):
     """Of the transition's noise, the diagonal of Q."""
     emission_variance: float = 0.03
     """Of the code's noise, the diagonal of R; no code is inferred less exactly than that."""
+    learn_noise: bool = False
+    """Learn both, from these values on."""
     initial_variance: float = 20.0
     """Of every dimension of z before the first frame."""
     initial_matrix_std: float = 0.05
     """Of the entries of the base matrices B and C before training. Those of A are the identity."""
     mixture_from: float = 0.125
     """Share of the steps before which the LSTM is not trained."""
+    gap_share: float = 0.0
+    """Share of the training windows in which a stretch of frames is withheld, so that the next one is foreseen from
+    afar."""
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
@@ -166,6 +171,7 @@ class KVAEOptions(VisionOptions):
         ):
             require_positive(flag(name), getattr(self, name))
         require_share("--mixture-from", self.mixture_from)
+        require_share("--gap-share", self.gap_share)
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
 
