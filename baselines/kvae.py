@@ -53,7 +53,7 @@ from baselines.options import KVAEOptions
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, mean_of_seen, per_seen_frame
 from worldmodel.models import variational
-from worldmodel.models.distributions import MIN_STD, diagonal_normal, image_normal, positive
+from worldmodel.models.distributions import MIN_STD, diagonal_normal, image_normal
 from worldmodel.models.networks import BALL_RADIUS, MLP, into_ball, split_in_two
 from worldmodel.models.protocol import Bound, Panel, Problem, swap_time
 from worldmodel.models.variational import VariationalFilter
@@ -140,9 +140,6 @@ class KVAE(nnx.Module):
         self.state_matrices = nnx.Param(jnp.tile(jnp.eye(latent)[None], (count, 1, 1)))
         self.action_matrices = nnx.Param(small * jax.random.normal(key(), (count, latent, action)))
         self.emission_matrices = nnx.Param(small * jax.random.normal(key(), (count, code, latent)))
-        learnt = options.learn_noise
-        self.raw_transition_std = nnx.Param(raw_std(options.transition_variance, latent)) if learnt else None
-        self.raw_emission_std = nnx.Param(raw_std(options.emission_variance, code)) if learnt else None
 
     @property
     def observation_std(self) -> float:
@@ -153,15 +150,11 @@ class KVAE(nnx.Module):
     @property
     def transition_std(self) -> jax.Array:
         """`[Z]`: the roots of the diagonal of Q."""
-        if self.raw_transition_std is not None:
-            return positive(self.raw_transition_std[...])
         return jnp.full(self.latent_size, self.options.transition_variance**0.5)
 
     @property
     def emission_std(self) -> jax.Array:
         """`[C]`: the roots of the diagonal of R."""
-        if self.raw_emission_std is not None:
-            return positive(self.raw_emission_std[...])
         return jnp.full(self.options.code_size, self.options.emission_variance**0.5)
 
     # One step; actions are scaled
@@ -407,10 +400,6 @@ class KVAE(nnx.Module):
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The negative bound, with the options' weight of the reconstruction. The mixture network waits at first."""
         model = self.with_mixture(jnp.asarray(progress) >= self.options.mixture_from)
-        if self.options.gap_share > 0:
-            gap_key, key = jax.random.split(key)
-            valid = with_gaps(gap_key, batch.valid, batch.frames.shape[:2], self.options.gap_share)
-            batch = batch._replace(valid=valid)
         terms = model.terms(batch.frames, batch.actions, key, batch.valid)
         loss = per_seen_frame(terms.kl - self.options.reconstruction_weight * terms.reconstruction, batch.valid)
         error = (terms.frames - batch.frames) ** 2
@@ -477,23 +466,6 @@ class Terms(NamedTuple):
     code_covariance: jax.Array
     """`[B, T, C, C]` of the same"""
     filtered: Filtered
-
-
-def raw_std(variance: float, size: int) -> jax.Array:
-    """`[size]`: what `positive` makes the root of the variance of."""
-    return jnp.full(size, jnp.log(jnp.expm1(variance**0.5 - MIN_STD)), jnp.float32)
-
-
-def with_gaps(key: jax.Array, valid: jax.Array | None, shape: tuple[int, int], share: float) -> jax.Array:
-    """bool `[B, T]`: which frames are seen when of a share of the sequences a stretch is withheld, anywhere between
-    the first frame and the last, those that were not valid beside. The key is consumed."""
-    batch, length = shape
-    which_key, ends_key = jax.random.split(key)
-    gap = jax.random.uniform(which_key, (batch, 1)) < share
-    ends = jnp.sort(jax.random.randint(ends_key, (batch, 2), 1, length), axis=1)
-    time = jnp.arange(length)[None]
-    seen = ~(gap & (time >= ends[:, :1]) & (time < ends[:, 1:]))
-    return seen if valid is None else seen & valid
 
 
 def apply(matrix: jax.Array, vector: jax.Array) -> jax.Array:

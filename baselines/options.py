@@ -123,14 +123,12 @@ class KVAEOptions(VisionOptions):
     """The Kalman Variational Autoencoder (Fraccaro et al. 2017): codes of frames, a mixture of linear systems behind
     them, and an exact Kalman filter."""
 
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.003}
-
     code_size: int = 2
     """Dimensions of the code a of a frame."""
     latent_size: int = 4
     """Dimensions of the latent z, whose dynamics are linear."""
-    base_matrices: int = 3
-    """How many linear systems are mixed (the paper's K)."""
+    base_matrices: int = 16
+    """How many linear systems are mixed (the paper's K); with its 3 a pendulum is foreseen for a few frames only."""
     memory_size: int = 50
     """Units of the LSTM that mixes them."""
     hidden_size: int = 128
@@ -145,17 +143,12 @@ class KVAEOptions(VisionOptions):
     """Of the transition's noise, the diagonal of Q."""
     emission_variance: float = 0.03
     """Of the code's noise, the diagonal of R; no code is inferred less exactly than that."""
-    learn_noise: bool = False
-    """Learn both, from these values on."""
     initial_variance: float = 20.0
     """Of every dimension of z before the first frame."""
     initial_matrix_std: float = 0.05
     """Of the entries of the base matrices B and C before training. Those of A are the identity."""
     mixture_from: float = 0.125
     """Share of the steps before which the LSTM is not trained."""
-    gap_share: float = 0.0
-    """Share of the training windows in which a stretch of frames is withheld, so that the next one is foreseen from
-    afar."""
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
@@ -171,7 +164,6 @@ class KVAEOptions(VisionOptions):
         ):
             require_positive(flag(name), getattr(self, name))
         require_share("--mixture-from", self.mixture_from)
-        require_share("--gap-share", self.gap_share)
         if self.observation_std is not None:
             require_positive("--observation-std", self.observation_std)
 
