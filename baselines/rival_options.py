@@ -10,6 +10,7 @@ from worldmodel.support.settings import flag, require_at_least, require_positive
 if TYPE_CHECKING:
     from flax import nnx
 
+    from baselines.kvae import KVAE
     from baselines.rssm import GaussianRSSM
     from baselines.rssm_categorical import CategoricalRSSM
     from baselines.vision import Paper
@@ -95,7 +96,8 @@ class RSSMOptions(RivalOptions):
 
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "GaussianRSSM":
         """An untrained model."""
-        from baselines.rssm import GaussianRSSM
+        from baselines.kvae import KVAE
+    from baselines.rssm import GaussianRSSM
 
         return GaussianRSSM(scale, self, rngs)
 
@@ -159,3 +161,74 @@ class CategoricalRSSMOptions(RivalOptions):
 
 DREAMER = CategoricalRSSMOptions(belief_size=512)
 """the sizes of the smallest preset"""
+
+
+@dataclasses.dataclass(frozen=True)
+class KVAEOptions(RivalOptions):
+    """The Kalman Variational Autoencoder (Fraccaro et al. 2017): codes of frames, a mixture of linear systems behind
+    them, and an exact Kalman filter."""
+
+    PAPER: ClassVar[str] = "kvae"
+    SIZES: ClassVar[tuple[str, ...]] = ("code_size", "latent_size", "base_matrices", "memory_size", "feature_size")
+
+    code_size: int = 2
+    """Dimensions of the code a of a frame."""
+    latent_size: int = 4
+    """Dimensions of the latent z, whose dynamics are linear."""
+    base_matrices: int = 16
+    """How many linear systems are mixed (the paper's K); with its 3 a pendulum is foreseen for a few frames only."""
+    memory_size: int = 50
+    """Units of the LSTM that mixes them."""
+    feature_size: int = 64
+    """Features that the encoder gives for each frame, before the code."""
+    reconstruction_weight: float = 1.0
+    """Of ln p(x | a) in what is trained."""
+    transition_variance: float = 0.08
+    """Of the transition's noise, the diagonal of Q."""
+    emission_variance: float = 0.03
+    """Of the code's noise, the diagonal of R; no code is inferred less exactly than that."""
+    initial_variance: float = 20.0
+    """Of every dimension of z before the first frame."""
+    initial_matrix_std: float = 0.05
+    """Of the entries of the base matrices B and C before training. Those of A are the identity."""
+    mixture_from: float = 0.125
+    """Share of the steps before which the LSTM is not trained."""
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        for name in (
+            "reconstruction_weight",
+            "transition_variance",
+            "emission_variance",
+            "initial_variance",
+            "initial_matrix_std",
+        ):
+            require_positive(flag(name), getattr(self, name))
+        require_share("--mixture-from", self.mixture_from)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "KVAE":
+        """An untrained model."""
+        from baselines.kvae import KVAE
+
+        return KVAE(scale, self, rngs)
+
+
+PUBLISHED_KVAE = KVAEOptions(
+    code_size=2,
+    latent_size=4,
+    base_matrices=3,
+    memory_size=50,
+    vision_size=25,
+    feature_size=25,
+    observation_std=0.1**0.5,
+    reconstruction_weight=0.3,
+    transition_variance=0.08,
+    emission_variance=0.03,
+    initial_variance=20.0,
+    initial_matrix_std=0.05,
+    mixture_from=0.125,
+)
+"""The sizes, noises and weights of the paper's code (github.com/simonkamronn/kvae, kvae/utils/config.py), with its
+fully connected networks; it trained with a learning rate of 0.007, on batches of 32, and the LSTM from the tenth epoch
+of 80 on."""
