@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from baselines.dkf import DKF
     from baselines.paper_dvbf import PaperDVBF
     from baselines.static_vae import StaticVAE
+    from baselines.world_models import WorldModels
     from worldmodel.data.scale import FrameScale
 
 
@@ -115,3 +116,44 @@ class PaperDVBFOptions:
         from baselines.paper_dvbf import PaperDVBF
 
         return PaperDVBF(scale, self, rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelsOptions(VisionOptions):
+    """The World Models of Ha and Schmidhuber (2018): a static VAE, and a recurrent network with a mixture density that
+    foresees its latents; each has its part of the training."""
+
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3}
+
+    latent_size: int = 8
+    """Dimensions of the VAE's latent z."""
+    hidden_size: int = 128
+    """Units of the LSTM, and in the hidden layer of the encoder and of the decoder."""
+    components: int = 5
+    """Gaussians that are mixed for each dimension of the next latent."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
+    vae_share: float = 0.4
+    """Share of the updates that train the VAE; the others train the LSTM and the mixture."""
+
+    @property
+    def vae(self) -> StaticVAEOptions:
+        """Those of the VAE."""
+        both = {field.name for field in dataclasses.fields(StaticVAEOptions)}
+        return StaticVAEOptions(**{name: getattr(self, name) for name in both})
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        self.vae.check()
+        require_at_least("--components", self.components, 1)
+        require_share("--vae-share", self.vae_share)
+
+    def sharpened(self, scale: "FrameScale") -> "WorldModelsOptions":
+        """For overfitting one batch: reconstruction is made dear."""
+        return dataclasses.replace(self, observation_std=scale.sharp(self.observation_std))
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "WorldModels":
+        """An untrained model."""
+        from baselines.world_models import WorldModels
+
+        return WorldModels(scale, self, rngs)
