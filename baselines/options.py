@@ -157,3 +157,7 @@ class WorldModelsOptions(VisionOptions):
         from baselines.world_models import WorldModels
 
         return WorldModels(scale, self, rngs)
+
+
+PUBLISHED_WORLD_MODELS = WorldModelsOptions(latent_size=32, hidden_size=256)
+"""The sizes of Ha and Schmidhuber's car racing"""
