@@ -16,7 +16,7 @@ from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import Bounded, Diagnosed, FrameModel, LocallyLinear, WorldModel, imagine
 
 Frames = tuple[np.ndarray, np.ndarray]
-WORLD_MODELS = ("dvbf", "dkf", "paper-dvbf")
+WORLD_MODELS = ("dvbf", "dkf", "paper-dvbf", "world-models")
 
 
 def build(name: str) -> Any:
@@ -38,8 +38,8 @@ def model(request: pytest.FixtureRequest) -> Any:
 def test_each_model_is_of_its_kind(model: Any):
     assert isinstance(model, WorldModel)
     assert isinstance(model, Bounded)
-    assert isinstance(model, Diagnosed)
-    assert isinstance(model, LocallyLinear) == (type(model).__name__ != "DKF")
+    assert isinstance(model, Diagnosed) == (type(model).__name__ != "WorldModels")
+    assert isinstance(model, LocallyLinear) == (type(model).__name__ not in ("DKF", "WorldModels"))
     static = build("vae")
     assert isinstance(static, FrameModel)
     assert not isinstance(static, WorldModel)
