@@ -121,31 +121,38 @@ class PaperDVBFOptions:
 @dataclasses.dataclass(frozen=True)
 class WorldModelsOptions(VisionOptions):
     """The World Models of Ha and Schmidhuber (2018): a static VAE, and a recurrent network with a mixture density that
-    foresees its latents; each has its part of the training."""
+    foresees its latents."""
 
     TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3}
 
-    latent_size: int = 8
+    latent_size: int = 4
     """Dimensions of the VAE's latent z."""
     hidden_size: int = 128
     """Units of the LSTM, and in the hidden layer of the encoder and of the decoder."""
     components: int = 5
     """Gaussians that are mixed for each dimension of the next latent."""
     observation_std: float | None = None
-    """Standard deviation of a pixel, in units of full brightness; default: chosen from the frames' variance."""
-    vae_share: float = 0.4
-    """Share of the updates that train the VAE; the others train the LSTM and the mixture."""
+    """Standard deviation of a pixel, in units of full brightness; default: half of what the frames' variance gives other
+    models, since a latent is read off one frame and must be read well."""
+    vae_share: float = 0.2
+    """Share of the updates that train the VAE alone, before the LSTM and the mixture begin to learn."""
+    vae_goes_on: bool = True
+    """Train the VAE on while they learn; without, it stands still from then on, as in the paper, at whatever the
+    learning rate's schedule has left it."""
 
-    @property
-    def vae(self) -> StaticVAEOptions:
-        """Those of the VAE."""
-        both = {field.name for field in dataclasses.fields(StaticVAEOptions)}
-        return StaticVAEOptions(**{name: getattr(self, name) for name in both})
+    def vae(self, scale: "FrameScale") -> StaticVAEOptions:
+        """Those of the VAE, for such frames."""
+        given = self.observation_std
+        std = scale.default_observation_std / 2 if given is None else given
+        return StaticVAEOptions(self.networks, self.channels, self.latent_size, self.hidden_size, std)
 
     def check(self) -> None:
         """Raise UserError for values that no model can have."""
-        self.vae.check()
-        require_at_least("--components", self.components, 1)
+        super().check()
+        for name in ("latent_size", "hidden_size", "components"):
+            require_at_least(flag(name), getattr(self, name), 1)
+        if self.observation_std is not None:
+            require_positive("--observation-std", self.observation_std)
         require_share("--vae-share", self.vae_share)
 
     def sharpened(self, scale: "FrameScale") -> "WorldModelsOptions":

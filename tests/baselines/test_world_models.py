@@ -1,5 +1,6 @@
 """World Models against SciPy, NumPy loops and moments in closed form."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -123,6 +124,7 @@ def test_what_each_state_knows_of(model: WorldModels, tiny_batch: Frames):
 
 
 def gradient(model: WorldModels, batch: Frames, progress: jax.Array) -> nnx.State:
+    """Of the loss, by part of the model."""
     graphdef, params = nnx.split(model)
 
     def loss(params: nnx.State) -> jax.Array:
@@ -132,14 +134,37 @@ def gradient(model: WorldModels, batch: Frames, progress: jax.Array) -> nnx.Stat
     return jax.jit(jax.grad(loss))(params)
 
 
-def test_each_stage_teaches_its_own_part_and_all_of_it(model: WorldModels, tiny_batch: Frames):
-    for progress, taught in ((FIRST, ("vae",)), (SECOND, ("gates", "density"))):
-        for name, part in gradient(model, tiny_batch, progress).items():
+def still(model: WorldModels) -> WorldModels:
+    """The same, whose VAE stops to learn when the memory begins to."""
+    other = nnx.clone(model)
+    other.options = dataclasses.replace(model.options, vae_goes_on=False)
+    return other
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_each_stage_teaches_its_own_parts_and_all_of_them(model: WorldModels, tiny_batch: Frames, goes_on: bool):
+    trained, memory = model if goes_on else still(model), ("gates", "density")
+    for progress, taught in ((FIRST, ("vae",)), (SECOND, (*memory, "vae") if goes_on else memory)):
+        for name, part in gradient(trained, tiny_batch, progress).items():
             for path, leaf in jax.tree_util.tree_leaves_with_path(part):
                 assert (np.abs(leaf).max() > 0) == (name in taught), (name, jax.tree_util.keystr(path))
 
 
-def test_a_stage_pays_for_itself_alone(model: WorldModels, tiny_batch: Frames):
+def test_what_the_memory_learns_from_moves_no_vae(model: WorldModels, tiny_batch: Frames):
+    """A VAE that goes on learns from its own loss alone; the latents and the posterior pass on no gradient."""
+    frames, actions = map(jnp.asarray, tiny_batch)
+    graphdef, params = nnx.split(model)
+
+    def surprise(params: nnx.State) -> jax.Array:
+        inferred = nnx.merge(graphdef, params).infer(frames, actions, jax.random.key(0))
+        return jnp.mean(inferred.log_prior) + jnp.mean(inferred.posterior.entropy())
+
+    found = jax.jit(jax.grad(surprise))(params)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(found["vae"]))
+    assert all((leaf != 0).any() for name in ("gates", "density") for leaf in jax.tree.leaves(found[name]))
+
+
+def test_the_memory_costs_nothing_before_it_learns(model: WorldModels, tiny_batch: Frames):
     batch = Batch(*map(jnp.asarray, tiny_batch))
     program = jax.make_jaxpr(lambda progress: model.loss(batch, jax.random.key(0), progress))(FIRST)
     [branch] = [line for line in program.eqns if line.primitive.name == "cond"]
@@ -160,10 +185,11 @@ def test_the_first_loss_is_the_vaes_and_the_switch_is_where_the_option_says(mode
     assert float(loss(jnp.asarray(share + 0.01))[0]) != pytest.approx(float(alone), rel=1e-3)
 
 
-def test_the_second_loss_is_the_bound_of_a_plain_loop(model: WorldModels, tiny_batch: Frames):
-    """With the latents that it drew: reconstruction, entropy and log density of each, in float64."""
+def test_the_second_loss_and_the_bound_are_those_of_a_plain_loop(model: WorldModels, tiny_batch: Frames):
+    """With the latents that they drew: reconstruction, entropy and log density of each, in float64."""
     frames, actions = map(jnp.asarray, tiny_batch)
-    inferred = jax.jit(model.infer)(frames, actions, jax.random.key(7))
+    frame_key, key = jax.random.split(jax.random.key(7))
+    inferred = jax.jit(model.infer)(frames, actions, key)
     z = np.asarray(inferred.states.latent, np.float64)
     mean, std = (np.asarray(x, np.float64) for x in (inferred.posterior.mean(), inferred.posterior.stddev()))
     assert np.abs(z - mean).max() > 0
@@ -175,12 +201,16 @@ def test_the_second_loss_is_the_bound_of_a_plain_loop(model: WorldModels, tiny_b
     kl = -norm.entropy(mean, std).sum(axis=-1) - np.stack(log_prior, axis=1)
     drawn = np.asarray(model.vae.emission(jnp.asarray(z, jnp.float32)).mean(), np.float64)
     likelihood = norm.logpdf(tiny_batch[0], drawn, model.vae.observation_std).sum(axis=(2, 3))
-    value, metrics = jax.jit(model.loss)(Batch(frames, actions), jax.random.key(7), SECOND)
-    assert float(metrics["kl"]) == pytest.approx(kl.mean(), rel=1e-4)
-    assert float(metrics["reconstruction"]) == pytest.approx(likelihood.mean(), rel=1e-4)
-    assert float(metrics["frame_mse"]) == pytest.approx(np.mean((drawn - tiny_batch[0]) ** 2), rel=1e-4)
-    assert float(value) == pytest.approx(kl.mean() - likelihood.mean(), rel=1e-4)
-    bound = jax.jit(model.bound)(frames, actions, jax.random.key(7))
+    batch = Batch(frames, actions)
+    seeing, of_frames = jax.jit(model.vae.loss)(batch, frame_key, SECOND)
+    for each in (model, still(model)):
+        value, metrics = jax.jit(each.loss)(batch, jax.random.key(7), SECOND)
+        assert float(value) == pytest.approx(float(seeing) - np.stack(log_prior).mean(), rel=1e-4)
+        assert float(metrics["kl"]) == pytest.approx(kl.mean(), rel=1e-4)
+        assert float(metrics["elbo"]) == pytest.approx(float(of_frames["reconstruction"]) - kl.mean(), rel=1e-4)
+        assert float(metrics["frame_mse"]) == pytest.approx(float(of_frames["frame_mse"]), rel=1e-5)
+    bound = jax.jit(model.bound)(frames, actions, jax.random.split(jax.random.key(7))[1])
+    np.testing.assert_allclose(bound.reconstruction, likelihood, rtol=1e-4)
     np.testing.assert_allclose(bound.kl, kl, rtol=1e-3, atol=1e-3)
     weight = likelihood + np.stack(log_prior, axis=1) - norm.logpdf(z, mean, std).sum(axis=-1)
     np.testing.assert_allclose(bound.log_weight, weight.sum(axis=1), rtol=1e-4)
@@ -189,7 +219,8 @@ def test_the_second_loss_is_the_bound_of_a_plain_loop(model: WorldModels, tiny_b
 def test_a_step_costs_nats_on_average(model: WorldModels, tiny_batch: Frames):
     """The KL is taken at one draw; its mean over draws is none below zero."""
     frames, actions = map(jnp.asarray, tiny_batch)
-    draws = jax.jit(jax.vmap(lambda key: model.bound(frames, actions, key).kl))(jax.random.split(jax.random.key(0), 200))
+    keys = jax.random.split(jax.random.key(0), 200)
+    draws = jax.jit(jax.vmap(lambda key: model.bound(frames, actions, key).kl))(keys)
     assert (np.asarray(draws).mean(axis=0) > 0).all()
 
 
@@ -246,8 +277,10 @@ def test_the_spread_scales_what_a_filter_draws_and_neither_means_nor_bound(model
 
 
 def test_options_are_checked_and_handed_to_the_vae():
+    scale = make_tiny_dvbf("fusion").scale
     options = WorldModelsOptions(latent_size=5, hidden_size=7, observation_std=0.2, channels=3, networks="dense")
-    assert options.vae == StaticVAEOptions("dense", 3, 5, 7, 0.2)
+    assert options.vae(scale) == StaticVAEOptions("dense", 3, 5, 7, 0.2)
+    assert WorldModelsOptions().vae(scale).observation_std == pytest.approx(scale.default_observation_std / 2)
     for wrong in ({"components": 0}, {"vae_share": 1.5}, {"latent_size": 0}, {"observation_std": 0.0}):
         with pytest.raises(UserError, match="--" + next(iter(wrong)).replace("_", "-")):
             WorldModelsOptions(**wrong).check()

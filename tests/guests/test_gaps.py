@@ -135,6 +135,6 @@ def test_nats_are_of_the_frames_that_were_seen(case: tuple[str, Any], gaps: Gaps
     value, metrics = model.loss(Batch(frames, actions, valid), jax.random.key(2), jnp.ones(()))
     nats = metrics["reconstruction"] - metrics["kl"]
     assert float(metrics["elbo"]) == pytest.approx(float(nats), rel=1e-5)
-    if name in ("dkf", "world-models"):  # whose loss draws as the bound does
+    if name == "dkf":  # its loss draws as its bound does
         per_frame = float(jnp.sum(bound.reconstruction - bound.kl) / jnp.sum(valid))
         assert float(-value) == pytest.approx(per_frame, rel=1e-5)
