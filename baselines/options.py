@@ -132,8 +132,8 @@ class WorldModelsOptions(VisionOptions):
     components: int = 5
     """Gaussians that are mixed for each dimension of the next latent."""
     observation_std: float | None = None
-    """Standard deviation of a pixel, in units of full brightness; default: half of what the frames' variance gives other
-    models, since a latent is read off one frame and must be read well."""
+    """Standard deviation of a pixel, in units of full brightness; default: half of what the frames' variance gives
+    other models, since a latent is read off one frame and must be read well."""
     vae_share: float = 0.2
     """Share of the updates that train the VAE alone, before the LSTM and the mixture begin to learn."""
     vae_goes_on: bool = True

@@ -17,8 +17,8 @@ A filter advances the LSTM by (z_t, u_t), and reads z_{t+1} off the frame; where
 the mixture, or is the mixture's mean. The frame is thus believed alone, however well it was foreseen.
 
 For the first `vae_share` of a training V learns alone, by the negative ELBO of single frames. Then the loss also has
-M's -ln p(z_{t+1} | z_0..z_t, u_0..u_t), of latents that are drawn anew from the posterior for every batch; nothing of it
-reaches V. Together they are the bound of whole sequences,
+M's -ln p(z_{t+1} | z_0..z_t, u_0..u_t), of latents that are drawn anew from the posterior for every batch; nothing of
+it reaches V. Together they are the bound of whole sequences,
 
     ln p(x | u) >= E_q sum_t [ln p(x_t | z_t) - ln q(z_t | x_t) + ln p(z_t | z_0..z_{t-1}, u_0..u_{t-1})],
 
