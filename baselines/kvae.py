@@ -386,10 +386,10 @@ class KVAE(nnx.Module):
         kl = (kl + logdet) / 2 - jnp.sum(jnp.log(posterior.stddev()), axis=-1)
         density = -(square((codes - expected)[..., None]) + logdet) / 2 - HALF_LOG_2PI * self.options.code_size
         emission = self.emit(codes)
-        parts = [emission.log_prob(frames), kl, density - posterior.log_prob(codes)]
+        reconstruction, ratio = emission.log_prob(frames), density - posterior.log_prob(codes)
         if valid is not None:
-            parts = [jnp.where(valid, part, 0) for part in parts]
-        return Terms(*parts, emission.mean(), posterior, expected, covariance, filtered)
+            reconstruction, kl, ratio = (jnp.where(valid, part, 0) for part in (reconstruction, kl, ratio))
+        return Terms(reconstruction, kl, ratio, emission.mean(), posterior, expected, covariance, filtered)
 
     def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array, valid: jax.Array | None = None) -> Bound:
         """As Bounded.bound."""

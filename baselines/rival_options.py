@@ -3,6 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from baselines.options import StaticVAEOptions
 from worldmodel.models.vision.options import VisionOptions
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import flag, require_at_least, require_positive, require_share
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from baselines.rssm import GaussianRSSM
     from baselines.rssm_categorical import CategoricalRSSM
     from baselines.vision import Paper
+    from baselines.world_models import WorldModels
     from worldmodel.data.scale import FrameScale
 
 
@@ -96,8 +98,7 @@ class RSSMOptions(RivalOptions):
 
     def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "GaussianRSSM":
         """An untrained model."""
-        from baselines.kvae import KVAE
-    from baselines.rssm import GaussianRSSM
+        from baselines.rssm import GaussianRSSM
 
         return GaussianRSSM(scale, self, rngs)
 
@@ -232,3 +233,62 @@ PUBLISHED_KVAE = KVAEOptions(
 """The sizes, noises and weights of the paper's code (github.com/simonkamronn/kvae, kvae/utils/config.py), with its
 fully connected networks; it trained with a learning rate of 0.007, on batches of 32, and the LSTM from the tenth epoch
 of 80 on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RivalVAEOptions(RivalOptions, StaticVAEOptions):
+    """Of the static VAE within World Models."""
+
+    PAPER: ClassVar[str] = "world-models"
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldModelsOptions(RivalOptions):
+    """The World Models of Ha and Schmidhuber (2018): a static VAE, and a recurrent network with a mixture density that
+    foresees its latents."""
+
+    PAPER: ClassVar[str] = "world-models"
+    SIZES: ClassVar[tuple[str, ...]] = ("latent_size", "hidden_size", "components")
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3}
+
+    latent_size: int = 4
+    """Dimensions of the VAE's latent z."""
+    hidden_size: int = 128
+    """Units of the LSTM (the paper: 256)."""
+    components: int = 5
+    """Gaussians that are mixed for each dimension of the next latent."""
+    observation_std: float | None = None
+    """Standard deviation of a pixel, in units of full brightness; default: half of what the frames' variance gives
+    other models, since a latent is read off one frame and must be read well."""
+    vae_share: float = 0.2
+    """Share of the updates that train the VAE alone, before the LSTM and the mixture begin to learn."""
+    vae_goes_on: bool = True
+    """Train the VAE on while they learn; without, it stands still from then on, as in the paper, at whatever the
+    learning rate's schedule has left it."""
+
+    def vae(self, scale: "FrameScale") -> RivalVAEOptions:
+        """Those of the VAE, for such frames."""
+        given = self.observation_std
+        std = scale.default_observation_std / 2 if given is None else given
+        return RivalVAEOptions(
+            networks=self.networks,
+            channels=self.channels,
+            latent_size=self.latent_size,
+            hidden_size=self.vision_size,
+            observation_std=std,
+        )
+
+    def check(self) -> None:
+        """Raise UserError for values that no model can have."""
+        super().check()
+        require_share("--vae-share", self.vae_share)
+
+    def build(self, scale: "FrameScale", rngs: "nnx.Rngs") -> "WorldModels":
+        """An untrained model."""
+        from baselines.world_models import WorldModels
+
+        return WorldModels(scale, self, rngs)
+
+
+PUBLISHED_WORLD_MODELS = WorldModelsOptions(latent_size=32, hidden_size=256)
+"""The sizes of Ha and Schmidhuber's car racing"""

@@ -71,12 +71,14 @@ CONTENDERS = {
         (0.01, 0.003, 0.001),
         ({}, {"final_noise_scale": 0.3}),
     ),
-    "kvae": Contender("Fraccaro et al. 2017", "kvae", (0.01, 0.003, 0.001)),
-    "rssm": Contender("PlaNet, Hafner et al. 2019", "rssm", (0.005, 0.002, 0.001), ({}, {"free_nats": 1.0})),
+    "kvae": Contender("Fraccaro et al. 2017", "kvae", (0.01, 0.005, 0.002), ({}, {"transition_variance": 0.01})),
+    "rssm": Contender("PlaNet, Hafner et al. 2019", "rssm", (0.002, 0.001, 0.0005), ({}, {"free_nats": 1.0})),
     "rssm-categorical": Contender(
-        "DreamerV3, Hafner et al. 2023", "rssm-categorical", (0.005, 0.002, 0.001), ({}, {"free_nats": 0.1})
+        "DreamerV3, Hafner et al. 2023", "rssm-categorical", (0.01, 0.005, 0.002), ({}, {"free_nats": 0.1})
     ),
-    "world-models": Contender("Ha and Schmidhuber 2018", "world-models", (0.01, 0.003, 0.001)),
+    "world-models": Contender(
+        "Ha and Schmidhuber 2018", "world-models", (0.01, 0.006, 0.003), ({}, {"latent_size": 6})
+    ),
     "rssm, published": Contender(
         "the same at PlaNet's size",
         "rssm",
@@ -88,6 +90,18 @@ CONTENDERS = {
         "rssm-categorical",
         like="rssm-categorical",
         options=(("belief_size", 512),),
+    ),
+    "world-models, published": Contender(
+        "the same at the sizes of the paper",
+        "world-models",
+        like="world-models",
+        options=(("latent_size", 32), ("hidden_size", 256)),
+    ),
+    "kvae, published": Contender(
+        "the same with the paper's three systems",
+        "kvae",
+        like="kvae",
+        options=(("base_matrices", 3),),
     ),
 }
 

@@ -16,13 +16,14 @@ from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import Bounded, Diagnosed, FrameModel, LocallyLinear, WorldModel, imagine
 
 Frames = tuple[np.ndarray, np.ndarray]
-WORLD_MODELS = ("dvbf", "dkf", "paper-dvbf", "kvae")
+WORLD_MODELS = ("dvbf", "dvbf-mlp", "dkf", "paper-dvbf", "kvae", "rssm", "rssm-categorical", "world-models")
 
 
 def build(name: str) -> Any:
     """An untrained model of 4 x 4 frames and two actions."""
-    small: dict[str, Any] = {"hidden_size": 8}
-    options = MODELS.options(name)(**(small | ({"initial_frames": 2} if name in ("dvbf", "dkf") else {})))
+    small: dict[str, Any] = {"vision_size": 8} if name == "kvae" else {"hidden_size": 8}
+    prefix = {"initial_frames": 2} if name in ("dvbf", "dvbf-mlp", "dkf") else {}
+    options = MODELS.options(name)(**(small | prefix))
     scale = make_tiny_dvbf("fusion").scale
     model = nnx.merge(*initialise(lambda rngs: options.build(scale, rngs), jax.random.key(5)))
     if name == "dvbf":
@@ -38,8 +39,9 @@ def model(request: pytest.FixtureRequest) -> Any:
 def test_each_model_is_of_its_kind(model: Any):
     assert isinstance(model, WorldModel)
     assert isinstance(model, Bounded)
-    assert isinstance(model, Diagnosed)
-    assert isinstance(model, LocallyLinear) == (type(model).__name__ in ("DVBF", "PaperDVBF"))
+    name = type(model).__name__
+    assert isinstance(model, Diagnosed) == (name not in ("GaussianRSSM", "CategoricalRSSM", "WorldModels"))
+    assert isinstance(model, LocallyLinear) == (name in ("DVBF", "PaperDVBF"))
     static = build("vae")
     assert isinstance(static, FrameModel)
     assert not isinstance(static, WorldModel)

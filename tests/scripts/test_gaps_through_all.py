@@ -114,7 +114,7 @@ def test_moments_are_of_what_was_seen_and_done():
     assert scale.action_scale == pytest.approx(np.sqrt((data.actions[data.acted()].astype(float) ** 2).mean()))
 
 
-@pytest.mark.parametrize("model", ["dkf", "kvae", "paper-dvbf"])
+@pytest.mark.parametrize("model", ["dkf", "kvae", "paper-dvbf", "rssm", "rssm-categorical", "world-models"])
 def test_the_other_models_go_through_it_too(folder: Path, model: str, tmp_path: Path):
     data, run = folder / "data.npz", tmp_path / "run"
     assert_ok(run_script("train.py", model, "--data", data, "--out", run, *SMALL, "--window", 8))

@@ -49,7 +49,7 @@ print(json.dumps(found))
 
 
 def test_help_explains_every_option_without_loading_jax():
-    own = ("dkf", "dvbf", "kvae", "paper-dvbf", "vae")
+    own = ("dkf", "dvbf", "dvbf-mlp", "kvae", "paper-dvbf", "rssm", "rssm-categorical", "vae", "world-models")
     train = str(SCRIPTS / "train.py")
     commands = [[str(SCRIPTS / name)] for name in SCRIPT_NAMES] + [[train, model] for model in own]
     result = subprocess.run(
