@@ -49,6 +49,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.scipy.linalg import cho_solve, solve_triangular
 
+from baselines.lstm import LSTM
 from baselines.rival_options import KVAEOptions
 from worldmodel.data.scale import FrameScale
 from worldmodel.data.windows import Batch, mean_of_seen, per_seen_frame
@@ -73,10 +74,10 @@ class KVAEState(NamedTuple):
     """`[..., Z, Z]` of the belief"""
     latent: jax.Array
     """`[..., Z]`: drawn, or the mean"""
+    cell: jax.Array
+    """`[..., H]` of the LSTM"""
     hidden: jax.Array
     """`[..., H]`: what the LSTM says after the codes before this one"""
-    cell: jax.Array
-    """`[..., H]`: the LSTM's other half"""
     code: jax.Array
     """`[..., C]`"""
 
@@ -101,19 +102,11 @@ class Filtered(NamedTuple):
 
 
 class MixtureNetwork(nnx.Module):
-    """alpha: an LSTM (Hochreiter and Schmidhuber 1997) and a softmax."""
+    """alpha: an LSTM and a softmax."""
 
     def __init__(self, input_size: int, memory_size: int, count: int, rngs: nnx.Rngs):
-        self.gates = MLP((input_size + memory_size, 4 * memory_size), rngs)
+        self.memory = LSTM(input_size, memory_size, rngs)
         self.weights = MLP((memory_size, count), rngs)
-
-    def remember(self, hidden: jax.Array, cell: jax.Array, inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The memory `[B, H]`, `[B, H]` after inputs `[B, I]`."""
-        gates = self.gates(jnp.concatenate([inputs, hidden], axis=-1))
-        entry, forget, candidate, output = jnp.split(gates, 4, axis=-1)
-        # it remembers at first (Jozefowicz, Zaremba, Sutskever 2015)
-        cell = jax.nn.sigmoid(forget + 1) * cell + jax.nn.sigmoid(entry) * jnp.tanh(candidate)
-        return jax.nn.sigmoid(output) * jnp.tanh(cell), cell
 
     def mixture(self, hidden: jax.Array) -> jax.Array:
         """alpha `[..., K]` of what the LSTM says, `[..., H]`."""
@@ -187,9 +180,9 @@ class KVAE(nnx.Module):
         mean = jnp.zeros((batch, self.latent_size))
         covariance = jnp.tile(std**2 * jnp.eye(self.latent_size)[None], (batch, 1, 1))
         empty = jnp.zeros((batch, self.options.memory_size))
-        memory = self.mixture_network.remember(empty, empty, jnp.tile(self.first_code[...][None], (batch, 1)))
+        memory = self.mixture_network.memory(empty, empty, jnp.tile(self.first_code[...][None], (batch, 1)))
         latent = mean if noise is None else std * noise[0]
-        code = self._shown(self.mixed(memory[0]).emission, latent, noise)
+        code = self._shown(self.mixed(memory[1]).emission, latent, noise)
         return KVAEState(mean, covariance, latent, *memory, code)
 
     def predict(
@@ -199,8 +192,8 @@ class KVAE(nnx.Module):
 
         The latent and the code follow their means, unless there is standard normal `noise`, `[B, Z]` and `[B, C]`.
         """
-        memory = self.mixture_network.remember(state.hidden, state.cell, state.code)
-        matrices = self.mixed(memory[0])
+        memory = self.mixture_network.memory(state.cell, state.hidden, state.code)
+        matrices = self.mixed(memory[1])
         pushed = apply(matrices.action, action)
         mean = self._bounded(apply(matrices.state, state.mean) + pushed)
         latent = apply(matrices.state, state.latent) + pushed

@@ -54,6 +54,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from baselines.lstm import LSTM
 from baselines.rival_options import WorldModelsOptions
 from baselines.static_vae import StaticVAE
 from worldmodel.data.scale import FrameScale
@@ -95,18 +96,14 @@ class WorldModels(nnx.Module):
         self.latent_size = latent + hidden
         self.spread = nnx.Param(jnp.ones(()))
         self.vae = StaticVAE(scale, options.vae(scale), rngs)
-        self.gates = nnx.Linear(latent + scale.action_size + hidden, 4 * hidden, rngs=rngs)
+        self.memory = LSTM(latent + scale.action_size, hidden, rngs)
         self.density = nnx.Linear(hidden, 3 * options.components * latent, rngs=rngs)
 
     # One step; actions are scaled
 
     def remember(self, state: WorldModelsState, action: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The LSTM's next c and h, each `[B, H]` (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al.
-        2000, which begins open)."""
-        told = jnp.concatenate([state.latent, action, state.hidden], axis=-1)
-        write, forget, read, candidate = jnp.split(self.gates(told), 4, axis=-1)
-        cell = jax.nn.sigmoid(forget + 1) * state.cell + jax.nn.sigmoid(write) * jnp.tanh(candidate)
-        return cell, jax.nn.sigmoid(read) * jnp.tanh(cell)
+        """The LSTM's next c and h, each `[B, H]`."""
+        return self.memory(state.cell, state.hidden, jnp.concatenate([state.latent, action], axis=-1))
 
     def prior(self, hidden: jax.Array, spread: jax.Array | float = 1.0) -> distrax.Independent:
         """p(z_t | z_0..z_{t-1}, u_0..u_{t-1}) for h_t `[..., H]`; event `[Z]`."""

@@ -37,8 +37,9 @@ def kvae() -> KVAE:
     bases = (model.state_matrices, 0.15), (model.action_matrices, 0.4), (model.emission_matrices, 0.4)
     for base, width in bases:  # so that no latent comes near the ball
         base[...] = base[...] + width * jax.random.normal(next(keys), base[...].shape)
-    for network in (model.mixture_network.gates, model.mixture_network.weights):
-        kernel = network.layers[0].kernel
+    network = model.mixture_network
+    for layer in (network.memory.gates, network.weights.layers[0]):
+        kernel = layer.kernel
         kernel[...] = 3 * kernel[...] + jax.random.normal(next(keys), kernel[...].shape)
     model.first_code[...] = jnp.array([0.3, -0.2])
     return model
@@ -88,14 +89,14 @@ def kalman(model: KVAE, codes: np.ndarray, actions: np.ndarray, valid: np.ndarra
     """Codes `[T, C]`, scaled actions `[T-1, A]`, valid `[T]`."""
     q = model.options.transition_variance * np.eye(Z)
     r = model.options.emission_variance * np.eye(C)
-    gates, weights = model.mixture_network.gates.layers[0], model.mixture_network.weights.layers[0]
+    gates, weights = model.mixture_network.memory.gates, model.mixture_network.weights.layers[0]
     size = model.options.memory_size
     hidden, cell, told = np.zeros(size), np.zeros(size), numbers(model.first_code)
     mean, covariance = np.zeros(Z), model.options.initial_variance * np.eye(Z)
     predicted, filtered, systems, nats = [], [], [], []
     for t in range(len(codes)):
         raw = np.concatenate([told, hidden]) @ numbers(gates.kernel) + numbers(gates.bias)
-        entry, forget, candidate, output = raw.reshape(4, size)
+        entry, forget, output, candidate = raw.reshape(4, size)
         cell = sigmoid(forget + 1) * cell + sigmoid(entry) * np.tanh(candidate)
         hidden = sigmoid(output) * np.tanh(cell)
         logits = hidden @ numbers(weights.kernel) + numbers(weights.bias)

@@ -48,7 +48,7 @@ def mixture(model: WorldModels, hidden: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 def lstm(model: WorldModels, latents: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """c and h `[B, T, H]` along latents `[B, T, Z]` and actions `[B, T-1, A]`, in float64."""
-    kernel, bias = (np.asarray(x[...], np.float64) for x in (model.gates.kernel, model.gates.bias))
+    kernel, bias = (np.asarray(x[...], np.float64) for x in (model.memory.gates.kernel, model.memory.gates.bias))
     cell = hidden = np.zeros((len(latents), HIDDEN))
     cells, hiddens = [cell], [hidden]
     for t in range(latents.shape[1] - 1):
@@ -144,7 +144,7 @@ def still(model: WorldModels) -> WorldModels:
 
 @pytest.mark.parametrize("goes_on", [True, False])
 def test_each_stage_teaches_its_own_parts_and_all_of_them(model: WorldModels, tiny_batch: Frames, goes_on: bool):
-    trained, memory = model if goes_on else still(model), ("gates", "density")
+    trained, memory = model if goes_on else still(model), ("memory", "density")
     for progress, taught in ((FIRST, ("vae",)), (SECOND, (*memory, "vae") if goes_on else memory)):
         for name, part in gradient(trained, tiny_batch, progress).items():
             for path, leaf in jax.tree_util.tree_leaves_with_path(part):
@@ -162,7 +162,7 @@ def test_what_the_memory_learns_from_moves_no_vae(model: WorldModels, tiny_batch
 
     found = jax.jit(jax.grad(surprise))(params)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(found["vae"]))
-    assert all((leaf != 0).any() for name in ("gates", "density") for leaf in jax.tree.leaves(found[name]))
+    assert all((leaf != 0).any() for name in ("memory", "density") for leaf in jax.tree.leaves(found[name]))
 
 
 def test_the_memory_costs_nothing_before_it_learns(model: WorldModels, tiny_batch: Frames):
