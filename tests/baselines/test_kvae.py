@@ -239,7 +239,7 @@ def test_each_kl_is_its_own_mean_and_positive(kvae, tiny_batch):
     mean, std = np.asarray(terms.posterior.mean(), np.float64), np.asarray(terms.posterior.stddev(), np.float64)
     for t in (0, 4):
         draws = mean[0, t] + std[0, t] * np.random.default_rng(t).standard_normal((100_000, C))
-        prior = multivariate_normal(terms.code_mean[0, t], terms.code_covariance[0, t])
+        prior = multivariate_normal(terms.expected.mean[0, t], terms.expected.covariance[0, t])
         ratio = multivariate_normal(mean[0, t], np.diag(std[0, t] ** 2)).logpdf(draws) - prior.logpdf(draws)
         assert terms.kl[0, t] == pytest.approx(ratio.mean(), abs=5 * ratio.std() / 100_000**0.5)
 
@@ -361,6 +361,21 @@ def test_the_first_frame_may_be_missing(kvae, valid, tiny_batch):
     drawn = [kvae.filter(frames, actions, jnp.asarray(valid[2:3]), jax.random.key(seed)) for seed in range(2)]
     assert np.abs(drawn[0].latent - drawn[1].latent)[0, 0].max() > 0.1
     np.testing.assert_array_equal(drawn[0].mean[0, 0], np.zeros(Z))
+
+
+def test_what_it_says_of_itself_is_of_frames_that_were_seen(kvae, valid, tiny_batch):
+    frames, actions = tiny_batch
+    diagnose = jax.jit(kvae.diagnosis)
+    figures, again = (
+        diagnose(np.where(valid[..., None, None], frames, other).astype(np.float32), actions, valid) for other in (0, 1)
+    )
+    assert figures == again
+    assert all(np.isfinite(figure) for figure in figures.values())
+    whole, first = diagnose(frames, actions), kvae.posterior(frames[:, 0])
+    signal = np.var(first.mean(), axis=0) / np.mean(first.variance(), axis=0)
+    assert whole["information"] == pytest.approx(np.log1p(signal).sum() / 2, rel=1e-3)
+    assert 0 < whole["initial_std"] < 1
+    assert all(np.isfinite(figure) for figure in diagnose(frames, actions, np.zeros((B, T), bool)).values())
 
 
 def test_a_system_that_explodes_stays_finite(kvae):
