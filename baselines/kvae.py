@@ -48,6 +48,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from baselines import kalman
+from baselines.kalman import Belief
 from baselines.lstm import LSTM
 from baselines.rival_options import KVAEOptions
 from worldmodel.data.scale import FrameScale
@@ -194,10 +196,9 @@ class KVAE(nnx.Module):
         """
         memory = self.mixture_network.memory(state.cell, state.hidden, state.code)
         matrices = self.mixed(memory[1])
-        pushed = apply(matrices.action, action)
-        mean = self._bounded(apply(matrices.state, state.mean) + pushed)
-        latent = apply(matrices.state, state.latent) + pushed
-        covariance = congruent(matrices.state, state.covariance) + jnp.diag(self.transition_std**2)[None]
+        push = kalman.apply(matrices.action, action)
+        belief = kalman.predict(state.belief, matrices.state, push, self.transition_std)
+        latent = kalman.apply(matrices.state, state.latent) + push
         if noise is not None:
             latent = latent + self.transition_std[None] * noise[0]
         latent = self._bounded(latent)
@@ -352,15 +353,15 @@ class KVAE(nnx.Module):
         def of_seen(values: jax.Array) -> jax.Array:
             return values if valid is None else jnp.where(valid, values, 0)
 
-        variances = jnp.eye(self.options.code_size)[None, None] * posterior.stddev()[..., None]
-        kl = square(variances) + square((posterior.mean() - expected)[..., None]) - self.options.code_size
-        kl = (kl + logdet) / 2 - jnp.sum(jnp.log(posterior.stddev()), axis=-1)
-        density = -(square((codes - expected)[..., None]) + logdet) / 2 - HALF_LOG_2PI * self.options.code_size
-        emission = self.emit(codes)
-        reconstruction, ratio = emission.log_prob(frames), density - posterior.log_prob(codes)
-        if valid is not None:
-            reconstruction, kl, ratio = (jnp.where(valid, part, 0) for part in (reconstruction, kl, ratio))
-        return Terms(reconstruction, kl, ratio, emission.mean(), posterior, expected, covariance, filtered)
+        return Terms(
+            reconstruction=of_seen(shown.log_prob(frames)),
+            kl=of_seen(kalman.kl_from_diagonal(mean, std, expected)),
+            log_ratio=of_seen(kalman.log_density(expected, codes) - posterior.log_prob(codes)),
+            frames=shown.mean(),
+            posterior=posterior,
+            expected=expected,
+            filtered=filtered,
+        )
 
     def bound(self, frames: jax.Array, actions: jax.Array, key: jax.Array, valid: jax.Array | None = None) -> Bound:
         """As Bounded.bound."""

@@ -249,7 +249,7 @@ class WorldModelsOptions(RivalOptions):
 
     PAPER: ClassVar[str] = "world-models"
     SIZES: ClassVar[tuple[str, ...]] = ("latent_size", "hidden_size", "components")
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 6e-3}
 
     latent_size: int = 4
     """Dimensions of the VAE's latent z."""

