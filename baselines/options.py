@@ -123,7 +123,7 @@ class WorldModelsOptions(VisionOptions):
     """The World Models of Ha and Schmidhuber (2018): a static VAE, and a recurrent network with a mixture density that
     foresees its latents."""
 
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 6e-3}
 
     latent_size: int = 4
     """Dimensions of the VAE's latent z."""
