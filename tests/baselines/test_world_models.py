@@ -12,8 +12,7 @@ from flax import nnx
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from baselines.options import StaticVAEOptions
-from baselines.rival_options import PUBLISHED_WORLD_MODELS, WorldModelsOptions
+from baselines.rival_options import PUBLISHED_WORLD_MODELS, RivalVAEOptions, WorldModelsOptions
 from baselines.world_models import WorldModels
 from worldmodel.data.windows import Batch
 from worldmodel.models.networks import initialise
@@ -279,8 +278,9 @@ def test_the_spread_scales_what_a_filter_draws_and_neither_means_nor_bound(model
 
 def test_options_are_checked_and_handed_to_the_vae():
     scale = make_tiny_dvbf("fusion").scale
-    options = WorldModelsOptions(latent_size=5, hidden_size=7, observation_std=0.2, channels=3, networks="dense")
-    assert options.vae(scale) == StaticVAEOptions("dense", 3, 5, 7, 0.2)
+    options = WorldModelsOptions(latent_size=5, vision_size=7, observation_std=0.2, channels=3, networks="dense")
+    expected = RivalVAEOptions(networks="dense", channels=3, latent_size=5, hidden_size=7, observation_std=0.2)
+    assert options.vae(scale) == expected
     assert WorldModelsOptions().vae(scale).observation_std == pytest.approx(scale.default_observation_std / 2)
     for wrong in ({"components": 0}, {"vae_share": 1.5}, {"latent_size": 0}, {"observation_std": 0.0}):
         with pytest.raises(UserError, match="--" + next(iter(wrong)).replace("_", "-")):
