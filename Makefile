@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo bench benchmark acting worlds gaps test test-slow lint
+.PHONY: demo bench benchmark acting worlds gaps rivals test test-slow lint
 
 demo: .venv/installed
 	$(BIN)/python scripts/demo.py
@@ -31,6 +31,10 @@ worlds: .venv/installed
 # An hour on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
 gaps: .venv/installed
 	$(BIN)/python scripts/gaps.py
+
+# HOURS on two cores; writes RIVALS.md, docs/rivals.png and results/rivals.json. What is finished is kept in runs/rivals.
+rivals: .venv/installed
+	$(BIN)/python scripts/rivals.py
 
 # A quarter of an hour on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.
