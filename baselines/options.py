@@ -128,7 +128,8 @@ class KVAEOptions(VisionOptions):
     latent_size: int = 4
     """Dimensions of the latent z, whose dynamics are linear."""
     base_matrices: int = 16
-    """How many linear systems are mixed (the paper's K); with its 3 a pendulum is foreseen for a few frames only."""
+    """How many linear systems are mixed (the paper's K). With its 3, and nothing else changed, the tenth imagined
+    frame of the DVBF paper's pendulum had four to eight times the error, in two trainings of 8,000 updates."""
     memory_size: int = 50
     """Units of the LSTM that mixes them."""
     hidden_size: int = 128
