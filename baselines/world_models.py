@@ -26,11 +26,12 @@ but that V keeps N(0, I) for its prior, which here is z_0's alone. A mixture has
 taken at the one latent that was drawn, and may there be below zero.
 
 Learning rate and optimiser are one for both. In the paper V stands still when M begins (`vae_goes_on` False): on this
-schedule it then stops at a high rate, and M never sees what is learnt at low ones. On the paper's pendulum (8,000
-updates, two seeds, the share of .25 that was best for it) reconstructions of held-out frames then have 80 times the
-error and more, and the 10th and the 30th imagined frame 1.2 to 1.5 times; it takes three quarters of the time. A V that
-stops is moved on by its momentum for a dozen updates' worth, which has died off after a hundred. Before M begins, a
-training pays for V alone; several seeds in one program pay for both all along, since each has its own count of steps.
+schedule it then stops at a high rate, and frames never get the sharpness that low ones give. On the paper's pendulum
+(8,000 updates, two seeds, a share of .25) reconstructions of held-out frames then have 80 times the error and more, the
+first imagined frame eight times and more, the 10th and the 30th about the same: by then M's errors outweigh V's. With a
+share of .4, or a learning rate of .003, these suffer too. A V that stops is moved on by its momentum for a dozen
+updates' worth, which has died off after a hundred. Before M begins, a training pays for V alone; several seeds in one
+program pay for both all along, since each has its own count of steps.
 
 `spread` is the paper's temperature tau, as its square root: tau = spread^2. A component's standard deviation is
 multiplied by sqrt(tau) = spread and its logit divided by tau, as in theirs; a filter's draws from q(z_t | x_t) are
@@ -41,7 +42,7 @@ Departures from Ha and Schmidhuber:
 - V is the project's static VAE, with its networks and a plain ELBO; theirs is convolutional for 64 x 64 in colour, and
   its KL has a floor.
 - A memory of 128 units and 4 latents; `PUBLISHED_WORLD_MODELS` has their 256 and 32. More latents than frames need are
-  more to foresee: with 8 the 30th imagined frame has twice the error on the paper's pendulum.
+  more to foresee: with 8 the 30th imagined frame of the paper's pendulum had twice the error.
 - Standard deviations are softplus(raw) + 0.001, theirs exp(raw).
 - M foresees neither reward nor the end of an episode: here a reward is learnt of any model alike (planning/reward.py).
 - Without a key a dream follows the mixture's mean; theirs are always drawn.
