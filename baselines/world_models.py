@@ -28,10 +28,10 @@ taken at the one latent that was drawn, and may there be below zero.
 Learning rate and optimiser are one for both. In the paper V stands still when M begins (`vae_goes_on` False): on this
 schedule it then stops at a high rate, and frames never get the sharpness that low ones give. On the paper's pendulum
 (8,000 updates, two seeds, a share of .25) reconstructions of held-out frames then have 80 times the error and more, the
-first imagined frame eight times and more, the 10th and the 30th about the same: by then M's errors outweigh V's. With a
-share of .4, or a learning rate of .003, these suffer too. A V that stops is moved on by its momentum for a dozen
-updates' worth, which has died off after a hundred. Before M begins, a training pays for V alone; several seeds in one
-program pay for both all along, since each has its own count of steps.
+first imagined frame seven times and more, the 10th and the 30th about the same: by then M's errors outweigh V's. With
+a share of .4 these are half as large again and more (one training). A V that stops is moved on by its momentum for a
+dozen updates' worth, which has died off after a hundred. Before M begins, a training pays for V alone; several seeds in
+one program pay for both all along, since each has its own count of steps.
 
 `spread` is the paper's temperature tau, as its square root: tau = spread^2. A component's standard deviation is
 multiplied by sqrt(tau) = spread and its logit divided by tau, as in theirs; a filter's draws from q(z_t | x_t) are
