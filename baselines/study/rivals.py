@@ -35,8 +35,8 @@ FUTURES, SAMPLED, SAMPLED_HORIZON = 50, 50, 60
 """futures of so many sequences, of which coverage and CRPS are counted, up to so many frames"""
 PROBED = 500
 """sequences that latents are probed on"""
-COMPONENTS = 8
-"""of a longer vector, its first principal components are what a polynomial probe sees"""
+LINEAR_COMPONENTS, POLYNOMIAL_COMPONENTS = 64, 8
+"""of a longer vector, its first principal components are what a probe sees"""
 SHOWN_SETTING = "pendulum"
 """of the picture"""
 STARTS_SEED = 2027
@@ -318,8 +318,8 @@ def keep_strip(run: Any, data: Any, context: int, path: Path) -> None:
 
 
 def probed(run: Any, data: Any) -> dict[str, Any]:
-    """R^2 of linear probes of the whole vector of filtered, sampled states, and of polynomial ones of its first
-    principal components."""
+    """R^2 of linear and polynomial probes of the vectors of filtered, sampled states, or of their first principal
+    components."""
     import jax
 
     from worldmodel.evaluation.judge import probe_latents
@@ -327,19 +327,19 @@ def probed(run: Any, data: Any) -> dict[str, Any]:
     from worldmodel.worlds.world import world_of
 
     latents, world = filtered_latents(run, data, jax.random.key(0)), world_of(data)
-    linear = probe_latents(latents, data, world)["r2_linear"]
-    polynomial = probe_latents(principal(latents), data, world)
+    linear = probe_latents(principal(latents, LINEAR_COMPONENTS), data, world)["r2_linear"]
+    polynomial = probe_latents(principal(latents, POLYNOMIAL_COMPONENTS), data, world)
     return {"r2_linear": linear, **{name: polynomial[name] for name in ("r2_polynomial", "polynomial_degree")}}
 
 
-def principal(latents: np.ndarray) -> np.ndarray:
-    """`[N, T, Z]` as they are where they are short, else their first principal components `[N, T, COMPONENTS]`."""
-    if latents.shape[-1] <= COMPONENTS:
+def principal(latents: np.ndarray, count: int) -> np.ndarray:
+    """`[N, T, Z]` as they are where they are short enough, else their first principal components `[N, T, count]`."""
+    if latents.shape[-1] <= count:
         return latents
     flat = latents.reshape(-1, latents.shape[-1])
     flat = flat - flat.mean(axis=0)
     _, directions = np.linalg.eigh(flat.T @ flat)
-    return (flat @ directions[:, -COMPONENTS:]).reshape(*latents.shape[:2], -1)
+    return (flat @ directions[:, -count:]).reshape(*latents.shape[:2], -1)
 
 
 def sampled(run: Any, data: Any, clean: Any, context: int, key: Any) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from typing import Any
 
 from baselines.markdown import spread, table
 from baselines.study.rivals import (
-    COMPONENTS,
     CONTENDERS,
     FUTURES,
     HORIZONS,
     LEARNT,
+    LINEAR_COMPONENTS,
+    POLYNOMIAL_COMPONENTS,
     SAMPLED,
     SETTINGS,
     STEPS,
@@ -39,8 +40,8 @@ of what it says; *one sample* is the pixel error of one sampled future of each s
 error divided by that of the better of two predictors that learn nothing, the last observed frame and the mean frame. A
 seed has *learnt* with less than half of that after {" and ".join(map(str, LEARNT))} imagined frames. *Valid*: frames
 until the squared error exceeds 2.5% of the true brightness (median sequence). R^2 are of probes from filtered samples,
-on sequences that they were not fitted on, of the worst variable: linear ones see the whole state, polynomial ones its
-first {COMPONENTS} principal components. *Covered* is how often the middle 90% of {FUTURES} sampled futures hold the
+on sequences that they were not fitted on, of the worst variable; linear ones see the first {LINEAR_COMPONENTS}
+principal components of a longer state, polynomial ones the first {POLYNOMIAL_COMPONENTS}. *Covered* is how often the middle 90% of {FUTURES} sampled futures hold the
 truth, on {SAMPLED} sequences; models whose noise one factor scales have it fitted on held-out data, all but the
 categories. Seconds are of the updates alone, on one core of a machine that did two such things at once. Medians over
 the seeds (least to most).

@@ -65,10 +65,10 @@ def test_principal_components_are_those_of_the_singular_values():
     latents = np.random.default_rng(0).standard_normal((5, 7, 12)) * np.arange(1, 13)
     flat = latents.reshape(-1, 12) - latents.reshape(-1, 12).mean(axis=0)
     left, values, _ = np.linalg.svd(flat, full_matrices=False)
-    found = principal(latents).reshape(-1, 8)[:, ::-1]
+    found = principal(latents, 8).reshape(-1, 8)[:, ::-1]
     np.testing.assert_allclose(np.abs(found), np.abs(left[:, :8] * values[:8]), rtol=1e-8, atol=1e-8)
     short = latents[..., :8]
-    assert principal(short) is short
+    assert principal(short, 8) is short
 
 
 @pytest.fixture(scope="module")
