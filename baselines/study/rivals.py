@@ -33,8 +33,8 @@ LEARNT = (10, 30)
 """horizons at which a model that has learnt has less than half the error of the better naive predictor"""
 FUTURES, SAMPLED, SAMPLED_HORIZON = 50, 50, 60
 """futures of so many sequences, of which coverage and CRPS are counted, up to so many frames"""
-PROBED = 500
-"""sequences that latents are probed on"""
+PROBED, PROBED_FROM = 500, 5
+"""sequences that latents are probed on, and the first of their frames"""
 LINEAR_COMPONENTS, POLYNOMIAL_COMPONENTS = 64, 8
 """of a longer vector, its first principal components are what a probe sees"""
 SHOWN_SETTING = "pendulum"
@@ -319,7 +319,7 @@ def keep_strip(run: Any, data: Any, context: int, path: Path) -> None:
 
 def probed(run: Any, data: Any) -> dict[str, Any]:
     """R^2 of linear and polynomial probes of the vectors of filtered, sampled states, or of their first principal
-    components."""
+    components; from the frame on by which every model has been shown what it takes its first state from."""
     import jax
 
     from worldmodel.evaluation.judge import probe_latents
@@ -327,6 +327,7 @@ def probed(run: Any, data: Any) -> dict[str, Any]:
     from worldmodel.worlds.world import world_of
 
     latents, world = filtered_latents(run, data, jax.random.key(0)), world_of(data)
+    data = dataclasses.replace(data, valid=np.tile(np.arange(data.length) >= PROBED_FROM, (len(data), 1)))
     linear = probe_latents(principal(latents, LINEAR_COMPONENTS), data, world)["r2_linear"]
     polynomial = probe_latents(principal(latents, POLYNOMIAL_COMPONENTS), data, world)
     return {"r2_linear": linear, **{name: polynomial[name] for name in ("r2_polynomial", "polynomial_degree")}}

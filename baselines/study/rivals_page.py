@@ -40,11 +40,11 @@ of what it says; *one sample* is the pixel error of one sampled future of each s
 error divided by that of the better of two predictors that learn nothing, the last observed frame and the mean frame. A
 seed has *learnt* with less than half of that after {" and ".join(map(str, LEARNT))} imagined frames. *Valid*: frames
 until the squared error exceeds 2.5% of the true brightness (median sequence). R^2 are of probes from filtered samples,
-on sequences that they were not fitted on, of the worst variable; linear ones see the first {LINEAR_COMPONENTS}
-principal components of a longer state, polynomial ones the first {POLYNOMIAL_COMPONENTS}. *Covered* is how often the middle 90% of {FUTURES} sampled futures hold the
-truth, on {SAMPLED} sequences; models whose noise one factor scales have it fitted on held-out data, all but the
-categories. Seconds are of the updates alone, on one core of a machine that did two such things at once. Medians over
-the seeds (least to most).
+from the sixth frame on, on sequences that they were not fitted on, of the worst variable; of a longer state linear ones
+see the first {LINEAR_COMPONENTS} principal components, polynomial ones the first {POLYNOMIAL_COMPONENTS}. *Covered* is
+how often the middle 90% of {FUTURES} sampled futures hold the truth, on {SAMPLED} sequences; models whose noise one
+factor scales have it fitted on held-out data, all but the categories. Seconds are of the updates alone, on one core of
+a machine that did two such things at once. Medians over the seeds (least to most).
 """
 
 
