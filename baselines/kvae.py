@@ -233,8 +233,8 @@ class KVAE(nnx.Module):
     # As WorldModel
 
     def emission(self, state: KVAEState) -> distrax.Independent:
-        """As WorldModel.emission: the decoder at the expected code C z."""
-        return self.emit(kalman.apply(self.mixed(state.hidden).emission, state.latent))
+        """As WorldModel.emission: the decoder at the code: a frame's own; without one, C z or a draw."""
+        return self.emit(state.code)
 
     def vector(self, state: KVAEState) -> jax.Array:
         """The latent z."""

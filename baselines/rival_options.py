@@ -160,7 +160,7 @@ class CategoricalRSSMOptions(RivalOptions):
         return CategoricalRSSM(scale, self, rngs)
 
 
-DREAMER = CategoricalRSSMOptions(belief_size=512)
+SMALLEST_DREAMER = CategoricalRSSMOptions(belief_size=512)
 """the sizes of the smallest preset"""
 
 

@@ -20,7 +20,8 @@ sigmoid(-1): beliefs change slowly at first.
 
 Departures from DreamerV3: no rewards, no ends and no actor in the loss (they are learnt afterwards, for every model
 alike); sigma is the data's, as of all models here (DreamerV3: squared errors of brightness in [0, 1], which is
-sigma^2 = 1/2); frames are standardised; the optimiser is this project's; the default sizes are smaller than those of
+sigma^2 = 1/2); frames are standardised; actions are scaled by their root mean square (DreamerV3's are in [-1, 1], and
+drawn back to it); the optimiser is this project's; the default sizes are smaller than those of
 the smallest preset, which `DREAMER` has. Without a key the mode is followed: no model mean exists.
 """
 
@@ -107,8 +108,7 @@ class CategoricalRSSM(RSSM):
         self.decoder = make_decoder(scale, options, (self.latent_size, options.vision_size, options.vision_size), rngs)
 
     def believe(self, state: RSSMState, action: jax.Array) -> jax.Array:
-        """As RSSM.believe; actions beyond 1 in size are drawn back to it."""
-        action = action / jax.lax.stop_gradient(jnp.maximum(1, jnp.abs(action)))
+        """As RSSM.believe."""
         inputs = [self.of_belief(state.belief), self.of_stochastic(state.stochastic), self.of_action(action)]
         return self.cell(state.belief, jnp.concatenate(inputs, axis=-1))
 

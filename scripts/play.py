@@ -24,8 +24,8 @@ class Options:
     data: Path | None = None
     """Data set that shows the true world, an .npz with its states; default: what the first run was trained on."""
     context: int | None = None
-    """True frames that the models are shown before they dream (K); default: as many as each needs, at least
-    5."""
+    """True frames that the models are shown before they dream (K); default: as many as the one needs that
+    needs most, at least 5."""
     port: int = 8000
     """Port of the page, on this machine alone; 0 takes a free one."""
     seed: int = 0

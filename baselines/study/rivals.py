@@ -12,10 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
+from baselines.options import MLPDVBFOptions
+from baselines.rival_options import (
+    PLANET,
+    PUBLISHED_KVAE,
+    PUBLISHED_WORLD_MODELS,
+    SMALLEST_DREAMER,
+    CategoricalRSSMOptions,
+    KVAEOptions,
+    RSSMOptions,
+    WorldModelsOptions,
+)
 from baselines.study.kept import about_training, finished, result, run_tasks, trained
 from baselines.study.worlds import SHOWN, Entry, judged, ratios
-from worldmodel.support.files import UserError, atomic_write, write_json
+from worldmodel.models.dvbf.options import DVBFOptions
+from worldmodel.support.files import Diverged, UserError, atomic_write, read_json, write_json
 from worldmodel.support.machine import machine
 
 TRAINING_SEED, TEST_SEED, PROBE_SEED = 400, 401, 402
@@ -33,15 +46,26 @@ LEARNT = (10, 30)
 """horizons at which a model that has learnt has less than half the error of the better naive predictor"""
 FUTURES, SAMPLED, SAMPLED_HORIZON = 50, 50, 60
 """futures of so many sequences, of which coverage and CRPS are counted, up to so many frames"""
-PROBED, PROBED_FROM = 500, 5
+PROBED, PROBED_FROM = 700, 5
 """sequences that latents are probed on, and the first of their frames"""
 LINEAR_COMPONENTS, POLYNOMIAL_COMPONENTS = 64, 8
 """of a longer vector, its first principal components are what a probe sees"""
-SHOWN_SETTING = "pendulum"
+SHOWN_SETTING = "Pendulum-v1"
 """of the picture"""
 STARTS_SEED = 2027
 """of the starts of the episodes"""
 ONE_CORE = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+MODELS = {
+    DVBFOptions: "dvbf",
+    MLPDVBFOptions: "dvbf-mlp",
+    KVAEOptions: "kvae",
+    RSSMOptions: "rssm",
+    CategoricalRSSMOptions: "rssm-categorical",
+    WorldModelsOptions: "world-models",
+}
+"""names in the catalogue"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,62 +73,52 @@ class Contender:
     """A model that is compared."""
 
     about: str
-    model: str
-    """of the catalogue"""
+    options: Any
+    """of the model"""
     rates: tuple[float, ...] = ()
     """learning rates that are tried"""
-    tried: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    """options that are tried with each of the rates"""
+    tried: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """options that are tried with each of the rates, besides none"""
     like: str | None = None
-    """the contender whose trials count for this one, which has none"""
-    options: tuple[tuple[str, Any], ...] = ()
-    """that are not the defaults"""
+    """the contender whose trials count for this one, which has none; its learning rate is taken"""
+
+    @property
+    def model(self) -> str:
+        """In the catalogue."""
+        return MODELS[type(self.options)]
+
+    def changed(self) -> dict[str, Any]:
+        """Its options that are not the defaults."""
+        usual = dataclasses.asdict(type(self.options)())
+        return {name: value for name, value in dataclasses.asdict(self.options).items() if value != usual[name]}
 
     def trials(self) -> list[dict[str, Any]]:
         """The options of each."""
-        return [{"learning_rate": rate} | more for more in self.tried for rate in self.rates]
+        return [{"learning_rate": rate} | more for more in ({}, self.tried) for rate in self.rates]
 
 
 CONTENDERS = {
-    "dvbf": Contender("the DVBF of this project", "dvbf", (0.01, 0.003, 0.001), ({}, {"final_noise_scale": 0.3})),
+    "dvbf": Contender("the DVBF of this project", DVBFOptions(), (0.01, 0.003, 0.001), {"final_noise_scale": 0.3}),
     "dvbf-mlp": Contender(
         "the DVBF with a plain network as its transition",
-        "dvbf-mlp",
-        (0.01, 0.003, 0.001),
-        ({}, {"final_noise_scale": 0.3}),
+        MLPDVBFOptions(),
+        (0.02, 0.01, 0.003),
+        {"final_noise_scale": 0.3},
     ),
-    "kvae": Contender("Fraccaro et al. 2017", "kvae", (0.01, 0.005, 0.002), ({}, {"transition_variance": 0.01})),
-    "rssm": Contender("PlaNet, Hafner et al. 2019", "rssm", (0.002, 0.001, 0.0005), ({}, {"free_nats": 1.0})),
+    "kvae": Contender("Fraccaro et al. 2017", KVAEOptions(), (0.02, 0.01, 0.005), {"transition_variance": 0.01}),
+    "rssm": Contender("PlaNet, Hafner et al. 2019", RSSMOptions(), (0.002, 0.001, 0.0005), {"free_nats": 1.0}),
     "rssm-categorical": Contender(
-        "DreamerV3, Hafner et al. 2023", "rssm-categorical", (0.01, 0.005, 0.002), ({}, {"free_nats": 0.1})
+        "DreamerV3, Hafner et al. 2023", CategoricalRSSMOptions(), (0.02, 0.01, 0.005), {"free_nats": 0.1}
     ),
     "world-models": Contender(
-        "Ha and Schmidhuber 2018", "world-models", (0.01, 0.006, 0.003), ({}, {"latent_size": 6})
+        "Ha and Schmidhuber 2018", WorldModelsOptions(), (0.01, 0.006, 0.003), {"latent_size": 6}
     ),
-    "rssm, published": Contender(
-        "the same at PlaNet's size",
-        "rssm",
-        like="rssm",
-        options=(("belief_size", 200), ("hidden_size", 200)),
-    ),
+    "kvae, published": Contender("with the sizes, noises and weights of the paper's code", PUBLISHED_KVAE, like="kvae"),
+    "rssm, published": Contender("at PlaNet's sizes", PLANET, like="rssm"),
     "rssm-categorical, published": Contender(
-        "the same at the size of DreamerV3's smallest preset",
-        "rssm-categorical",
-        like="rssm-categorical",
-        options=(("belief_size", 512),),
+        "at the sizes of DreamerV3's smallest preset", SMALLEST_DREAMER, like="rssm-categorical"
     ),
-    "world-models, published": Contender(
-        "the same at the sizes of the paper",
-        "world-models",
-        like="world-models",
-        options=(("latent_size", 32), ("hidden_size", 256)),
-    ),
-    "kvae, published": Contender(
-        "the same with the paper's three systems",
-        "kvae",
-        like="kvae",
-        options=(("base_matrices", 3),),
-    ),
+    "world-models, published": Contender("at the sizes of the paper", PUBLISHED_WORLD_MODELS, like="world-models"),
 }
 
 
@@ -114,7 +128,8 @@ class Setting:
 
     entry: Entry
     noise: float = 0.0
-    """standard deviation of that on every pixel that a model sees; imagined frames are held against clean ones"""
+    """standard deviation of that on every pixel that a model sees; imagined frames are held against the mean of such
+    frames"""
     published: bool = False
     """whether the contenders of published size take part"""
     episodes: int = 0
@@ -213,6 +228,7 @@ def data_of(setting: str, part: str, place: Path) -> Path:
 def prepare(settings: dict[str, Setting], place: Path) -> None:
     """The data of the trials and of the settings."""
     import worldmodel as wm
+    from worldmodel.data.storage import save_sequences
 
     def made(path: Path, entry: Entry, seed: int, sequences: int, length: int, **more: Any) -> None:
         if not path.exists():
@@ -228,43 +244,71 @@ def prepare(settings: dict[str, Setting], place: Path) -> None:
         made(data_of(name, "train", place), entry, TRAINING_SEED, entry.sequences, entry.length, **noise)
         made(data_of(name, "test", place), entry, *test, **noise)
         made(data_of(name, "probe", place), entry, PROBE_SEED, PROBED, 15, **noise)
-        if noise:
-            made(data_of(name, "clean", place), entry, *test)
+        if noise and not (path := data_of(name, "expected", place)).exists():
+            seed, sequences, length = test
+            clean = wm.collect(entry.world, sequences, length, entry.size, seed=seed, **dict(entry.more))
+            save_sequences(path, dataclasses.replace(clean, frames=expected_frames(clean.frames, setting.noise)))
+
+
+def expected_frames(frames: np.ndarray, noise: float) -> np.ndarray:
+    """uint8 frames as they are on average once noise of that standard deviation is on every pixel and what leaves
+    [0, 1] is cut off: what the best model of such frames shows."""
+    levels = np.arange(256)[:, None] / 255
+    draws = norm.ppf((np.arange(1000) + 0.5) / 1000)
+    return np.round(255 * np.clip(levels + noise * draws[None], 0, 1).mean(axis=1)).astype(np.uint8)[frames]
 
 
 def one_trial(contender: str, number: int, place: Path) -> str:
     """Train with the options of one trial, judge, and write what came of it; a word on it."""
-    path = result(place, trial(contender), number)
-    if path.exists():
+    path, options = result(place, trial(contender), number), CONTENDERS[contender].trials()[number]
+    if path.exists() and read_json(path)["options"] == options:
         return ""
-    os.environ["XLA_FLAGS"] = ONE_CORE
+    use_one_core()
     import worldmodel as wm
 
-    options = CONTENDERS[contender].trials()[number]
-    folder = place / "trials" / f"{contender}_{number}"
+    folder = place / "trials" / f"{contender}_{'_'.join(map(str, options.values()))}"
     test = data_of("trial", "test", place)
     try:
-        model = CONTENDERS[contender].model
-        run = trained(model, data_of("trial", "train", place), folder, 0, steps=STEPS, **options)
+        run = trained_alike(contender, data_of("trial", "train", place), folder, 0, options)
         found, _ = judged(run, wm.read(test), test, 15, LEARNT)
-        score = float(np.mean(list(ratios(found).values())))
-    except UserError as error:  # a rate that is too high for a model is a trial like any other
+        score: float | None = float(np.mean(list(ratios(found).values())))
+    except Diverged as error:
         print(error)
-        score = float("inf")
-    write_json(path, {"options": options, "score": score if np.isfinite(score) else None})
-    return f"{contender}, {options}: {score:.3f}"
+        score = None
+    write_json(path, {"options": options, "score": score})
+    return f"{contender}, {options}: {score}"
+
+
+def use_one_core() -> None:
+    """For this process, before it loads JAX."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {ONE_CORE}".lstrip()
+
+
+def trained_alike(contender: str, data: Path, folder: Path, seed: int, options: dict[str, Any]) -> Any:
+    """A contender's training. Raises UserError where the folder holds one with other options."""
+    kind = CONTENDERS[contender]
+    options = {"steps": STEPS} | kind.changed() | options
+    run = trained(kind.model, data, folder, seed, **options)
+    kept = run.config["options"] | run.config["options"]["model"]
+    changed = [name for name, value in options.items() if kept[name] != value]
+    if changed:
+        raise UserError(f"{folder}: was trained with another {', '.join(changed)}; delete it")
+    return run
 
 
 def chosen(contender: str, place: Path) -> dict[str, Any]:
-    """The options of a contender's best trial, and its own."""
+    """What a contender takes from its best trial; one that has none of its own, the learning rate of the other's."""
     tried = CONTENDERS[contender].like or contender
-    trials = finished(place, [trial(tried)])[trial(tried)]
-    return best(trials) | dict(CONTENDERS[contender].options)
+    found = best(tried, finished(place, [trial(tried)])[trial(tried)])
+    return found if tried == contender else {"learning_rate": found["learning_rate"]}
 
 
-def best(trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The options of the trial with the least error."""
-    return min((each for each in trials if each["score"] is not None), key=lambda each: each["score"])["options"]
+def best(contender: str, trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The options of the trial with the least error. Raises UserError where none came to an end."""
+    ended = [each for each in trials if each["score"] is not None]
+    if not ended:
+        raise UserError(f"{contender}: not one of its trials came to an end")
+    return min(ended, key=lambda each: each["score"])["options"]
 
 
 def one(setting: str, contender: str, seed: int, place: Path) -> str:
@@ -272,22 +316,26 @@ def one(setting: str, contender: str, seed: int, place: Path) -> str:
     path = result(place, pair(setting, contender), seed)
     if path.exists():
         return ""
-    os.environ["XLA_FLAGS"] = ONE_CORE
+    use_one_core()
     import jax
     from flax import nnx
 
     import worldmodel as wm
 
-    entry, kind = SETTINGS[setting].entry, CONTENDERS[contender]
-    options: dict[str, Any] = {"steps": STEPS} | chosen(contender, place) | dict(entry.training)
+    entry = SETTINGS[setting].entry
+    options = dict(entry.training) | chosen(contender, place)
     train, test, probe = (data_of(setting, part, place) for part in ("train", "test", "probe"))
     folder = place / "runs" / f"{train.stem}_{contender.replace(', ', '_')}_{seed}"
-    run = trained(kind.model, train, folder, seed, **options)
-    clean = wm.read(data_of(setting, "clean", place)) if SETTINGS[setting].noise else None
+    try:
+        run = trained_alike(contender, train, folder, seed, options)
+    except Diverged as error:
+        write_json(path, {"options": options, "diverged": str(error)})
+        return str(error)
     data = wm.read(test)
-    found, _ = judged(run, data, test, entry.context, HORIZONS, clean)
+    expected = wm.read(data_of(setting, "expected", place)) if SETTINGS[setting].noise else None
+    found, _ = judged(run, data, test, entry.context, HORIZONS, expected)
     found |= probed(run, wm.read(probe))
-    found |= sampled(run, data, clean, entry.context, jax.random.key(seed))
+    found |= dreamt(run, data, expected, entry.context, jax.random.key(seed))
     found |= about_training(run) | {
         "options": options,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(run.model, nnx.Param))),
@@ -296,7 +344,8 @@ def one(setting: str, contender: str, seed: int, place: Path) -> str:
     if (setting, seed) == (SHOWN_SETTING, 0):
         keep_strip(run, data, entry.context, strip_file(contender, place))
     if SETTINGS[setting].episodes:
-        found["acted"] = acted(run, seed, SETTINGS[setting].episodes, place / "acted" / folder.name)
+        ceilings = (contender, seed) == ("dvbf", 0)
+        found["acted"] = acted(run, SETTINGS[setting].episodes, ceilings, place / "acted" / folder.name)
     write_json(path, found)
     return f"{setting}, {contender}, seed {seed}: {', '.join(f'{h}: {v:.3f}' for h, v in ratios(found).items())}"
 
@@ -326,26 +375,32 @@ def probed(run: Any, data: Any) -> dict[str, Any]:
     from worldmodel.imagination.dreamer import filtered_latents
     from worldmodel.worlds.world import world_of
 
-    latents, world = filtered_latents(run, data, jax.random.key(0)), world_of(data)
+    latents, means = (filtered_latents(run, data, key) for key in (jax.random.key(0), None))
     data = dataclasses.replace(data, valid=np.tile(np.arange(data.length) >= PROBED_FROM, (len(data), 1)))
-    linear = probe_latents(principal(latents, LINEAR_COMPONENTS), data, world)["r2_linear"]
-    polynomial = probe_latents(principal(latents, POLYNOMIAL_COMPONENTS), data, world)
-    return {"r2_linear": linear, **{name: polynomial[name] for name in ("r2_polynomial", "polynomial_degree")}}
+    few, many = (principal(latents, means, count) for count in (POLYNOMIAL_COMPONENTS, LINEAR_COMPONENTS))
+    world = world_of(data)
+    polynomial = probe_latents(few, data, world)
+    return {
+        "r2_linear": probe_latents(many, data, world)["r2_linear"],
+        **{name: polynomial[name] for name in ("r2_polynomial", "polynomial_degree")},
+    }
 
 
-def principal(latents: np.ndarray, count: int) -> np.ndarray:
-    """`[N, T, Z]` as they are where they are short enough, else their first principal components `[N, T, count]`."""
+def principal(latents: np.ndarray, means: np.ndarray, count: int) -> np.ndarray:
+    """Samples `[N, T, Z]` as they are where they are short enough, else along the first principal components of the
+    `means` `[N, T, Z]`, `[N, T, count]`: among samples, what nothing is told of varies most."""
     if latents.shape[-1] <= count:
         return latents
-    flat = latents.reshape(-1, latents.shape[-1])
+    flat = means.reshape(-1, means.shape[-1])
     flat = flat - flat.mean(axis=0)
     _, directions = np.linalg.eigh(flat.T @ flat)
-    return (flat @ directions[:, -count:]).reshape(*latents.shape[:2], -1)
+    return latents @ directions[:, -count:]
 
 
-def sampled(run: Any, data: Any, clean: Any, context: int, key: Any) -> dict[str, Any]:
-    """Of sampled futures: the pixel error of one of each sequence at the horizons, since of some models the mean is no
-    mean; and coverage and CRPS of many, of some of the sequences, up to SAMPLED_HORIZON. The key is consumed."""
+def dreamt(run: Any, data: Any, expected: Any, context: int, key: Any) -> dict[str, Any]:
+    """How many frames of the mean dream are valid; the pixel error of one sampled future of each sequence at the
+    horizons, since of some models the mean is no mean; and coverage and CRPS of many, of some of the sequences, up to
+    SAMPLED_HORIZON. Against the `expected` frames where there are some. The key is consumed."""
     import jax
 
     from worldmodel.data.sequences import as_unit_frames
@@ -355,7 +410,7 @@ def sampled(run: Any, data: Any, clean: Any, context: int, key: Any) -> dict[str
     from worldmodel.worlds.world import world_of
 
     one_key, many_key = jax.random.split(key)
-    scored = data if clean is None else clean
+    scored = data if expected is None else expected
     truth, parts = as_unit_frames(scored.frames), []
     for batch, count, index in in_batches(data):
         filter_key, imagine_key = jax.random.split(jax.random.fold_in(one_key, index))
@@ -377,12 +432,12 @@ def sampled(run: Any, data: Any, clean: Any, context: int, key: Any) -> dict[str
     }
 
 
-def acted(run: Any, seed: int, episodes: int, out: Path) -> dict[str, Any]:
+def acted(run: Any, episodes: int, ceilings: bool, out: Path) -> dict[str, Any]:
     """The return of the usual planner in the world that the data is from, from starts that are the same for all."""
     from worldmodel.planning.record import read_acted
 
     found = (
-        read_acted(out) if out.exists() else run.act(episodes=episodes, seed=STARTS_SEED, ceilings=seed == 0, out=out)
+        read_acted(out) if out.exists() else run.act(episodes=episodes, seed=STARTS_SEED, ceilings=ceilings, out=out)
     )
     return {
         "returns": [float(value) for value in found.returns],

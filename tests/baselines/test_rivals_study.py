@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import worldmodel as wm
+from baselines.options import DKFOptions
 from baselines.study import rivals
 from baselines.study.rivals import (
     CONTENDERS,
@@ -18,12 +19,14 @@ from baselines.study.rivals import (
     best,
     chosen,
     data_of,
+    expected_frames,
     one,
     one_trial,
     pair,
     prepare,
     principal,
     strip_file,
+    trained_alike,
     trial,
 )
 from baselines.study.rivals_page import (
@@ -31,22 +34,24 @@ from baselines.study.rivals_page import (
     data_table,
     draw_rivals,
     figures_table,
+    of_ended,
     pixels_table,
     trials_table,
     write_rivals_page,
 )
 from baselines.study.worlds import Entry
 from worldmodel.models.catalogue import MODELS
-from worldmodel.support.files import read_json, write_json
+from worldmodel.support.files import UserError, read_json, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def test_every_contender_is_a_model_with_as_many_trials_of_options_that_it_has():
     for name, contender in CONTENDERS.items():
-        kind = MODELS.options(contender.model)
-        fields = set(vars(kind())) | {"learning_rate"}
-        assert all(set(trial) <= fields for trial in [*contender.trials(), dict(contender.options)])
+        assert MODELS.options(contender.model) is type(contender.options)
+        fields = set(vars(contender.options)) | {"learning_rate"}
+        assert all(set(trial) <= fields for trial in contender.trials())
+        assert type(contender.options)(**contender.changed()) == contender.options
         if contender.like is None:
             assert len({str(trial) for trial in contender.trials()}) == 6, name
         else:
@@ -55,20 +60,30 @@ def test_every_contender_is_a_model_with_as_many_trials_of_options_that_it_has()
 
 def test_the_trial_with_the_least_error_is_taken_and_one_that_broke_never_is():
     trials = [{"options": {"learning_rate": rate}, "score": score} for rate, score in ((1, None), (2, 0.3), (3, 0.2))]
-    assert best(trials) == {"learning_rate": 3}
+    assert best("rssm", trials) == {"learning_rate": 3}
+    with pytest.raises(UserError, match=r"^rssm: not one of its trials came to an end$"):
+        best("rssm", trials[:1])
     page = trials_table({trial("rssm"): trials})
     assert "| rssm | learning_rate 1 | not a number |" in page
     assert "| rssm | learning_rate 3 | **0.200** |" in page
 
 
 def test_principal_components_are_those_of_the_singular_values():
-    latents = np.random.default_rng(0).standard_normal((5, 7, 12)) * np.arange(1, 13)
-    flat = latents.reshape(-1, 12) - latents.reshape(-1, 12).mean(axis=0)
-    left, values, _ = np.linalg.svd(flat, full_matrices=False)
-    found = principal(latents, 8).reshape(-1, 8)[:, ::-1]
-    np.testing.assert_allclose(np.abs(found), np.abs(left[:, :8] * values[:8]), rtol=1e-8, atol=1e-8)
+    """Of the means: the samples, here of other numbers, are only laid along them."""
+    means = np.random.default_rng(0).standard_normal((5, 7, 12)) * np.arange(1, 13)
+    latents = np.random.default_rng(1).standard_normal((5, 7, 12))
+    flat = means.reshape(-1, 12) - means.reshape(-1, 12).mean(axis=0)
+    _, _, directions = np.linalg.svd(flat, full_matrices=False)
+    found = principal(latents, means, 8)[..., ::-1]
+    np.testing.assert_allclose(np.abs(found), np.abs(latents @ directions[:8].T), rtol=1e-8, atol=1e-8)
     short = latents[..., :8]
-    assert principal(short, 8) is short
+    assert principal(short, short, 8) is short
+
+
+def test_expected_frames_are_the_mean_of_many_noisy_ones():
+    frames = np.array([[0, 20, 128, 255]], np.uint8)
+    noisy = frames / 255 + 0.1 * np.random.default_rng(0).standard_normal((100_000, 1, 4))
+    np.testing.assert_allclose(expected_frames(frames, 0.1), 255 * np.clip(noisy, 0, 1).mean(axis=0), atol=0.7)
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +96,30 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(rivals, "SAMPLED_HORIZON", 30)
         patch.setattr(rivals, "FUTURES", 39)
         patch.setattr(rivals, "PROBED", 20)
+        patch.setattr(rivals, "SHOWN_SETTING", "pendulum")
         patch.setitem(SETTINGS, "pendulum", Setting(entry, noise=0.1))
-        patch.setitem(CONTENDERS, "dkf", Contender("", "dkf", (1e-4,), ({"hidden_size": 8}, {})))
+        patch.setitem(rivals.MODELS, DKFOptions, "dkf")
+        patch.setitem(CONTENDERS, "dkf", Contender("", DKFOptions(feature_size=8), (1e-4,), {"hidden_size": 8}))
         patch.setenv("XLA_FLAGS", "")
         prepare({"pendulum": SETTINGS["pendulum"]}, folder)
         for number in range(2):
             assert one_trial("dkf", number, folder).startswith("dkf, {'learning_rate': ")
+            assert one_trial("dkf", number, folder) == ""
         tried = [read_json(folder / "results" / f"trial_dkf_{number}.json") for number in range(2)]
         assert chosen("dkf", folder) == min(tried, key=lambda each: each["score"])["options"]
         assert one("pendulum", "dkf", 0, folder).startswith("pendulum, dkf, seed 0: 1: ")
         assert one("pendulum", "dkf", 0, folder) == ""  # it is kept
+        with pytest.raises(UserError, match=r"pendulum_train_dkf_0: was trained with another latent_size; delete it$"):
+            trained_alike("dkf", Path(), folder / "runs" / "pendulum_train_dkf_0", 0, {"latent_size": 5})
     return folder
 
 
 def test_figures_of_a_contender_are_those_of_its_run_against_clean_frames(place: Path):
     found = read_json(place / "results" / "pendulum_dkf_0.json")
-    seen, clean = (wm.read(data_of("pendulum", part, place)) for part in ("test", "clean"))
+    seen, clean = (wm.read(data_of("pendulum", part, place)) for part in ("test", "expected"))
     np.testing.assert_array_equal(seen.actions, clean.actions)
     assert np.abs(seen.frames / 255 - clean.frames / 255).mean() > 0.03
+    assert clean.frames.min() == 10  # black, with noise of a tenth of which the negative half is cut off
     run = wm.load(place / "runs" / "pendulum_train_dkf_0")
     belief = run.last(run.filter(seen.frames[:, :15], seen.actions[:, :14]))
     errors = (run.decode(run.imagine(belief, seen.actions[:, 14:])) - clean.frames[:, 15:] / 255) ** 2
@@ -151,6 +172,13 @@ def test_tables_have_the_median_and_the_range_of_the_seeds():
     assert "| **rssm**, mean | 0.300 (0.200 to 0.900) | 0.300 (0.200 to 0.900) |" in pixels
     assert "| one sample | 0.600 (0.400 to 1.800) | 0.900 (0.600 to 2.700) |" in pixels
     assert "| **rssm** | 2/3 | 7 | 0.250 | 0.750 | 50% | 0.100 | 0.200 | 10 | 3 |" in figures_table(contenders)
+
+
+def test_a_seed_that_diverged_counts_as_one_that_has_not_learnt_and_nowhere_else():
+    contenders = {"rssm": [seed(0.02), {"diverged": "loss is no longer a number"}]}
+    assert "| **rssm** | 1/2 | 7 | 0.250 |" in figures_table(contenders)
+    assert of_ended(contenders) == {"rssm": contenders["rssm"][:1]}
+    assert of_ended({"rssm": contenders["rssm"][1:]}) == {}
 
 
 def test_the_table_of_data_is_by_the_number_of_sequences():

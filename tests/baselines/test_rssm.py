@@ -253,3 +253,10 @@ def test_the_gaussian_kl_is_the_closed_form_and_a_spread_widens_samples_but_not_
     model.spread[...] = jnp.asarray(3.0)
     np.testing.assert_allclose(noise(), 3 * narrow, rtol=1e-4, atol=1e-5)
     assert loss() == plain
+
+
+def test_every_action_is_told_apart_however_large(model: RSSM):
+    """Actions are scaled by their root mean square, beyond which many lie."""
+    state = RSSMState(jnp.zeros((1, model.belief_size)), jnp.zeros((1, model.stochastic_size)))
+    beliefs = [model.believe(state, jnp.full((1, 2), size)) for size in (1.2, 1.7)]
+    assert np.abs(beliefs[0] - beliefs[1]).max() > 1e-3

@@ -15,6 +15,10 @@ class UserError(Exception):
     """Something that the user gave is wrong. The message is one line that says what and where."""
 
 
+class Diverged(UserError):
+    """A training's loss or gradient is no longer a number."""
+
+
 UNFINISHED = ".unfinished."
 """begins the name of a file that is being written; one that stays belongs to a process that was killed"""
 

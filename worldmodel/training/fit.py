@@ -14,7 +14,7 @@ import numpy as np
 from worldmodel.data.sequences import Sequences, hold_out, spread_within
 from worldmodel.data.storage import load_sequences
 from worldmodel.runs.folder import DamagedError, DataCard, Run, refuse_existing_run
-from worldmodel.support.files import UserError
+from worldmodel.support.files import Diverged, UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import read_options
 from worldmodel.training.cluster import any_process, is_writer, wait_for_all
@@ -229,7 +229,7 @@ def forget_after(step: int, runs: list[Run]) -> None:
 
 
 def require_finite(run: Run, done: int, updates: int, metrics: dict[str, float]) -> None:
-    """Raise UserError, with the step and the likely cause, if the metrics of so many updates after `done` are not all
+    """Raise Diverged, with the step and the likely cause, if the metrics of so many updates after `done` are not all
     finite numbers. The shares of FINITE are taken out of them."""
     well = {name: round(updates * metrics.pop(share)) for name, share in FINITE.items()}
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
@@ -243,7 +243,7 @@ def require_finite(run: Run, done: int, updates: int, metrics: dict[str, float])
     noise = " or an --observation-std near 0" if "observation_std" in run.config["options"].get("model", {}) else ""
     steps = run.checkpoint_steps()
     kept = f"the checkpoint of step {steps[-1]} is kept" if steps else "there is no checkpoint yet"
-    raise UserError(
+    raise Diverged(
         f"{run.folder}: {what} is no longer a finite number {when}; {kept}. The usual cause is a learning rate that is"
         f" too high (try --find-lr, and another --out){noise}"
     )
