@@ -16,7 +16,8 @@ foreseeable, and neither where the KL is below `free_nats`.
 
 The block GRU sees h as `blocks` parts, each of which is told of its own part and of the whole state and the action, and
 gates its own part; layers are followed by an RMS norm (Zhang, Sennrich 2019) and SiLU. The update gate begins at
-sigmoid(-1): beliefs change slowly at first.
+sigmoid(-1): beliefs change slowly at first. The norm after the layer that sees the action divides by the action's size,
+of which that layer's bias, 0 at first, must learn to let something through.
 
 Departures from DreamerV3: no rewards, no ends and no actor in the loss (they are learnt afterwards, for every model
 alike); sigma is the data's, as of all models here (DreamerV3: squared errors of brightness in [0, 1], which is
