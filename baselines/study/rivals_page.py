@@ -55,6 +55,9 @@ COLOURS = ("#D55E00", "#E69F00", "#009E73", "#0072B2", "#56B4E9", "#CC79A7")
 """Okabe and Ito 2008"""
 MARKERS = "osD^vP"
 
+ACTING = "Pendulum-v1"
+"""the setting in which models act"""
+
 WORDS = """
 """
 
@@ -187,6 +190,33 @@ def acting_table(contenders: dict[str, list[dict[str, Any]]]) -> str:
     rows += [[name, f"{value:.0f}", "", "", ""] for name, value in (first["floors"] | first["ceilings"]).items()]
     title = f"swinging it up, {len(first['returns'])} starts"
     return table([title, "mean return", "worst episode", "upright", "ms a decision"], rows)
+
+
+def readme_table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
+    """README's: the median over the seeds of the world's measure, a column for each of some settings and horizons."""
+    columns = {
+        "pendulum, degrees after 1": ("pendulum", 1),
+        "30": ("pendulum", 30),
+        "150": ("pendulum", 150),
+        "100 sequences, 30": ("pendulum, 100", 30),
+        "noise, 30": ("pendulum, noise", 30),
+        "ball, half sides after 30": ("ball", 30),
+        "Pendulum-v1, degrees after 30": ("Pendulum-v1", 30),
+    }
+    ended = {setting: of_ended(contenders) for setting, contenders in results.items()}
+    rows = []
+    for name, contender in CONTENDERS.items():
+        if contender.like is None:
+            cells = []
+            for setting, horizon in columns.values():
+                seeds = ended.get(setting, {}).get(name, [])
+                values = [headline(seed, "model", str(horizon)) for seed in seeds]
+                cells.append(f"{statistics.median(values):{seeds[0]['measure']['form']}}" if values else "")
+            acts = [statistics.mean(seed["acted"]["returns"]) for seed in ended.get(ACTING, {}).get(name, [])]
+            cells.append(f"{statistics.median(acts):.0f}" if acts else "")
+            seconds = [seed["training_seconds"] for seed in ended["pendulum"].get(name, [])]
+            rows.append([f"`{name}`", *cells, f"{statistics.median(seconds):.0f}" if seconds else ""])
+    return table(["", *columns, "swing-up: return", "seconds"], rows)
 
 
 def data_table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:

@@ -256,8 +256,8 @@ def test_the_gaussian_kl_is_the_closed_form_and_a_spread_widens_samples_but_not_
 
 
 def test_every_action_is_told_apart_however_large(model: RSSM):
-    """Actions are scaled by their root mean square, beyond which many lie. The norm after DreamerV3's first layer leaves
-    of an action's size what its bias shows, which begins at 0."""
+    """Actions are scaled by their root mean square, beyond which many lie. Of an action's size the norm after
+    DreamerV3's first layer leaves what its bias shows, which begins at 0."""
     if isinstance(model, CategoricalRSSM):
         bias = model.of_action.layers[0].bias
         bias[...] = jax.random.normal(jax.random.key(0), bias[...].shape)
