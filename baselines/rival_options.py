@@ -71,7 +71,7 @@ class RivalOptions(VisionOptions):
 
 @dataclasses.dataclass(frozen=True)
 class RSSMOptions(RivalOptions):
-    """PlaNet's recurrent state-space model (Hafner et al. 2019): a GRU's belief beside a Gaussian state."""
+    """The recurrent state-space model of PlaNet (Hafner et al. 2019): a GRU's belief beside a Gaussian state."""
 
     PAPER: ClassVar[str] = "world-models"  # PlaNet sees with the same
     SIZES: ClassVar[tuple[str, ...]] = ("belief_size", "stochastic_size", "hidden_size", "feature_size")
@@ -109,7 +109,7 @@ PLANET = RSSMOptions(belief_size=200, hidden_size=200)
 
 @dataclasses.dataclass(frozen=True)
 class CategoricalRSSMOptions(RivalOptions):
-    """DreamerV3's recurrent state-space model (Hafner et al. 2023): a block GRU's belief beside categories."""
+    """The recurrent state-space model of DreamerV3 (Hafner et al. 2023): a block GRU's belief beside categories."""
 
     PAPER: ClassVar[str] = "dreamer"
     SIZES: ClassVar[tuple[str, ...]] = (

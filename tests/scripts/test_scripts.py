@@ -60,7 +60,8 @@ def test_help_explains_every_option_without_loading_jax():
     models = found.pop(train)
     for model in own:
         assert re.search(rf"^  {model} +The ", models, re.MULTILINE)  # each has a sentence
-        for option in ("data", "out", "seed", "steps", "batch-size", "learning-rate", "resume", "latent-size"):
+        size = "belief-size" if model.startswith("rssm") else "latent-size"
+        for option in ("data", "out", "seed", "steps", "batch-size", "learning-rate", "resume", size):
             assert f"--{option}" in found[f"{train} {model}"]
     for command, text in found.items():
         instead = {"play.py": "--port", "learn_policy.py": "--updates"}  # of those that write into the run, or nothing
