@@ -59,11 +59,11 @@ class Visit:
         return [message for message in self.received[1:] if "truth" in message]
 
     def wait_for(self, condition) -> None:
-        for _ in range(200):
+        for _ in range(1200):
             if condition():
                 return
             self.page.wait_for_timeout(50)
-        raise AssertionError("nothing happened within ten seconds")
+        raise AssertionError("nothing happened within a minute")
 
     def picture(self, canvas: str) -> str:
         """Of the first canvas that a CSS selector finds."""
