@@ -50,7 +50,13 @@ def test_each_dream_has_a_panel_with_its_name_its_colour_and_its_figures(visit: 
 def test_the_pictures_are_each_dream_s_own(visit: Visit):
     drawn = """async () => {
         const moment = await new Promise(done => {
-            socket.addEventListener('message', event => done(JSON.parse(event.data)), {once: true});
+            const hear = event => {  // the autopilot may report in between
+                const told = JSON.parse(event.data);
+                if (!told.truth) return;
+                socket.removeEventListener('message', hear);
+                done(told);
+            };
+            socket.addEventListener('message', hear);
         });
         const pixels = each => [...each.getContext('2d').getImageData(0, 0, 16, 16).data].filter((_, i) => i % 4 < 3);
         return [
