@@ -142,9 +142,9 @@ def _pendulum(about: str, sequences: int) -> Entry:
 
 SETTINGS = {
     "pendulum": Setting(_pendulum("the paper's pendulum, 500 training sequences", 500), published=True),
-    "pendulum, 100": Setting(_pendulum("100 training sequences", 100)),
-    "pendulum, 2000": Setting(_pendulum("2,000 training sequences", 2000)),
-    "pendulum, noise": Setting(_pendulum("500 training sequences, pixel noise of 0.1", 500), noise=0.1),
+    "pendulum, 100": Setting(_pendulum("the paper's pendulum, 100 training sequences", 100)),
+    "pendulum, 2000": Setting(_pendulum("the paper's pendulum, 2,000 training sequences", 2000)),
+    "pendulum, noise": Setting(_pendulum("the paper's pendulum, 500 sequences, pixel noise of 0.1", 500), noise=0.1),
     "ball": Setting(Entry("the bouncing ball, 5,000 training sequences", "ball", 5000, 15, 200, 115)),
     "Pendulum-v1": Setting(
         Entry(

@@ -36,6 +36,7 @@ from baselines.study.rivals_page import (
     figures_table,
     of_ended,
     pixels_table,
+    readme_table,
     trials_table,
     write_rivals_page,
 )
@@ -198,3 +199,5 @@ def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp
     assert {name for contenders in by_setting(found["entries"]).values() for name in contenders} <= set(CONTENDERS)
     write_rivals_page(tmp_path)
     assert (tmp_path / "RIVALS.md").read_text() == (REPOSITORY / "RIVALS.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text()
+    assert f"<!-- rivals -->\n{readme_table(by_setting(found['entries']))}\n<!-- rivals -->" in readme
