@@ -33,8 +33,8 @@ same `train.py NAME` on the same frames, windows, {STEPS:,} updates of 16 window
 15 frames and judged on the same fresh sequences, by which nothing was chosen. Encoders and decoders are the same
 small networks; sizes are within a factor of two of the DVBF's (the sizes of the papers have rows of their own).
 *Trials*: six for each model, three learning rates with and without one change of an option, judged by the error of
-imagined frames after {" and ".join(map(str, LEARNT))} frames on data of their own, one training each; the best is taken
-for all settings, and all are listed at the end. Where the best rate was the highest or the lowest of a first three,
+imagined frames after {" and ".join(map(str, LEARNT))} frames of the paper's pendulum, on data of their own, one training
+each; the best is taken for all settings, and all are listed at the end. Where the best rate was the highest or the lowest of a first three,
 the three were moved once. One thing is not fair, and cannot be: the DVBF's other defaults were found here, on other
 sequences of these worlds, in weeks. Those of the rivals are their papers', but for what each option of
 baselines/rival_options.py says; what was changed was chosen on this pendulum, in an hour each.
@@ -48,7 +48,8 @@ samples, from the sixth frame on, on sequences that they were not fitted on, of 
 linear ones see the first {LINEAR_COMPONENTS} principal components, polynomial ones the first {POLYNOMIAL_COMPONENTS}.
 *Covered* is how often the middle 90% of {FUTURES} sampled futures hold the truth, on {SAMPLED} sequences; models whose
 noise one factor scales have it fitted on held-out data, all but the categories. Seconds are of the updates alone, on
-one core of a machine that did two such things at once. Medians over the seeds (least to most); how many there are, the column *learnt* says.
+one core of a machine that did two such things at once. Medians over the seeds (least to most); how many there are so
+far, the column *learnt* says.
 """
 
 
@@ -125,7 +126,8 @@ the top decide and the median angle is the DVBF's ({error(ACTING, "world-models"
 quick decisions, and where a person is to look into the latents. An RSSM where one acts at every frame and is not asked
 for long dreams; of the two PlaNet's is better with little data and quicker, DreamerV3's where things jump. World
 Models' two parts can be debugged one by one, and from 2,000 sequences its dreams are as good as PlaNet's. The KVAE
-fills gaps exactly, but foresees worst from 500 sequences and more, and with the three systems of its paper not at all from so few updates.
+fills gaps exactly, but foresees worst from 500 sequences and more, and with the three systems of its paper not at all
+from so few updates.
 """
     return "\n\n".join(textwrap.fill(" ".join(part.split()), 118) for part in (wins, loses, choice))
 
