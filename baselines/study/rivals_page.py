@@ -33,11 +33,11 @@ same `train.py NAME` on the same frames, windows, {STEPS:,} updates of 16 window
 15 frames and judged on the same fresh sequences, by which nothing was chosen. Encoders and decoders are the same
 small networks; sizes are within a factor of two of the DVBF's (the sizes of the papers have rows of their own).
 *Trials*: six for each model, three learning rates with and without one change of an option, judged by the error of
-imagined frames after {" and ".join(map(str, LEARNT))} frames of the paper's pendulum, on data of their own, one training
-each; the best is taken for all settings, and all are listed at the end. Where the best rate was the highest or the lowest of a first three,
-the three were moved once. One thing is not fair, and cannot be: the DVBF's other defaults were found here, on other
-sequences of these worlds, in weeks. Those of the rivals are their papers', but for what each option of
-baselines/rival_options.py says; what was changed was chosen on this pendulum, in an hour each.
+imagined frames of the paper's pendulum, after {" and ".join(map(str, LEARNT))} of them, on data of their own, one
+training each; the best is taken for all settings, and all are listed at the end. Where the best rate was the highest
+or the lowest of a first three, the three were moved once. One thing is not fair, and cannot be: the DVBF's other
+defaults were found here, on other sequences of these worlds, in weeks. Those of the rivals are their papers', but for
+what each option of baselines/rival_options.py says; what was changed was chosen on this pendulum, in an hour each.
 
 *Mean* follows each model's mean (the categories' modes, the mixtures' means), which of an RSSM or a mixture is no
 mean of what it says; *one sample* is the pixel error of one sampled future of each sequence. *Share of naive* is the
