@@ -48,8 +48,8 @@ FUTURES, SAMPLED, SAMPLED_HORIZON = 50, 50, 60
 """futures of so many sequences, of which coverage and CRPS are counted, up to so many frames"""
 PROBED, PROBED_FROM = 700, 5
 """sequences that latents are probed on, and the first of their frames"""
-LINEAR_COMPONENTS, POLYNOMIAL_COMPONENTS = 64, 8
-"""of a longer vector, its first principal components are what a probe sees"""
+POLYNOMIAL_COMPONENTS = 8
+"""of a longer vector, its first principal components are what a polynomial probe sees"""
 SHOWN_SETTING = "Pendulum-v1"
 """of the picture"""
 STARTS_SEED = 2027
@@ -372,29 +372,19 @@ def probed(run: Any, data: Any) -> dict[str, Any]:
     import jax
 
     from worldmodel.evaluation.judge import probe_latents
+    from worldmodel.evaluation.measures import PROBED_COMPONENTS, principal
     from worldmodel.imagination.dreamer import filtered_latents
     from worldmodel.worlds.world import world_of
 
     latents, means = (filtered_latents(run, data, key) for key in (jax.random.key(0), None))
     data = dataclasses.replace(data, valid=np.tile(np.arange(data.length) >= PROBED_FROM, (len(data), 1)))
-    few, many = (principal(latents, means, count) for count in (POLYNOMIAL_COMPONENTS, LINEAR_COMPONENTS))
+    few, many = (principal(latents, means, count) for count in (POLYNOMIAL_COMPONENTS, PROBED_COMPONENTS))
     world = world_of(data)
     polynomial = probe_latents(few, data, world)
     return {
         "r2_linear": probe_latents(many, data, world)["r2_linear"],
         **{name: polynomial[name] for name in ("r2_polynomial", "polynomial_degree")},
     }
-
-
-def principal(latents: np.ndarray, means: np.ndarray, count: int) -> np.ndarray:
-    """Samples `[N, T, Z]` as they are where they are short enough, else along the first principal components of the
-    `means` `[N, T, Z]`, `[N, T, count]`: among samples, what nothing is told of varies most."""
-    if latents.shape[-1] <= count:
-        return latents
-    flat = means.reshape(-1, means.shape[-1])
-    flat = flat - flat.mean(axis=0)
-    _, directions = np.linalg.eigh(flat.T @ flat)
-    return latents @ directions[:, -count:]
 
 
 def dreamt(run: Any, data: Any, expected: Any, context: int, key: Any) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from baselines.study.rivals import (
     FUTURES,
     HORIZONS,
     LEARNT,
-    LINEAR_COMPONENTS,
     POLYNOMIAL_COMPONENTS,
     SAMPLED,
     SETTINGS,
@@ -23,6 +22,7 @@ from baselines.study.rivals import (
 )
 from baselines.study.worlds import ratios
 from baselines.study.worlds_page import headline
+from worldmodel.evaluation.measures import PROBED_COMPONENTS
 from worldmodel.support.files import atomic_write, read_json
 
 HEAD = f"""
@@ -45,7 +45,7 @@ pixel error divided by that of the better of two predictors that learn nothing, 
 frame. A seed has *learnt* with less than half of that after {" and ".join(map(str, LEARNT))} imagined frames. *Valid*:
 frames until the squared error exceeds 2.5% of the true brightness (median sequence). R^2 are of probes from filtered
 samples, from the sixth frame on, on sequences that they were not fitted on, of the worst variable; of a longer state
-linear ones see the first {LINEAR_COMPONENTS} principal components, polynomial ones the first {POLYNOMIAL_COMPONENTS}.
+linear ones see the first {PROBED_COMPONENTS} principal components, polynomial ones the first {POLYNOMIAL_COMPONENTS}.
 *Covered* is how often the middle 90% of {FUTURES} sampled futures hold the truth, on {SAMPLED} sequences; models whose
 noise one factor scales have it fitted on held-out data, all but the categories. Seconds are of the updates alone, on
 one core of a machine that did two such things at once. Medians over the seeds (least to most); how many there are so

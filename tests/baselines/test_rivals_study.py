@@ -24,7 +24,6 @@ from baselines.study.rivals import (
     one_trial,
     pair,
     prepare,
-    principal,
     strip_file,
     trained_alike,
     trial,
@@ -67,18 +66,6 @@ def test_the_trial_with_the_least_error_is_taken_and_one_that_broke_never_is():
     page = trials_table({trial("rssm"): trials})
     assert "| rssm | learning_rate 1 | not a number |" in page
     assert "| rssm | learning_rate 3 | **0.200** |" in page
-
-
-def test_principal_components_are_those_of_the_singular_values():
-    """Of the means: the samples, here of other numbers, are only laid along them."""
-    means = np.random.default_rng(0).standard_normal((5, 7, 12)) * np.arange(1, 13)
-    latents = np.random.default_rng(1).standard_normal((5, 7, 12))
-    flat = means.reshape(-1, 12) - means.reshape(-1, 12).mean(axis=0)
-    _, _, directions = np.linalg.svd(flat, full_matrices=False)
-    found = principal(latents, means, 8)[..., ::-1]
-    np.testing.assert_allclose(np.abs(found), np.abs(latents @ directions[:8].T), rtol=1e-8, atol=1e-8)
-    short = latents[..., :8]
-    assert principal(short, short, 8) is short
 
 
 def test_expected_frames_are_the_mean_of_many_noisy_ones():

@@ -12,6 +12,7 @@ from worldmodel.evaluation.measures import (
     crps,
     interval,
     polynomial_features,
+    principal,
     probe_r2,
     psnr,
     r_squared,
@@ -68,6 +69,18 @@ def test_a_probe_is_scored_on_sequences_it_was_not_fitted_on():
 
 def test_polynomial_features_are_all_monomials():
     assert polynomial_features(np.random.default_rng(0).random((10, 3)), 4).shape == (10, 35)  # C(3 + 4, 4)
+
+
+def test_principal_components_are_those_of_the_singular_values():
+    """Of the means: the samples, here of other numbers, are only laid along them."""
+    means = np.random.default_rng(0).standard_normal((5, 7, 12)) * np.arange(1, 13)
+    latents = np.random.default_rng(1).standard_normal((5, 7, 12))
+    flat = means.reshape(-1, 12) - means.reshape(-1, 12).mean(axis=0)
+    _, _, directions = np.linalg.svd(flat, full_matrices=False)
+    found = principal(latents, means, 8)[..., ::-1]
+    np.testing.assert_allclose(np.abs(found), np.abs(latents @ directions[:8].T), rtol=1e-8, atol=1e-8)
+    short = latents[..., :8]
+    assert principal(short, short, 8) is short
 
 
 def test_the_degree_of_a_probe_is_what_the_data_can_pay():

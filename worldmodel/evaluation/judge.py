@@ -22,6 +22,7 @@ from worldmodel.evaluation.measures import (
     crps,
     interval,
     pixel_scores,
+    principal,
     probe_r2,
     valid_frames,
 )
@@ -139,11 +140,12 @@ def _estimate(values: np.ndarray, statistic: Callable, seen: np.ndarray | None =
 
 
 def probe_latents(latents: np.ndarray, data: Sequences, world: World | None) -> dict[str, Any]:
-    """R^2 from latents `[N, T, Z]` to the true variables, linear and polynomial; nothing where there are no states."""
+    """R^2 from latents `[N, T, Z]` to the true variables, linear and polynomial; nothing where there are no states. Of
+    long latents their principal components are probed."""
     variables = true_variables(data, world)
     if not variables:
         return {}
-    seen = data.seen()
+    seen, latents = data.seen(), principal(latents, latents)
     degree = affordable_degree(1, len(of_seen(latents, seen)), latents.shape[2])
     return {
         "r2_linear": probe_r2(latents, variables, 1, seen),

@@ -27,10 +27,24 @@ VALID_ERROR = 0.025
 """normalised squared error at which a prediction stops to be valid (Botev et al. 2021)"""
 BEST_PSNR = 100.0
 """dB; what equal frames are given, whose PSNR is infinite"""
+PROBED_COMPONENTS = 64
+"""of a longer latent, its first principal components are what probes see: of hundreds of numbers least squares learns the
+frames by heart"""
 RESAMPLES = 200
 """of a bootstrap"""
 RESAMPLED_TOGETHER = 10_000_000
 """numbers in memory at a time"""
+
+
+def principal(latents: np.ndarray, means: np.ndarray, count: int = PROBED_COMPONENTS) -> np.ndarray:
+    """Latents `[N, T, Z]` as they are where they are short enough, else along the first principal components of the
+    `means` `[N, T, Z]`, `[N, T, count]`: among samples, what nothing is told of varies most."""
+    if latents.shape[-1] <= count:
+        return latents
+    flat = means.reshape(-1, means.shape[-1])
+    flat = flat - flat.mean(axis=0)
+    _, directions = np.linalg.eigh(flat.T @ flat)
+    return latents @ directions[:, -count:]
 
 
 def polynomial_features(latents: np.ndarray, degree: int = 4) -> np.ndarray:
