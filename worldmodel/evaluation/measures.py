@@ -28,8 +28,8 @@ VALID_ERROR = 0.025
 BEST_PSNR = 100.0
 """dB; what equal frames are given, whose PSNR is infinite"""
 PROBED_COMPONENTS = 64
-"""of a longer latent, its first principal components are what probes see: of hundreds of numbers least squares learns the
-frames by heart"""
+"""of a longer latent, its first principal components are what probes see: from hundreds of numbers least squares learns
+the frames by heart"""
 RESAMPLES = 200
 """of a bootstrap"""
 RESAMPLED_TOGETHER = 10_000_000
