@@ -91,6 +91,9 @@ def words(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
     def paid(name: str) -> str:
         return f"{statistics.median(statistics.mean(each['acted']['returns']) for each in results[ACTING][name]):.0f}"
 
+    def crps(name: str) -> str:
+        return f"{statistics.median(seed['crps']['30'] for seed in results[ACTING][name]):.1f}"
+
     def decision(name: str) -> str:
         return f"{1000 * results[ACTING][name][0]['acted']['seconds_per_decision']:.0f} ms"
 
@@ -117,7 +120,8 @@ updates. {BALL} PlaNet's RSSM has the next frame's pixels better on the paper's 
 ({share("pendulum", "rssm", 1)} of naive against {share("pendulum", "dvbf", 1)}), and World Models those of Gymnasium's
 after 30 frames ({share(ACTING, "world-models", 30)} against {share(ACTING, "dvbf", 30)}), where a few that pass near
 the top decide and the median angle is the DVBF's ({error(ACTING, "world-models", 30)} degrees against
-{error(ACTING, "dvbf", 30)}). At swinging that pendulum up the RSSM's return is {paid("rssm")}, the DVBF's
+{error(ACTING, "dvbf", 30)}); their sampled futures say better how sure they are (CRPS {crps("world-models")} degrees
+after 30 against {crps("dvbf")}). At swinging that pendulum up the RSSM's return is {paid("rssm")}, the DVBF's
 {paid("dvbf")}: a planner that looks again at every frame forgives a dream that goes astray after ten. It pays with
 {decision("rssm")} a decision, where the DVBF takes {decision("dvbf")}.
 """
