@@ -61,7 +61,7 @@ LEARNT_BY_ALL = "All rivals have learnt the paper's, on every seed: this is no c
 BALL = (
     "Half of it is the learning rate: the trials, on a pendulum alone, cannot tell .003 from .01, and on the ball the"
     " first is much the worse. At the default rate and noise the DVBF comes to .289, .602 and .278 of naive on the same"
-    " fresh sequences after 10 frames (three trainings; the categories: {categories}). The other half is what the rivals"
+    " fresh sequences after 10 frames (three trainings; categories: {categories}). The other half is what the rivals"
     " have and it lacks, a wide nonlinear transition: with 32 matrices mixed by 256 units (`--base-matrices 32"
     " --mixture-hidden-size 256`) it comes to .174, .405 and .191, and on other sequences, by which that was chosen, to"
     " .251, .205 and .211, not .281, .298 and .349. That is the advice for dynamics with kinks."
@@ -116,7 +116,7 @@ from 100 ({error("pendulum, 100", "dvbf-mlp", 30)} against {error("pendulum, 100
 which the DVBF still learns (the trials, below).
 """
     loses = f"""
-**Where it loses.** On the bouncing ball, whose walls are kinks, the RSSMs and World Models are ahead of it, most of them
+**Where it loses.** On the bouncing ball, whose walls are kinks, the RSSMs and World Models are ahead of it, most of all
 DreamerV3's:
 {error("ball", "rssm-categorical", 10)} and {error("ball", "rssm-categorical", 30)} half sides off after 10 and 30
 frames, the DVBF {error("ball", "dvbf", 10)} and {error("ball", "dvbf", 30)}; nobody has learnt the ball from so few
