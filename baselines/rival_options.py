@@ -75,7 +75,7 @@ class RSSMOptions(RivalOptions):
 
     PAPER: ClassVar[str] = "world-models"  # PlaNet sees with the same
     SIZES: ClassVar[tuple[str, ...]] = ("belief_size", "stochastic_size", "hidden_size", "feature_size")
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.002}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.001}
 
     belief_size: int = 128
     """Dimensions of the deterministic belief h, the GRU's (PlaNet: 200)."""
@@ -120,7 +120,7 @@ class CategoricalRSSMOptions(RivalOptions):
         "hidden_size",
         "feature_size",
     )
-    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.002}
+    TRAINING: ClassVar[dict[str, Any]] = {"learning_rate": 0.02}
 
     belief_size: int = 256
     """Dimensions of the deterministic belief h (DreamerV3's smallest: 512)."""
