@@ -22,7 +22,8 @@ class Options(StudyOptions):
 
 def main(options: Options) -> None:
     from baselines.study.kept import named
-    from baselines.study.rivals import CONTENDERS, SETTINGS, benchmark
+    from baselines.study.rivals import benchmark
+    from baselines.study.rivals_lineup import CONTENDERS, SETTINGS
 
     settings = options.chosen(SETTINGS)
     contenders = named("--contenders", options.contenders, CONTENDERS)

@@ -10,24 +10,9 @@ import pytest
 
 import worldmodel as wm
 from baselines.options import DKFOptions
-from baselines.study import rivals
-from baselines.study.rivals import (
-    CONTENDERS,
-    SETTINGS,
-    Contender,
-    Setting,
-    best,
-    chosen,
-    data_of,
-    expected_frames,
-    one,
-    one_trial,
-    pair,
-    prepare,
-    strip_file,
-    trained_alike,
-    trial,
-)
+from baselines.study import rivals, rivals_lineup, rivals_scores
+from baselines.study.rivals import best, chosen, data_of, one, one_trial, pair, prepare, trained_alike, trial
+from baselines.study.rivals_lineup import CONTENDERS, SETTINGS, Contender, Setting
 from baselines.study.rivals_page import (
     by_setting,
     data_table,
@@ -39,6 +24,7 @@ from baselines.study.rivals_page import (
     trials_table,
     write_rivals_page,
 )
+from baselines.study.rivals_scores import expected_frames, strip_file
 from baselines.study.worlds import Entry
 from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UserError, read_json, write_json
@@ -81,12 +67,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entry = Entry("a pendulum", "pendulum", 20, 15, 8, 45)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rivals, "STEPS", 2)
-        patch.setattr(rivals, "SAMPLED_HORIZON", 30)
-        patch.setattr(rivals, "FUTURES", 39)
+        patch.setattr(rivals_scores, "SAMPLED_HORIZON", 30)
+        patch.setattr(rivals_scores, "FUTURES", 39)
         patch.setattr(rivals, "PROBED", 20)
         patch.setattr(rivals, "SHOWN_SETTING", "pendulum")
         patch.setitem(SETTINGS, "pendulum", Setting(entry, noise=0.1))
-        patch.setitem(rivals.MODELS, DKFOptions, "dkf")
+        patch.setitem(rivals_lineup.MODELS, DKFOptions, "dkf")
         patch.setitem(CONTENDERS, "dkf", Contender("", DKFOptions(feature_size=8), (1e-4,), {"hidden_size": 8}))
         patch.setenv("XLA_FLAGS", "")
         prepare({"pendulum": SETTINGS["pendulum"]}, folder)
