@@ -115,8 +115,7 @@ class RSSM(nnx.Module):
     @property
     def observation_std(self) -> float:
         """sigma of a pixel, in units of full brightness."""
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
+        return self.scale.observation_std(self.options.observation_std)
 
     def vector(self, state: RSSMState) -> jax.Array:
         """Both parts, `[..., D + S]`."""

@@ -32,8 +32,7 @@ class StaticVAE(nnx.Module):
     @property
     def observation_std(self) -> float:
         """sigma of a pixel, in units of full brightness."""
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
+        return self.scale.observation_std(self.options.observation_std)
 
     def posterior(self, frames: jax.Array) -> distrax.Independent:
         """q(z | x), event `[Z]`, for every frame."""

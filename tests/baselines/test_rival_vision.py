@@ -295,7 +295,7 @@ def test_a_model_has_its_papers_networks_when_asked_and_no_hidden_layers_of_its_
     assert count(nnx.state(model)) == 4_348_547
     for networks in ("auto", "dense", "conv"):
         asked = WorldModelsVAEOptions(networks=networks)
-        plain = StaticVAEOptions(networks=networks)  # type: ignore[arg-type]
+        plain = StaticVAEOptions(networks=networks)
         assert asked.settled(SCALE).networks == plain.settled(SCALE).networks
         made, expected = (
             nnx.eval_shape(lambda options=options: options.build(SCALE, nnx.Rngs(params=0)))

@@ -116,9 +116,13 @@ class FrameScale:
         frames = pixels * self.unit + self._offset_like(pixels)
         return frames.reshape(*pixels.shape[:-1], *self.frame_shape)
 
-    def sharp(self, observation_std: float | None) -> float:
+    def observation_std(self, given: float | None) -> float:
+        """sigma of a pixel, in units of full brightness: that which an option gives, or the default."""
+        return self.default_observation_std if given is None else given
+
+    def sharp(self, given: float | None) -> float:
         """A tenth of an observation noise, or of the default: reconstruction is then dear and KL cheap."""
-        return (observation_std or self.default_observation_std) / SHARPENING
+        return self.observation_std(given) / SHARPENING
 
 
 def _as_text(frame: np.ndarray) -> str:

@@ -83,8 +83,7 @@ class VariationalFilter(nnx.Module):
     @property
     def observation_std(self) -> Any:
         """sigma of a pixel, in units of full brightness."""
-        given = self.options.observation_std
-        return self.scale.default_observation_std if given is None else given
+        return self.scale.observation_std(self.options.observation_std)
 
     def infer_all(
         self, frames: jax.Array, actions: jax.Array, valid: jax.Array | None, key: jax.Array | None
