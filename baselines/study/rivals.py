@@ -1,20 +1,21 @@
 """The benchmark of rivals: several models under one protocol, in several settings.
 
-First every model has the same number of trials, on data of their own, of its learning rate and of one option that
-matters to it; what imagines best is taken. Then every seed of every model in every setting is a task: one training and
-its judgement, in a process of its own, on one core. What is finished is kept.
+First every model has the same number of trials, in two worlds and on data of their own, of its learning rate and of one
+option that matters to it; what imagines best is taken. Then every seed of every model in every setting is a task: one
+training and its judgement, in a process of its own, on one core. What is finished is kept.
 """
 
 import dataclasses
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from baselines.study.kept import about_training, finished, result, run_tasks, trained
-from baselines.study.rivals_lineup import CONTENDERS, SETTINGS, Contender, Setting
+from baselines.study.rivals_lineup import CONTENDERS, SETTINGS, TRIALS, Contender, Setting
 from baselines.study.rivals_scores import (
     HORIZONS,
     LEARNT,
@@ -56,14 +57,19 @@ def benchmark(
         everything = [pair(setting, contender) for setting in SETTINGS for contender in CONTENDERS]
         found = {
             "machine": machine(),
-            "trials": finished(place, map(trial, CONTENDERS)),
+            "trials": finished(place, [trial(setting, name) for setting in TRIALS for name in CONTENDERS]),
             "entries": finished(place, everything),
         }
         write_json(out / "results" / "rivals.json", found)
 
     prepare(settings, place)
     tuned = dict.fromkeys(contender.like or name for name, contender in contenders.items())
-    trials = [(name, number, place) for name in tuned for number in range(len(CONTENDERS[name].trials()))]
+    trials = [
+        (setting, name, number, place)
+        for setting in tried_in(settings)
+        for name in tuned
+        for number in range(len(CONTENDERS[name].trials()))
+    ]
     run_tasks("trials", "training", one_trial, trials, workers, keep)
     tasks = [
         (setting, name, seed, place)
@@ -83,9 +89,14 @@ def pair(setting: str, contender: str) -> str:
     return f"{setting}; {contender}"
 
 
-def trial(contender: str) -> str:
-    """The name of a contender's trials."""
-    return f"trial; {contender}"
+def trial(setting: str, contender: str) -> str:
+    """The name of a contender's trials in a setting."""
+    return f"trial; {pair(setting, contender)}"
+
+
+def tried_in(settings: dict[str, Setting]) -> list[str]:
+    """Where the options were tried that are taken in these settings."""
+    return list(dict.fromkeys(name for setting in settings.values() for name in setting.trials))
 
 
 def data_of(setting: str, part: str, place: Path) -> Path:
@@ -101,9 +112,10 @@ def prepare(settings: dict[str, Setting], place: Path) -> None:
         if not path.exists():
             wm.collect(entry.world, sequences, length, entry.size, seed=seed, out=path, **dict(entry.more), **more)
 
-    base = SETTINGS["pendulum"].entry
-    made(data_of("trial", "train", place), base, TRIAL_TRAINING_SEED, base.sequences, base.length)
-    made(data_of("trial", "test", place), base, TRIAL_TEST_SEED, 200, 45)
+    for name in tried_in(settings):
+        entry = SETTINGS[name].entry
+        made(data_of(f"trial, {name}", "train", place), entry, TRIAL_TRAINING_SEED, entry.sequences, entry.length)
+        made(data_of(f"trial, {name}", "test", place), entry, TRIAL_TEST_SEED, 200, 45)
     for name, setting in settings.items():
         entry = setting.entry
         noise: dict[str, Any] = {"noise": setting.noise} if setting.noise else {}
@@ -117,25 +129,25 @@ def prepare(settings: dict[str, Setting], place: Path) -> None:
             save_sequences(path, dataclasses.replace(clean, frames=expected_frames(clean.frames, setting.noise)))
 
 
-def one_trial(contender: str, number: int, place: Path) -> str:
+def one_trial(setting: str, contender: str, number: int, place: Path) -> str:
     """Train with the options of one trial, judge, and write what came of it; a word on it."""
-    path, options = result(place, trial(contender), number), CONTENDERS[contender].trials()[number]
+    path, options = result(place, trial(setting, contender), number), CONTENDERS[contender].trials()[number]
     if path.exists() and read_json(path)["options"] == options:
         return ""
     use_one_core()
     import worldmodel as wm
 
-    folder = place / "trials" / f"{contender}_{'_'.join(map(str, options.values()))}"
-    test = data_of("trial", "test", place)
+    train, test = (data_of(f"trial, {setting}", part, place) for part in ("train", "test"))
+    folder = place / "trials" / "_".join(map(str, (setting, contender.replace(", ", "_"), *options.values())))
     try:
-        run = trained_alike(contender, data_of("trial", "train", place), folder, 0, options)
-        found, _ = judged(run, wm.read(test), test, 15, LEARNT)
+        run = trained_alike(contender, train, folder, 0, options)
+        found, _ = judged(run, wm.read(test), test, 15, TRIALS[setting])
         score: float | None = float(np.mean(list(ratios(found).values())))
     except Diverged as error:
         print(error)
         score = None
     write_json(path, {"options": options, "score": score})
-    return f"{contender}, {options}: {score}"
+    return f"{setting}, {contender}, {options}: {score}"
 
 
 def use_one_core() -> None:
@@ -155,19 +167,26 @@ def trained_alike(contender: str, data: Path, folder: Path, seed: int, options: 
     return run
 
 
-def chosen(contender: str, place: Path) -> dict[str, Any]:
-    """What a contender takes from its best trial; one that has none of its own, the learning rate of the other's."""
+def chosen(setting: str, contender: str, place: Path) -> dict[str, Any]:
+    """What a contender takes in a setting from its best trial; one that has none of its own, the learning rate of the
+    other's."""
     tried = CONTENDERS[contender].like or contender
-    found = best(tried, finished(place, [trial(tried)])[trial(tried)])
+    names = [trial(where, tried) for where in SETTINGS[setting].trials]
+    found = best(tried, list(finished(place, names).values()))
     return found if tried == contender else {"learning_rate": found["learning_rate"]}
 
 
-def best(contender: str, trials: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The options of the trial with the least error. Raises UserError where none came to an end."""
-    ended = [each for each in trials if each["score"] is not None]
-    if not ended:
+def best(contender: str, trials: Sequence[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """The options of the trial with the least error in one setting, or the least geometric mean of several. Raises
+    UserError where none came to an end in all of them."""
+    scores = [
+        (math.prod(each["score"] for each in same), same[0]["options"])
+        for same in zip(*trials, strict=True)
+        if all(each["score"] is not None for each in same)
+    ]
+    if not scores:
         raise UserError(f"{contender}: not one of its trials came to an end")
-    return min(ended, key=lambda each: each["score"])["options"]
+    return min(scores, key=lambda each: each[0])[1]
 
 
 def one(setting: str, contender: str, seed: int, place: Path) -> str:
@@ -182,7 +201,7 @@ def one(setting: str, contender: str, seed: int, place: Path) -> str:
     import worldmodel as wm
 
     entry = SETTINGS[setting].entry
-    options = dict(entry.training) | chosen(contender, place)
+    options = dict(entry.training) | chosen(setting, contender, place)
     train, test, probe = (data_of(setting, part, place) for part in ("train", "test", "probe"))
     folder = place / "runs" / f"{train.stem}_{contender.replace(', ', '_')}_{seed}"
     try:

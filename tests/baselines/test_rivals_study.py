@@ -1,5 +1,6 @@
 """The benchmark of rivals and its page."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,34 @@ def test_every_contender_is_a_model_with_as_many_trials_of_options_that_it_has()
 
 def test_the_trial_with_the_least_error_is_taken_and_one_that_broke_never_is():
     trials = [{"options": {"learning_rate": rate}, "score": score} for rate, score in ((1, None), (2, 0.3), (3, 0.2))]
-    assert best("rssm", trials) == {"learning_rate": 3}
+    assert best("rssm", [trials]) == {"learning_rate": 3}
     with pytest.raises(UserError, match=r"^rssm: not one of its trials came to an end$"):
-        best("rssm", trials[:1])
-    page = trials_table({trial("rssm"): trials})
-    assert "| rssm | learning_rate 1 | not a number |" in page
-    assert "| rssm | learning_rate 3 | **0.200** |" in page
+        best("rssm", [trials[:1]])
+
+
+def test_of_two_settings_the_least_geometric_mean_is_taken():
+    options = [{"learning_rate": rate} for rate in (1, 2, 3)]
+    here, there = (
+        [{"options": each, "score": score} for each, score in zip(options, scores, strict=True)]
+        for scores in ((0.01, 0.06, 0.001), (0.5, 0.4, None))
+    )
+    assert best("rssm", [here]) == options[2]
+    assert best("rssm", [there]) == options[1]
+    assert best("rssm", [here, there]) == options[0]  # .07 and not .15; the arithmetic means are .26 and .23
+
+
+def test_the_page_lists_every_trial_and_marks_what_was_best_in_each_setting(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(CONTENDERS, "rssm", dataclasses.replace(CONTENDERS["rssm"], rates=(1, 2), tried={"width": 7}))
+    options = CONTENDERS["rssm"].trials()
+    here, there = (
+        [{"options": each, "score": score} for each, score in zip(options, scores, strict=False)]
+        for scores in ((0.2, None, 0.1, 0.3), (0.3, 0.4))
+    )
+    page = trials_table({trial("pendulum", "rssm"): here, trial("ball", "rssm"): there})
+    assert "| share of naive | options | pendulum, after 10 and 30 | ball, after 10 |" in page
+    assert "| rssm | learning_rate 1 | 0.200 | **0.300** |" in page
+    assert "| rssm | learning_rate 2 | not a number | 0.400 |" in page
+    assert "| rssm | learning_rate 1, width 7 | **0.100** |  |" in page
 
 
 def test_expected_frames_are_the_mean_of_many_noisy_ones():
@@ -77,10 +100,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XLA_FLAGS", "")
         prepare({"pendulum": SETTINGS["pendulum"]}, folder)
         for number in range(2):
-            assert one_trial("dkf", number, folder).startswith("dkf, {'learning_rate': ")
-            assert one_trial("dkf", number, folder) == ""
-        tried = [read_json(folder / "results" / f"trial_dkf_{number}.json") for number in range(2)]
-        assert chosen("dkf", folder) == min(tried, key=lambda each: each["score"])["options"]
+            assert one_trial("pendulum", "dkf", number, folder).startswith("pendulum, dkf, {'learning_rate': ")
+            assert one_trial("pendulum", "dkf", number, folder) == ""
+        tried = [read_json(folder / "results" / f"trial_pendulum_dkf_{number}.json") for number in range(2)]
+        assert chosen("pendulum", "dkf", folder) == min(tried, key=lambda each: each["score"])["options"]
         assert one("pendulum", "dkf", 0, folder).startswith("pendulum, dkf, seed 0: 1: ")
         assert one("pendulum", "dkf", 0, folder) == ""  # it is kept
         with pytest.raises(UserError, match=r"pendulum_train_dkf_0: was trained with another latent_size; delete it$"):
