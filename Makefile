@@ -32,7 +32,7 @@ worlds: .venv/installed
 gaps: .venv/installed
 	$(BIN)/python scripts/gaps.py
 
-# About eight hours on two cores (reckoned from its first seeds); writes RIVALS.md, docs/rivals.png and results/rivals.json.
+# About nine hours on two cores with ten seeds (reckoned from those that are there); writes RIVALS.md, docs/rivals.png and results/rivals.json.
 # What is finished is kept in runs/rivals.
 rivals: .venv/installed
 	$(BIN)/python scripts/rivals.py
