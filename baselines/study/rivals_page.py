@@ -1,6 +1,7 @@
 """RIVALS.md from results/rivals.json, and its picture."""
 
 import statistics
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -285,7 +286,8 @@ def draw_rivals(out: Path, strips: dict[str, Path]) -> None:
             if measure["name"] in first[0]["rows"].get(row, {}):
                 floor = [headline(first[0], row, str(h)) for h in horizons]
                 axis.plot(horizons, floor, style, color="grey", label=row)
-        axis.set(xscale="log", yscale="log", xlabel="imagined frames", ylabel=measure["title"])
+        axis.set(xscale="log", yscale="log", xlabel="imagined frames")
+        axis.set_ylabel(textwrap.fill(measure["title"], 24), fontsize=9)
         axis.set_xticks(horizons, list(map(str, horizons)))
         axis.minorticks_off()
         axis.set_title(SETTINGS[setting].entry.about, fontsize=9)
