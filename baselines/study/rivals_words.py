@@ -71,8 +71,8 @@ DreamerV3's {error("ball", "rssm-categorical", 10)} and {error("ball", "rssm-cat
 units (*dvbf, wide*; `--base-matrices 32 --mixture-hidden-size 256`; chosen on other sequences, a twentieth more
 parameters) it comes to {error("ball", "dvbf, wide", 10)} and {error("ball", "dvbf, wide", 30)}, level with the best of
 them; in pixels after 10 frames to {span("ball", "dvbf, wide", 10)} of naive, the default to
-{span("ball", "dvbf", 10)}, PlaNet's to {span("ball", "rssm", 10)}. It is as good on every pendulum here (after 30 frames
-of the paper's {error("pendulum", "dvbf, wide", 30)} degrees, of Gymnasium's {error(ACTING, "dvbf, wide", 30)}).
+{span("ball", "dvbf", 10)}, PlaNet's to {span("ball", "rssm", 10)}. It is as good on every pendulum here (after 30
+frames of the paper's {error("pendulum", "dvbf, wide", 30)} degrees, of Gymnasium's {error(ACTING, "dvbf, wide", 30)}).
 Nobody has learnt the ball to 30 frames from so few updates, and the rivals' next frame stays sharper there
 ({share("ball", "rssm-categorical", 1)} of naive against {share("ball", "dvbf, wide", 1)}). PlaNet's RSSM has the next
 frame's pixels better on the paper's pendulum, too ({share("pendulum", "rssm", 1)} against
