@@ -26,10 +26,11 @@ small networks; sizes are within a factor of two of the DVBF's (the sizes of the
 judged by the error of imagined frames, on data of their own, one training each. The best on the paper's pendulum is
 taken for all pendulums, the best on the ball for the ball, the least geometric mean of both for what is neither; all
 are listed at the end. Where the best rate on the pendulum was the highest or the lowest of a first three, the three
-were moved once. *dvbf, wide* is the DVBF with 32 base matrices mixed by 256 units instead of 16 by 64, a change that
-the rivals' success on the ball suggested. One thing is not fair, and cannot be: the DVBF's other
-defaults were found here, on other sequences of these worlds, in weeks. Those of the rivals are their papers', but for
-what each option of baselines/rival_options.py says; what was changed was chosen on this pendulum, in an hour each.
+were moved once; on the ball they were not, and several models' best is the highest. *dvbf, wide* is the DVBF with 32
+base matrices mixed by 256 units instead of 16 by 64, a change that the rivals' success on the ball suggested. One
+thing is not fair, and cannot be: the DVBF's other defaults were found here, on other sequences of these worlds, in
+weeks. Those of the rivals are their papers', but for what each option of baselines/rival_options.py says; what was
+changed was chosen on this pendulum, in an hour each.
 
 *Mean* follows each model's mean (the categories' modes, the mixtures' means), which of an RSSM or a mixture is no
 mean of what it says; *one sample* is the pixel error of one sampled future of each sequence. *Share of naive* is the
@@ -40,8 +41,8 @@ samples, from the sixth frame on, on sequences that they were not fitted on, of 
 linear ones see the first {PROBED_COMPONENTS} principal components, polynomial ones the first {POLYNOMIAL_COMPONENTS}.
 *Covered* is how often the middle 90% of {FUTURES} sampled futures hold the truth, on {SAMPLED} sequences; models whose
 noise one factor scales have it fitted on held-out data, all but the categories. Seconds are of the updates alone, on
-one core of a machine that did two such things at once. Medians over the seeds (least to most); how many there are so
-far, the column *learnt* says.
+one core of a machine that did two such things at once. Medians over the seeds (least to most), whose number
+the column *learnt* says; every seed is in results/rivals.json.
 """
 
 
@@ -204,7 +205,7 @@ def readme_table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
             cells.append(f"{statistics.median(acts):.0f}" if acts else "")
             seconds = [seed["training_seconds"] for seed in ended["pendulum"].get(name, [])]
             rows.append([f"`{name}`", *cells, f"{statistics.median(seconds):.0f}" if seconds else ""])
-    return table(["", *columns, "swing-up: return", "seconds"], rows)
+    return table(["", *columns, "swing-up: return", "seconds of training"], rows)
 
 
 def data_table(results: dict[str, dict[str, list[dict[str, Any]]]]) -> str:
