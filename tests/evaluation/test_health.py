@@ -171,7 +171,12 @@ def test_half_the_error_of_the_naive_predictors_is_dynamics_in_part(trained: DVB
     health = measure(trained, unseen)
     naive = min(health.figures["repeat_last_frame_mse"], health.figures["mean_frame_mse"])
     partly = health.figures | {"open_loop_mse": 0.7 * naive, "shuffled_actions_mse": naive}
-    assert [problem.name for problem in find_problems(trained, partly)] == ["dynamics in part"]
+    (problem,) = find_problems(trained, partly)
+    assert problem.name == "dynamics in part"
+    assert "another sequence" not in problem.seen
+    (problem,) = find_problems(trained, partly | {"shuffled_actions_mse": 0.7 * naive})
+    assert problem.name == "dynamics in part"
+    assert problem.seen.endswith("; with the actions of another sequence they do no worse.")
 
 
 def test_a_model_without_words_of_its_own_is_diagnosed_in_general_ones(trained: DVBF, unseen: Sequences):

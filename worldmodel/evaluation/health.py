@@ -100,6 +100,7 @@ def find_problems(model: WorldModel, figures: dict[str, float]) -> list[Problem]
 def _general_problems(figures: dict[str, float]) -> Iterator[Problem]:
     left, share = figures["reconstruction_share"], naive_share(figures)
     imagined = f"imagined frames have {share:.0%} of the error of the better naive predictor"
+    unused = 0 < figures["shuffled_actions_mse"] < ACTIONS_MATTER * figures["open_loop_mse"]
     if left > NOT_LEARNT:
         yield Problem(
             "frames not learnt",
@@ -116,7 +117,7 @@ def _general_problems(figures: dict[str, float]) -> Iterator[Problem]:
     elif share > LEARNT:
         yield Problem(
             "dynamics in part" if share < NOT_LEARNT else "dynamics not learnt",
-            f"{imagined}.",
+            f"{imagined}{'; with the actions of another sequence they do no worse' if unused else ''}.",
             "Train longer (--steps), on longer windows (--window; sequences must have as many frames), collect more, or"
             " look at the data: do the actions move what the frames show, or is most of every frame noise?",
         )
@@ -128,7 +129,7 @@ def _general_problems(figures: dict[str, float]) -> Iterator[Problem]:
             " training window will drift.",
             "Train on longer windows (--window).",
         )
-    if share <= LEARNT and 0 < figures["shuffled_actions_mse"] < ACTIONS_MATTER * figures["open_loop_mse"]:
+    if share <= LEARNT and unused:
         yield Problem(
             "actions unused",
             "another sequence's actions imagine these frames as well.",
