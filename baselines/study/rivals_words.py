@@ -63,7 +63,8 @@ This is no comparison with broken rivals: from 500 sequences of the paper's pend
 learnt on every seed, the KVAE on {learnt("pendulum", "kvae")}, which is a matter of updates (with four times as many,
 the two that missed with .51 of naive after 30 frames come to .41 and .38). *Why*: the error of a reconstruction flows
 back through the transition, so that the filter must say what the transition can foresee; a belief that every frame
-corrects need not. Local linearity buys data and tolerance: the twin with a plain network is as good as the DVBF from 500 sequences
+corrects need not. Local linearity buys data and tolerance: the twin with a plain network is as good as the DVBF from
+500 sequences
 ({error("pendulum", "dvbf-mlp", 30)} degrees after 30 against {error("pendulum", "dvbf", 30)}), but from 100 it is at
 {error("pendulum, 100", "dvbf-mlp", 30)} against {error("pendulum, 100", "dvbf", 30)} and has learnt on
 {learnt("pendulum, 100", "dvbf-mlp")} seeds only, it is the worst but one on the ball, and it is lost at rates at which
