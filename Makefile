@@ -1,14 +1,18 @@
 # Every target builds .venv/ first, when it is not there or its list of packages has changed.
 PYTHON ?= python3
 BIN := .venv/bin
+.DEFAULT_GOAL := help
 
-.PHONY: demo bench benchmark acting worlds gaps rivals test test-slow lint
+.PHONY: help demo bench benchmark acting worlds gaps rivals test test-slow lint
 
-demo: .venv/installed
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/installed ## collect, train, imagine, act, report: two minutes
 	$(BIN)/python scripts/demo.py
 
 # Four hours on two cores; writes RESULTS.md and results/.
-benchmark: .venv/installed
+benchmark: .venv/installed ## RESULTS.md: four hours
 	$(BIN)/python scripts/benchmark.py --models dvbf dvbf-told dvbf-w-inference
 	$(BIN)/python scripts/benchmark.py --models paper-dvbf paper-dvbf-bayesian dkf static-vae
 	$(BIN)/python scripts/benchmark.py --models dvbf --noise 0.05
@@ -21,36 +25,36 @@ benchmark: .venv/installed
 	$(BIN)/python scripts/vae_balance.py
 
 # An hour or two on two cores; writes ACTING.md and results/acting.json. What is finished is kept in runs/acting.
-acting: .venv/installed
+acting: .venv/installed ## ACTING.md: an hour or two
 	$(BIN)/python scripts/acting.py
 
 # Two hours on two cores; writes WORLDS.md, docs/worlds.png and results/worlds.json. What is finished is kept in runs/worlds.
-worlds: .venv/installed
+worlds: .venv/installed ## WORLDS.md: two hours
 	$(BIN)/python scripts/worlds.py
 
 # An hour on two cores; writes GAPS.md and results/gaps.json. What is finished is kept in runs/gaps.
-gaps: .venv/installed
+gaps: .venv/installed ## GAPS.md: an hour
 	$(BIN)/python scripts/gaps.py
 
 # About nine hours on two cores with ten seeds (reckoned from those that are there); writes RIVALS.md, docs/rivals.png and results/rivals.json.
 # What is finished is kept in runs/rivals.
-rivals: .venv/installed
+rivals: .venv/installed ## RIVALS.md: nine hours
 	$(BIN)/python scripts/rivals.py
 
 # A quarter of an hour on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.
 # The twin is first proved to be one.
-bench: .venv/installed-bench
+bench: .venv/installed-bench ## SPEED.md, beside PyTorch, which it installs: a quarter of an hour
 	$(BIN)/python -m pytest tests/baselines/test_torch_dvbf.py
 	$(BIN)/python scripts/speed.py
 
-test: lint
+test: lint ## lint, types, tests: about ten minutes
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: .venv/installed
+test-slow: .venv/installed-dev ## trainings of minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: .venv/installed
+lint: .venv/installed-dev ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy && $(BIN)/mypy scripts/*.py
@@ -59,9 +63,13 @@ lint: .venv/installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.venv/installed-bench: .venv/installed
+.venv/installed-bench: .venv/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
