@@ -36,9 +36,10 @@ def main(options: Options) -> None:
     from worldmodel.evaluation.tables import summary
 
     choices = {name: getattr(options, name) for name in ("context", "sequences", "futures", "vae", "seed", "out")}
-    found = wm.load(options.run).evaluate(options.data, **choices)
+    run = wm.load(options.run)
+    found = run.evaluate(options.data, **choices)
     print(summary(found))
-    print(f"{options.out or options.run / 'evaluation'}: evaluation.json and pictures")
+    print(f"{options.out or run.run.folder / 'evaluation'}: evaluation.json and pictures")
     if options.out is None:
         print(f"python scripts/report.py --run {options.run} makes a page of them")
 

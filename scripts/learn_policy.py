@@ -23,10 +23,10 @@ class Options:
 def main(options: Options) -> None:
     import worldmodel as wm
 
-    wm.load(options.run).learn_policy(**dataclasses.asdict(options.policy))
-    print(
-        f"{options.run / 'acting' / 'policy.npz'}: python scripts/plan.py --run {options.run} --planner policy plays it"
-    )
+    run = wm.load(options.run)
+    run.learn_policy(**dataclasses.asdict(options.policy))
+    place = run.run.folder / "acting" / "policy.npz"
+    print(f"{place}: python scripts/plan.py --run {options.run} --planner policy plays it")
 
 
 if __name__ == "__main__":

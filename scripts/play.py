@@ -19,10 +19,12 @@ LAST_PORT = 65535
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
-    """Run folder of a model trained on a known world; up to four, of any models, dream side by side."""
+    run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction] = ()
+    """Run folder of a model trained on a known world, or the name of a run that comes with the package; up to four, of
+    any models, dream side by side. Default: swing-up, which comes with the package."""
     data: Path | None = None
-    """Data set that shows the true world, an .npz with its states; default: what the first run was trained on."""
+    """Data set that shows the true world, an .npz with its states; default: what the first run was trained on, or the
+    sample that came with it."""
     context: int | None = None
     """True frames that the models are shown before they dream (K); default: as many as the one needs that
     needs most, at least 5."""
@@ -47,11 +49,12 @@ def main(options: Options) -> None:
         from worldmodel.play.runs import open_runs, require_same_world
         from worldmodel.play.serving import Player, Stage, make_app
         from worldmodel.reporting.evaluating import require_world_model
+        from worldmodel.runs.pretrained import shown_data
         from worldmodel.worlds.simulator import Simulator
 
-        runs = open_runs(options.run)
+        runs = open_runs(options.run or (Path("swing-up"),))
         first = next(iter(runs.values()))
-        path = options.data or Path(first.card.path)
+        path = options.data or shown_data(first)
         data = load_sequences(path)
         models = {}
         for name, run in runs.items():

@@ -16,13 +16,12 @@ class Options:
 
 
 def main(options: Options) -> None:
-    out = options.out or options.run / "report.html"
-    if out.suffix != ".html":
-        raise UserError(f"{out}: a report is an .html file")
+    if options.out is not None and options.out.suffix != ".html":
+        raise UserError(f"{options.out}: a report is an .html file")
 
     import worldmodel as wm
 
-    wm.report(options.run, out)
+    out = wm.report(options.run, options.out)
     print(f"{out}: the report, {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 

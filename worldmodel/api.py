@@ -29,7 +29,8 @@ from worldmodel.reporting.acting import Acting, act, goal_of_image
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
-from worldmodel.support.files import UserError
+from worldmodel.runs.pretrained import SHIPPED, pretrained_names, run_folder
+from worldmodel.support.files import UserError, read_json
 from worldmodel.training.options import training_options, with_defaults
 from worldmodel.training.session import train as train_session
 from worldmodel.worlds import collecting, registered  # noqa: F401 (registers the environments)
@@ -47,6 +48,11 @@ def list_worlds() -> dict[str, str]:
     """The worlds whose truth is known, each with a sentence. Any Gymnasium environment that renders can be collected
     beside them."""
     return {name: WORLDS.sentence(name) for name in WORLDS.names()}
+
+
+def list_pretrained() -> dict[str, str]:
+    """The trained runs that come with the package, each with a sentence; `load` takes their names."""
+    return {name: str(read_json(SHIPPED / name / "card.json")["about"]) for name in pretrained_names()}
 
 
 def list_formats() -> dict[str, str]:
@@ -148,15 +154,17 @@ def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any)
 
 
 def load(run: PathLike) -> "Trained":
-    """A trained run. Raises UserError when the folder does not hold one."""
-    return Trained(Path(run))
+    """A trained run: of a folder, or one that comes with the package by its name (`list_pretrained()`), of which
+    runs/pretrained/ then holds a copy. Raises UserError when the folder does not hold one."""
+    return Trained(run_folder(Path(run)))
 
 
 def report(run: PathLike, out: PathLike | None = None) -> Path:
     """Write all that a run folder says, also of a training that is not finished, as one HTML page, by default
     report.html in the folder; its path. Raises UserError when the folder is no run, or holds a damaged file."""
-    path = Path(run) / "report.html" if out is None else Path(out)
-    write_report(Path(run), path)
+    folder = run_folder(Path(run))
+    path = folder / "report.html" if out is None else Path(out)
+    write_report(folder, path)
     return path
 
 

@@ -40,6 +40,7 @@ from worldmodel.planning.saved import require_world_model, saved_reward, space_o
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.planning.wanted import Wish
 from worldmodel.runs.folder import Run
+from worldmodel.runs.pretrained import run_folder, shown_data
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import require_at_least
 from worldmodel.worlds import registered  # noqa: F401 (by name, too)
@@ -125,12 +126,12 @@ class Dreams:
         if observation not in ("frames", "latents"):
             raise UserError(f"observation must be frames or latents, not {observation}")
         require_at_least("horizon", horizon, 1)
-        opened = Run.open(Path(run))
+        opened = Run.open(run_folder(Path(run)))
         dreamer = Dreamer(opened.load())
         model = dreamer.model
         require_world_model(opened, dreamer)
-        source = Path(opened.card.path if data is None else data)
-        begin = opened.data() if data is None else load_sequences(source)
+        source = shown_data(opened) if data is None else Path(data)
+        begin = opened.data() if data is None and source == Path(opened.card.path) else load_sequences(source)
         opened.check_fits(begin, source)
         reward, _ = saved_reward(opened, dreamer)
         starts = beginnings(dreamer, begin)

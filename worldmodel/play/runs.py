@@ -5,6 +5,7 @@ from pathlib import Path
 
 from worldmodel.data.sequences import Sequences
 from worldmodel.runs.folder import Run
+from worldmodel.runs.pretrained import run_folder
 from worldmodel.support.files import UserError
 
 MOST = 4
@@ -16,14 +17,15 @@ def open_runs(folders: Sequence[Path]) -> dict[str, Run]:
     none or too many, one is there twice, or a folder holds no run."""
     if not 1 <= len(folders) <= MOST:
         raise UserError(f"--run must be given 1 to {MOST} times, not {len(folders)}")
-    places = [folder.resolve() for folder in folders]
+    found = [run_folder(folder) for folder in folders]
+    places = [folder.resolve() for folder in found]
     for number, place in enumerate(places):
         if place in places[:number]:
             raise UserError(f"--run {folders[number]}: is given twice")
     depth = 1
     while len({place.parts[-depth:] for place in places}) < len(places):
         depth += 1
-    return {str(Path(*place.parts[-depth:])): Run.open(folder) for place, folder in zip(places, folders, strict=True)}
+    return {str(Path(*place.parts[-depth:])): Run.open(folder) for place, folder in zip(places, found, strict=True)}
 
 
 def require_same_world(run: Run, data: Sequences, path: Path) -> None:

@@ -33,6 +33,7 @@ from worldmodel.pictures.forecasts import (
 from worldmodel.pictures.latents import draw_latents
 from worldmodel.reporting.parts import NO_OTHER_ACTIONS
 from worldmodel.runs.folder import Run
+from worldmodel.runs.pretrained import run_folder
 from worldmodel.support.files import UserError, atomic_folder, write_json
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
@@ -120,7 +121,7 @@ def require_world_model(run: Run, model: Any) -> None:
 
 def open_ceiling(folder: Path, data: Sequences, source: Path) -> FrameModel:
     """The trained model of single frames in a run folder. Raises UserError when there is none of such frames."""
-    run = Run.open(folder)
+    run = Run.open(run_folder(folder))
     run.check_fits(data, source)
     model = run.load()
     if isinstance(model, WorldModel):

@@ -1,0 +1,42 @@
+"""Trained runs that come with the package: where a run's folder is asked for, their names do as well.
+
+worldmodel/pretrained/NAME/  config.json, health.json, metrics.jsonl (some lines), checkpoints/ (parameters alone),
+                             acting/ (a learnt reward), sample.npz (some sequences of its world), CARD.md, card.json
+"""
+
+import shutil
+from pathlib import Path
+
+from worldmodel.runs.folder import Run
+from worldmodel.support.files import UserError, atomic_folder
+
+SHIPPED = Path(__file__).parents[1] / "pretrained"
+COPIES = Path("runs/pretrained")
+"""a run's results are written into its folder, so what is used is a copy of the user's own"""
+
+
+def pretrained_names() -> list[str]:
+    """The runs that come with the package."""
+    return sorted(path.parent.name for path in SHIPPED.glob("*/config.json"))
+
+
+def run_folder(run: Path) -> Path:
+    """The folder of a run, which may be given by the name of one that comes with the package: then its copy in
+    runs/pretrained/ of the working directory, made where there is none. Raises UserError where it cannot be made."""
+    if run.exists() or str(run) not in pretrained_names():
+        return run
+    copy = COPIES / run
+    if not (copy / "config.json").exists():
+        with atomic_folder(copy) as folder:
+            shutil.copytree(SHIPPED / run, folder, dirs_exist_ok=True)
+    return copy
+
+
+def shown_data(run: Run) -> Path:
+    """The data set that shows the world of a run: what it was trained on or, where that is not there, the sample that
+    came with it. Raises UserError where there is neither."""
+    trained_on, sample = Path(run.card.path), run.folder / "sample.npz"
+    for path in (trained_on, sample):
+        if path.exists():
+            return path
+    raise UserError(f"{trained_on}: is not there any more; {run.folder} was trained on it")
