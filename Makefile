@@ -3,10 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo bench benchmark acting worlds gaps rivals test test-slow lint
+.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained test test-slow lint
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+play: .venv/installed ## drive a dream that comes with the package, in a browser
+	$(BIN)/python scripts/play.py
 
 demo: .venv/installed ## collect, train, imagine, act, report: two minutes
 	$(BIN)/python scripts/demo.py
@@ -40,6 +43,10 @@ gaps: .venv/installed ## GAPS.md: an hour
 # What is finished is kept in runs/rivals.
 rivals: .venv/installed ## RIVALS.md: nine hours
 	$(BIN)/python scripts/rivals.py
+
+# Ten minutes on two cores; writes worldmodel/pretrained/. What is finished is kept in runs/pretrained-study.
+pretrained: .venv/installed ## the runs that come with the package: ten minutes
+	$(BIN)/python scripts/pretrained.py
 
 # A quarter of an hour on two cores; writes SPEED.md, results/speed.json and docs/speed.png. Installs PyTorch, whose ordinary build
 # brings gigabytes of CUDA libraries; to do without them, install its CPU build of that version into .venv before.

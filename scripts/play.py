@@ -54,8 +54,7 @@ def main(options: Options) -> None:
 
         runs = open_runs(options.run or (Path("swing-up"),))
         first = next(iter(runs.values()))
-        path = options.data or shown_data(first)
-        data = load_sequences(path)
+        path, data = shown_data(first) if options.data is None else (options.data, load_sequences(options.data))
         models = {}
         for name, run in runs.items():
             run.check_fits(data, path)

@@ -29,7 +29,7 @@ from worldmodel.reporting.acting import Acting, act, goal_of_image
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
-from worldmodel.runs.pretrained import SHIPPED, pretrained_names, run_folder
+from worldmodel.runs.pretrained import SHIPPED, pretrained_names, run_folder, shown_data
 from worldmodel.support.files import UserError, read_json
 from worldmodel.training.options import training_options, with_defaults
 from worldmodel.training.session import train as train_session
@@ -295,7 +295,7 @@ class Trained(Dreamer):
         if isinstance(goal, np.ndarray):
             return as_unit_frames(goal)
         if isinstance(goal, tuple):
-            frames = self.run.data().frames
+            frames = shown_data(self.run)[1].frames
             if not (0 <= goal[0] < frames.shape[0] and 0 <= goal[1] < frames.shape[1]):
                 raise UserError(f"--goal-frame: the data has {frames.shape[0]} sequences of {frames.shape[1]} frames")
             return as_unit_frames(frames[goal])

@@ -1,8 +1,8 @@
 """The trained runs that come with the package: how each was made, and what it is worth on fresh data.
 
 A run is trained as a user would train it; what is kept of it is its configuration, some lines of its metrics, its
-parameters (rounded to 12 bits behind the point, which halves them once they are packed), its learnt reward and a sample
-of its data. The figures of its card are of what is kept.
+parameters (rounded, which halves them once they are packed), its learnt reward and a sample of its data. The figures of
+its card are of what is kept.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from worldmodel.support.machine import machine
 
 SAMPLED = 30
 """sequences of the data that are kept, at most"""
-KEPT_BITS = 12
+KEPT_BITS = 11
 """of a parameter's mantissa, of 23"""
 TEST_SEED = 1
 CONTEXT = 10
@@ -96,7 +96,8 @@ def keep(run: Run, folder: Path) -> None:
     from worldmodel.data.storage import load_sequences, save_sequences
 
     write_json(folder / "config.json", run.config)
-    shutil.copy(run.folder / "health.json", folder)
+    if (run.folder / "health.json").exists():
+        shutil.copy(run.folder / "health.json", folder)
     lines = [line for line in run.metrics() if "validation_open_loop_mse" in line or line["step"] % 1000 == 0]
     with atomic_write(folder / "metrics.jsonl") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
@@ -134,13 +135,14 @@ def figures(entry: Entry, run: Any, test: Path) -> dict[str, Any]:
     if entry.of_sequences:
         found, _ = judged(run, data, test, CONTEXT, HORIZONS)
         measure = found["measure"]
-        rows = ("model", "repeat last frame", "mean frame")
+        rows = {row: found["rows"][row] for row in ("model", "repeat last frame", "mean frame")}
         return {
             "measure": measure["title"],
             "errors": {
-                row: {h: measure["factor"] * v for h, v in found["rows"][row][measure["name"]].items()} for row in rows
+                row: {str(horizon): measure["factor"] * error for horizon, error in each[measure["name"]].items()}
+                for row, each in rows.items()
             },
-            "pixel_mse": {row: found["rows"][row]["mse"] for row in rows},
+            "pixel_mse": {row: each["mse"] for row, each in rows.items()},
         }
     frames = data.frames.reshape(-1, *data.frame_shape)[:2000] / np.float32(255)
     shown = np.asarray(run.decode(run.encode(data.frames.reshape(-1, *data.frame_shape)[:2000])))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, assert_ok, run_script
+from playwright.sync_api import Browser
 from visiting import Visit, serve, visit  # noqa: F401 (a fixture)
 
 from worldmodel.pictures.figures import GREEN, ORANGE, PURPLE, SKY
@@ -112,3 +113,17 @@ def test_four_fit_the_screen(visit: Visit):
     assert visit.page.evaluate(overlaps) == []
     widths = "[...document.querySelectorAll('canvas')].map(canvas => canvas.getBoundingClientRect().width)"
     assert min(visit.page.evaluate(widths)) > 90
+
+
+def test_without_a_run_there_is_a_dream_that_swings_up(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    with serve() as (_, url), browser.new_page() as page:
+        visit = Visit(page, url)
+        assert page.inner_text("#pilot-text") == ""
+        visit.wait_for(page.get_by_role("button", name="Autopilot").is_enabled)
+        visit.wait_for(lambda: visit.moments[-1]["seconds_dreamt"] >= 1)
+        assert float(page.inner_text(".difference output").removesuffix("°")) < 30
+        assert visit.complaints == []
+    assert [path.name for path in (tmp_path / "runs" / "pretrained").iterdir()] == ["swing-up"]

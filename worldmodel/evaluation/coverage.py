@@ -20,6 +20,7 @@ from worldmodel.evaluation.seen import mean_of_sequences, of_seen
 from worldmodel.imagination.counterfactuals import push_latents
 from worldmodel.imagination.dreamer import Dreamer, Rollouts, filtered_latents
 from worldmodel.runs.folder import Run
+from worldmodel.runs.pretrained import shown_data
 from worldmodel.support.files import UserError
 from worldmodel.worlds.reading import principal_directions
 
@@ -138,8 +139,9 @@ class Coverage:
 
     @staticmethod
     def of_run(dreamer: Dreamer, run: Run) -> "Coverage":
-        """That of what a run was trained on. Raises UserError when it is not there any more, or another."""
-        return Coverage.of(dreamer, run.data())
+        """That of what a run was trained on, or of the sample of it that came with the run. Raises UserError when it is
+        not there any more, or another."""
+        return Coverage.of(dreamer, shown_data(run)[1])
 
     def outside_frames(self, frames: np.ndarray) -> float:
         """Which share of uint8 frames `[M, H, W(, C)]` looks like none of the data."""

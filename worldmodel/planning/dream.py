@@ -130,8 +130,7 @@ class Dreams:
         dreamer = Dreamer(opened.load())
         model = dreamer.model
         require_world_model(opened, dreamer)
-        source = shown_data(opened) if data is None else Path(data)
-        begin = opened.data() if data is None and source == Path(opened.card.path) else load_sequences(source)
+        source, begin = shown_data(opened) if data is None else (Path(data), load_sequences(Path(data)))
         opened.check_fits(begin, source)
         reward, _ = saved_reward(opened, dreamer)
         starts = beginnings(dreamer, begin)

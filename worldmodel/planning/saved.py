@@ -23,6 +23,7 @@ from worldmodel.planning.policy import LearntPolicy, learn_policy
 from worldmodel.planning.reward import LearntReward, RewardQuality, learn_reward, reward_network
 from worldmodel.planning.spaces import ActionSpace
 from worldmodel.runs.folder import Run, load_tree, save_tree
+from worldmodel.runs.pretrained import shown_data
 from worldmodel.support.files import UserError, read_json, write_json
 from worldmodel.support.settings import from_json
 from worldmodel.worlds.episodes import open_environment
@@ -88,12 +89,12 @@ def save_policy(
 
 
 def learn_and_save(run: Run, dreamer: Dreamer, options: PolicyOptions) -> LearntPolicy:
-    """Learn a policy by the run's reward, from the states of the data that it was trained on, and keep it."""
+    """Learn a policy by the run's reward, from states of its world, and keep it."""
     options.check()
-    data = run.data()
-    space = space_of(data, run.card.path)
+    source, data = shown_data(run)
+    space = space_of(data, str(source))
     if not space.free:
-        raise UserError(f"{run.card.path}: nothing can be done in its world, and there is no policy to learn")
+        raise UserError(f"{source}: nothing can be done in its world, and there is no policy to learn")
     reward, _ = saved_reward(run, dreamer)
     policy, returns = learn_policy(dreamer, data, reward, space, options)
     save_policy(run, policy, options, space, returns)

@@ -7,8 +7,10 @@ worldmodel/pretrained/NAME/  config.json, health.json, metrics.jsonl (some lines
 import shutil
 from pathlib import Path
 
+from worldmodel.data.sequences import Sequences
+from worldmodel.data.storage import load_sequences
 from worldmodel.runs.folder import Run
-from worldmodel.support.files import UserError, atomic_folder
+from worldmodel.support.files import atomic_folder
 
 SHIPPED = Path(__file__).parents[1] / "pretrained"
 COPIES = Path("runs/pretrained")
@@ -32,11 +34,10 @@ def run_folder(run: Path) -> Path:
     return copy
 
 
-def shown_data(run: Run) -> Path:
-    """The data set that shows the world of a run: what it was trained on or, where that is not there, the sample that
-    came with it. Raises UserError where there is neither."""
-    trained_on, sample = Path(run.card.path), run.folder / "sample.npz"
-    for path in (trained_on, sample):
-        if path.exists():
-            return path
-    raise UserError(f"{trained_on}: is not there any more; {run.folder} was trained on it")
+def shown_data(run: Run) -> tuple[Path, Sequences]:
+    """What shows the world of a run, and where it lies: the data set that it was trained on or, where that is not
+    there, the sample that came with it. Raises UserError where there is neither, or another data set."""
+    sample = run.folder / "sample.npz"
+    if sample.exists() and not Path(run.card.path).exists():
+        return sample, load_sequences(sample)
+    return Path(run.card.path), run.data()
