@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained test test-slow lint
+.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained package test test-slow lint
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,16 @@ pretrained: .venv/installed ## the runs that come with the package: ten minutes
 bench: .venv/installed-bench ## SPEED.md, beside PyTorch, which it installs: a quarter of an hour
 	$(BIN)/python -m pytest tests/baselines/test_torch_dvbf.py
 	$(BIN)/python scripts/speed.py
+
+# The wheel goes into an environment of its own in build/fresh, and does what a user does, far from the checkout. For another Python:
+# make package PYTHON=python3.14
+package: .venv/installed-dev ## dist/, and the wheel tried in a fresh environment: three minutes
+	rm -rf dist build
+	$(BIN)/python -m build
+	$(PYTHON) -m venv build/fresh
+	build/fresh/bin/pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	mkdir build/elsewhere
+	cd build/elsewhere && ../fresh/bin/python $(CURDIR)/tests/packaging/use.py $(CURDIR)/build/fresh
 
 test: lint ## lint, types, tests: about ten minutes
 	$(BIN)/python -m pytest -m "not slow"

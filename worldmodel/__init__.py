@@ -24,6 +24,7 @@ Where things live, the top first; imports only run downwards:
 """
 
 import importlib
+import importlib.metadata
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         write,
     )
 
+__version__: str
 __all__ = [
     "Sequences",
     "Trained",
@@ -65,6 +67,8 @@ if "gymnasium" in sys.modules:  # else api.py does it: this import stays light
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # its one place is pyproject.toml
+        return importlib.metadata.version(__name__)
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("worldmodel.api"), name)
