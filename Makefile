@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo bench benchmark acting worlds gaps rivals test test-slow lint
+.PHONY: help demo bench benchmark acting worlds gaps rivals docs linkcheck test test-slow lint
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,16 @@ bench: .venv/installed-bench ## SPEED.md, beside PyTorch, which it installs: a q
 	$(BIN)/python -m pytest tests/baselines/test_torch_dvbf.py
 	$(BIN)/python scripts/speed.py
 
+# Warnings are errors. The notebooks of the tutorial are run, and what they gave is kept in docs/_build until they change;
+# EXECUTE=off builds without them.
+EXECUTE ?= cache
+SPHINX = WORLDMODEL_DOCS_EXECUTE=$(EXECUTE) $(BIN)/python -m sphinx -W --keep-going -n -d docs/_build/doctrees
+docs: .venv/installed-docs ## the site, docs/_build/html/index.html
+	$(SPHINX) -b html docs docs/_build/html
+
+linkcheck: .venv/installed-docs ## whether the site's links to other sites work
+	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
+
 test: lint ## lint, types, tests: about ten minutes
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -68,6 +78,10 @@ lint: .venv/installed-dev ## style and types
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 .venv/installed-bench: .venv/installed-dev
