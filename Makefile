@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained package test test-slow lint
+.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained package docs linkcheck test test-slow lint
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,16 @@ package: .venv/installed-dev ## dist/, and the wheel tried in a fresh environmen
 	mkdir build/elsewhere
 	cd build/elsewhere && ../fresh/bin/python $(CURDIR)/tests/packaging/use.py $(CURDIR)/build/fresh
 
+# Warnings are errors. The notebooks of the tutorial are run, and what they gave is kept in docs/_build until they change;
+# EXECUTE=off builds without them.
+EXECUTE ?= cache
+SPHINX = WORLDMODEL_DOCS_EXECUTE=$(EXECUTE) $(BIN)/python -m sphinx -W --keep-going -n -d docs/_build/doctrees
+docs: .venv/installed-docs ## the site, docs/_build/html/index.html
+	$(SPHINX) -b html docs docs/_build/html
+
+linkcheck: .venv/installed-docs ## whether the site's links to other sites work
+	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
+
 test: lint ## lint, types, tests: about ten minutes
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -85,6 +95,10 @@ lint: .venv/installed-dev ## style and types
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 .venv/installed-bench: .venv/installed-dev
