@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from worldmodel.support.files import UserError
+from worldmodel.support.files import UserError, write_json
 from worldmodel.support.script import run_script
 
 SCRIPTS = Path(__file__).parent
@@ -50,8 +50,12 @@ def main(options: Options) -> None:
         Stage("DVBF", dvbf / "health.json", train_dvbf + resume(dvbf)).run()
     with Meanwhile(Stage("acting, beside the evaluation", dvbf / "acting" / "cem", act)):
         Stage("imagination and its evaluation", dvbf / "evaluation", evaluate).run(quiet=True)
+    from baselines.study.figures import demo_figures
+
     Stage("report", dvbf / "report.html", ("report.py", "--run", dvbf)).run(quiet=True)
-    print_summary(out, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    write_json(out / "figures.json", demo_figures(out, seconds))
+    print_summary(out, seconds)
 
 
 @dataclasses.dataclass(frozen=True)

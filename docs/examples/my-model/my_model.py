@@ -1,8 +1,8 @@
 """A recurrent world model without any randomness: it expects a state, and a frame corrects what it expected.
 
-    s'  = s + step([s, u])                   imagined
-    s'' = s' + correct([s', encode(x')])     filtered, where there is a frame
-    x   ~ N(decode(s), sigma^2 I)
+s'  = s + step([s, u])                   imagined
+s'' = s' + correct([s', encode(x')])     filtered, where there is a frame
+x   ~ N(decode(s), sigma^2 I)
 """
 
 import dataclasses

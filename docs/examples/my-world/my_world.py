@@ -1,6 +1,6 @@
 """A mass on a spring, seen from the side and pushed: a world that draws itself.
 
-    m x'' = -k x - c x' + u
+m x'' = -k x - c x' + u
 """
 
 from __future__ import annotations
