@@ -1,11 +1,10 @@
 """The page of the benchmark of acting."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from baselines.study.acting import ENTRIES, data_of, together
-from baselines.study.acting_page import goals_table, write_acting_page
+from baselines.study.acting_page import goals_table
 from baselines.study.kept import finished, result
 from worldmodel.support.files import write_json
 
@@ -41,10 +40,3 @@ def test_finished_seeds_are_found_under_their_own_entry(tmp_path: Path):
         "dvbf": [-102, -110],
         "dvbf, policy": [-102, -110],
     }
-
-
-def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp_path: Path):
-    (tmp_path / "results").mkdir()
-    shutil.copy(REPOSITORY / "results" / "acting.json", tmp_path / "results")
-    write_acting_page(tmp_path)
-    assert (tmp_path / "ACTING.md").read_text() == (REPOSITORY / "ACTING.md").read_text()

@@ -1,7 +1,6 @@
 """The benchmark of gaps: its data against their description, its scores against SciPy, its page against its results."""
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import jax
@@ -12,7 +11,6 @@ from scipy.special import entr, rel_entr
 from scipy.stats import bernoulli, norm
 
 from baselines.study.gaps import imputations, nats, positions, probed
-from baselines.study.gaps_page import write_gaps_page
 from baselines.study.rkn import (
     clearness,
     drawn,
@@ -162,10 +160,3 @@ def test_positions_are_sine_and_cosine(data: Sequences):
     assert data.states is not None
     sine, cosine = np.moveaxis(positions(data), -1, 0)
     assert degrees_apart(np.arctan2(sine, cosine), data.states[..., 0]).max() < 1e-3
-
-
-def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp_path: Path):
-    (tmp_path / "results").mkdir()
-    shutil.copy(REPOSITORY / "results" / "gaps.json", tmp_path / "results")
-    write_gaps_page(tmp_path)
-    assert (tmp_path / "GAPS.md").read_text() == (REPOSITORY / "GAPS.md").read_text()

@@ -1,6 +1,5 @@
 """The benchmark of worlds and its page."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 import worldmodel as wm
 from baselines.study.worlds import ENTRIES, Entry, judged, one, prepare, ratios, strip_file
-from baselines.study.worlds_page import draw_worlds, goals_table, shares_table, write_worlds_page
+from baselines.study.worlds_page import draw_worlds, goals_table, shares_table
 from worldmodel.support.files import read_json
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,9 +83,5 @@ def test_a_strip_shows_the_sequence_with_the_median_error(place: Path, tmp_path:
     assert (tmp_path / "worlds.png").stat().st_size > 1000
 
 
-def test_the_page_in_the_repository_is_made_of_the_results_in_the_repository(tmp_path: Path):
-    (tmp_path / "results").mkdir()
-    shutil.copy(REPOSITORY / "results" / "worlds.json", tmp_path / "results")
-    assert set(ENTRIES) >= set(read_json(tmp_path / "results" / "worlds.json")["entries"])
-    write_worlds_page(tmp_path)
-    assert (tmp_path / "WORLDS.md").read_text() == (REPOSITORY / "WORLDS.md").read_text()
+def test_the_worlds_of_the_results_are_known():
+    assert set(ENTRIES) >= set(read_json(REPOSITORY / "results" / "worlds.json")["entries"])
