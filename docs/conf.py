@@ -43,12 +43,14 @@ default_role = "code"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
+autodoc_inherit_docstrings = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 # other projects' and private names, of whose pages nothing is known without a network
 nitpick_ignore_regex = [
-    ("py:.*", r"(np|numpy|jax|nnx|flax|distrax|optax|pathlib|collections|os|typing|types|chex|tyro)\b.*"),
-    ("py:.*", r"(Path|Any|Self|NoneType|optional)"),
+    ("py:.*", r"(np|numpy|jax|nnx|flax|distrax|optax|gymnasium|pathlib|collections|os|typing|types|chex|tyro)\b.*"),
+    ("py:.*", r"(Path|Any|Self|NoneType|optional|ActType)"),
+    ("py:class", r"worldmodel\.models\.networks\.MLP"),
 ]
 
 html_theme = "sphinx_book_theme"
@@ -85,6 +87,25 @@ def link_within(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = re.sub(rf"\]\({re.escape(depth + file)}(?=[)#])", f"]({depth}{shown}", source[0])
 
 
+ATTRIBUTES = ("attribute", "property", "data")
+kept: dict[str, list[str]] = {}
+"""docstrings of attributes as they are written: napoleon takes what stands before a colon for a type"""
+
+
+def keep(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Before napoleon."""
+    if what in ATTRIBUTES:
+        kept[name] = list(lines)
+
+
+def restore(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """After napoleon."""
+    if what in ATTRIBUTES:
+        lines[:] = kept.pop(name)
+
+
 def setup(app: Sphinx) -> None:
     """As Sphinx asks for it."""
     app.connect("source-read", link_within)
+    app.connect("autodoc-process-docstring", keep, priority=400)
+    app.connect("autodoc-process-docstring", restore, priority=600)

@@ -209,8 +209,9 @@ class Trained(Dreamer):
         or into `out`.
 
         Args:
-            context: frames that are observed before imagination begins; default: as many as the model needs, at least
-            5. sequences: only the first so many.
+            context: frames that are observed before imagination begins; default: as many as the model needs, at
+                least 5.
+            sequences: only the first so many.
             futures: that are sampled of every sequence, at least 39.
             vae: run of a model of single frames, which is shown the truth: the ceiling.
 
