@@ -56,7 +56,17 @@ def test_a_notebook_compiles_and_names_only_what_there_is(notebook: Path):
             else []
         )
     }
-    assert modules <= {"worldmodel", "numpy", "matplotlib", "common", "json", "dataclasses", "tempfile", "IPython"}
+    assert modules <= {
+        "worldmodel",
+        "numpy",
+        "matplotlib",
+        "common",
+        "json",
+        "dataclasses",
+        "pathlib",
+        "tempfile",
+        "IPython",
+    }
     assert any(isinstance(node, ast.Assert) for tree in trees for node in ast.walk(tree)), "prose that nothing holds"
 
 
