@@ -1,0 +1,74 @@
+"""What the notebooks of the tutorial share: trainings that are kept, frames side by side, and colours.
+
+Each notebook runs alone: what it needs of an earlier one is trained where `_runs/` does not hold it.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+import worldmodel as wm
+from worldmodel.pictures.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Strip, show_strips
+
+os.environ.setdefault("TQDM_DISABLE", "1")  # the first use of wm loads the progress bars, which a page cannot show
+plt.rcParams |= {"figure.constrained_layout.use": True, "axes.grid": True, "grid.alpha": 0.3, "font.size": 10}
+plt.rcParams["axes.prop_cycle"] = plt.cycler(color=[BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY])
+
+SAID = "said.txt"
+"""what a training printed when it was done: with it a kept run is complete"""
+
+
+def train(model: str, data: wm.Sequences, out: str, **options: Any) -> wm.Trained:
+    """`wm.train(model, data, out=out, **options)` of one seed, or the run that it left in `out` before, where that has
+    the same data and options. Either way what the training said at its end is printed; warnings on the way are not.
+
+    `out` is a folder in `_runs`; a run in it that is unfinished or of another kind is replaced. Raises UserError as
+    wm.train does.
+    """
+    folder = Path(out)
+    assert folder.parent.name == "_runs", f"{out}: only runs in _runs are kept and replaced"
+    if not _holds(folder, model, data, options):
+        shutil.rmtree(folder, ignore_errors=True)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+            wm.train(model, data, out=folder, **options)
+        (folder / SAID).write_text(said.getvalue())
+    print((folder / SAID).read_text(), end="")
+    return wm.load(folder)
+
+
+def _holds(folder: Path, model: str, data: wm.Sequences, options: dict[str, Any]) -> bool:
+    """Whether a finished run of this model, data and options is there."""
+    if not (folder / SAID).exists():
+        return False
+    config = wm.load(folder).config
+    kept = config["options"] | config["options"]["model"]
+    same = all(kept[name] == value for name, value in options.items())
+    return same and config["model"] == model and config["data"]["fingerprint"] == data.fingerprint()
+
+
+def strip(rows: Mapping[str, np.ndarray], titles: list[str] | None = None, context: int | None = None) -> Figure:
+    """Frames `[M, H, W]`, uint8 or in [0, 1], in a row for each name. With a `context` the first so many have blue
+    borders, as what a model observes, and the others orange ones, as what it imagines."""
+    count = len(next(iter(rows.values())))
+    borders = [] if context is None else [BLUE] * context + [ORANGE] * (count - context)
+    figure = plt.figure(figsize=(0.72 * count + 1.2, 0.8 * len(rows) + 0.3))
+    strips = [Strip(name, list(as_unit(frames)), borders) for name, frames in rows.items()]
+    axes = show_strips(figure, strips, titles or [])
+    for axis, name in zip(axes, rows, strict=True):
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+        axis.grid(visible=False)
+    return figure
+
+
+def as_unit(frames: np.ndarray) -> np.ndarray:
+    """Brightness in [0, 1] of frames as data sets keep them, uint8, or as models give them."""
+    return frames / np.float32(255) if frames.dtype == np.uint8 else frames
