@@ -206,13 +206,15 @@ def labelled_grid(
     return np.asarray(canvas)
 
 
+def beneath_truth(step: int, frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Frames `[N, H, W(, C)]` of a step of learning beneath the true ones; uint8 RGB."""
+    headings, names = [""] * len(truth), ["truth", "model"]
+    return labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, names)
+
+
 def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray], truth: np.ndarray) -> None:
     """A GIF of learning: frames `[N, H, W(, C)]` at every step beneath the true ones."""
-    headings, names = [""] * len(truth), ["truth", "model"]
-    drawn = [
-        labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, names)
-        for step, frames in zip(steps, pictures, strict=True)
-    ]
+    drawn = [beneath_truth(step, frames, truth) for step, frames in zip(steps, pictures, strict=True)]
     save_animation(path, drawn, milliseconds=300, again=LINGER)
 
 

@@ -144,11 +144,12 @@ class Run:
                 print(f"warning: {error}{before}", file=sys.stderr)
         raise UserError(f"{self.folder}: has no whole checkpoint")
 
-    def change_steps(self, steps: int) -> None:
-        """Make the training longer or shorter; the schedules stretch with it."""
+    def change_options(self, **options: Any) -> None:
+        """Keep other values of options of the training."""
         config = self.config
-        config["options"]["steps"] = steps
-        write_json(self.folder / "config.json", config)
+        if config["options"] | options != config["options"]:
+            config["options"] |= options
+            write_json(self.folder / "config.json", config)
 
     def check_fits(self, data: Sequences, path: Path) -> None:
         """Raise UserError when frames or actions of the data do not fit the run's model."""

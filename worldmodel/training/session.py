@@ -3,6 +3,7 @@
 What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
@@ -14,6 +15,7 @@ from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 from worldmodel.training.cluster import is_writer
 from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
+from worldmodel.training.loggers import Logbook
 from worldmodel.training.options import TrainingOptions
 from worldmodel.training.watch import watch_for
 
@@ -84,15 +86,20 @@ def train(name: str, options: TrainingOptions) -> int | None:
 
         return run_range_test(task(options.model), data, options)
     runs = start_or_resume(options, name, card)
-    models, finished = fit(runs, task(options.model), data, options)
-    if is_writer():
-        for run, model in zip(runs, models, strict=True):
-            draw(run, model)
-            if finished:
-                pictures, verdict = watch.finish(run, model)
-                print(f"{run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
-        if not finished:
-            print(f"{options.out}: stopped and saved; --resume goes on from here")
+    books = [Logbook(run, options.log if is_writer() else (), watch.film_strip) for run in runs]
+    with contextlib.ExitStack() as stack:
+        for book in books:
+            stack.callback(book.close)
+        models, finished = fit(books, task(options.model), data, options)
+        if is_writer():
+            for book, model in zip(books, models, strict=True):
+                draw(book.run, model)
+                if finished:
+                    pictures, verdict = watch.finish(book.run, model)
+                    book.show(options.steps, ["curves.png", *pictures])
+                    print(f"{book.run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
+            if not finished:
+                print(f"{options.out}: stopped and saved; --resume goes on from here")
     return 0 if finished else None
 
 
