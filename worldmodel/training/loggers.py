@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from worldmodel.runs.folder import Run
 
+MODES = ("offline", "online", "disabled")
+"""of Weights & Biases"""
+
 
 class Logger(Protocol):
     """Somewhere that metrics and pictures of a run are shown. Steps never decrease; what is told of one step belongs
@@ -145,12 +148,12 @@ class WandB:
         wandb = library("wandb", "wandb")
         if _mode() == "offline":  # then nothing goes out, reports of errors neither
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        elif _mode() not in ("disabled", "dryrun"):
+        elif _mode() not in MODES:
+            raise UserError(f"--log wandb: $WANDB_MODE must be one of {', '.join(MODES)}, not {_mode()}")
+        elif _mode() == "online":
             with _asking():
                 if not wandb.login(prompt=False):
-                    raise UserError(
-                        f"--log wandb: $WANDB_MODE is {_mode()}, but nobody is logged in: run `wandb login`"
-                    )
+                    raise UserError("--log wandb: $WANDB_MODE is online, but nobody is logged in: run `wandb login`")
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         self._log(step, values)
