@@ -10,7 +10,7 @@ from typing import Any
 from flax import nnx
 
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import Panel, Plotted, WorldModel
+from worldmodel.models.protocol import WorldModel
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 from worldmodel.training.cluster import is_writer
@@ -20,34 +20,6 @@ from worldmodel.training.options import TrainingOptions
 from worldmodel.training.watch import watch_for
 
 LONGEST_WINDOW = 30
-
-
-PANELS = (
-    Panel(
-        "ELBO and reconstruction",
-        "nats per frame",
-        "elbo",
-        {"elbo": "ELBO", "reconstruction": "reconstruction", "validation_elbo": "ELBO (validation)"},
-    ),
-    Panel("Loss", "nats per frame", "loss", {"loss": "loss"}, unless="elbo"),
-    Panel("KL", "nats per frame", "kl", {"kl": "KL(q || prior)"}),
-    Panel(
-        "Reconstruction error",
-        "pixel MSE",
-        "validation_mse",
-        {"frame_mse": "training", "validation_mse": "validation"},
-    ),
-    Panel(
-        "Open loop, 10 frames (validation)",
-        "pixel MSE",
-        "validation_open_loop_mse",
-        {
-            "validation_open_loop_mse": "imagined",
-            "validation_repeat_last_frame_mse": "repeat last frame",
-            "validation_mean_frame_mse": "mean frame",
-        },
-    ),
-)
 
 
 def train(name: str, options: TrainingOptions) -> int | None:
@@ -126,13 +98,7 @@ def choose_window(name: str, model: Any, options: TrainingOptions, longest: int)
 
 def draw(run: Run, model: Any) -> None:
     """curves.png, of the metrics that the model has."""
-    from worldmodel.pictures.figures import draw_curves
+    from worldmodel.pictures.curves import draw_curves, panels_for
 
     metrics = run.metrics()
     draw_curves(run.folder / "curves.png", metrics, panels_for(model, {name for line in metrics for name in line}))
-
-
-def panels_for(model: Any, metrics: set[str]) -> list[Panel]:
-    """What can be drawn of a model's metrics: the general panels, or the model's own in their place."""
-    every = (*PANELS, *(model.panels if isinstance(model, Plotted) else ()))
-    return list({each.title: each for each in every if each.needs in metrics and each.unless not in metrics}.values())
