@@ -1,7 +1,11 @@
-"""Report: everything that a run folder says about a model, as one HTML page that needs nothing else."""
+"""Report: everything that a run folder says about a model, or several of them side by side, as one HTML page that needs
+nothing else."""
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from worldmodel.support.files import UserError
 from worldmodel.support.script import run_script
@@ -9,10 +13,11 @@ from worldmodel.support.script import run_script
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    run: Path
-    """Run folder of any model."""
+    run: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction]
+    """Run folder of any model. Given several times, the runs are compared."""
     out: Path | None = None
-    """HTML file to write; default: report.html in the run folder."""
+    """HTML file to write; default: report.html in the run folder, or, of several runs, comparison.html in the folder
+    that the first one lies in."""
 
 
 def main(options: Options) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from worldmodel.planning.saved import learn_and_save
 from worldmodel.readers.catalogue import READERS, format_of
 from worldmodel.readers.converting import convert
 from worldmodel.reporting.acting import Acting, act, goal_of_image
+from worldmodel.reporting.comparison import write_comparison
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
 from worldmodel.reporting.report import write_report
 from worldmodel.runs.folder import Run
@@ -159,9 +161,15 @@ def load(run: PathLike) -> "Trained":
     return Trained(run_folder(Path(run)))
 
 
-def report(run: PathLike, out: PathLike | None = None) -> Path:
+def report(run: PathLike | Sequence[PathLike], out: PathLike | None = None) -> Path:
     """Write all that a run folder says, also of a training that is not finished, as one HTML page, by default
-    report.html in the folder; its path. Raises UserError when the folder is no run, or holds a damaged file."""
+    report.html in the folder; its path. Of several runs, what they say side by side, by default comparison.html in the
+    folder that the first one lies in. Raises UserError when a folder is no run, or holds a damaged file."""
+    if not isinstance(run, str | os.PathLike):
+        if len(run) != 1:
+            folders = [run_folder(Path(each)) for each in run]
+            return write_comparison(folders, None if out is None else Path(out))
+        [run] = run
     folder = run_folder(Path(run))
     path = folder / "report.html" if out is None else Path(out)
     write_report(folder, path)

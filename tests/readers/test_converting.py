@@ -10,7 +10,8 @@ import pytest
 from conftest import run_script
 
 import worldmodel as wm
-from worldmodel.readers.catalogue import READERS, format_of, library
+from worldmodel.readers.catalogue import READERS, format_of
+from worldmodel.support.extras import library
 from worldmodel.support.files import UserError
 
 GUEST = '''"""A guest's format: lines of numbers, of which each is the brightness of a picture."""

@@ -10,8 +10,8 @@ from flax import nnx
 from worldmodel.data.windows import Batch, DeviceData, sample_windows
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.networks import initialise
+from worldmodel.pictures.curves import panels_for
 from worldmodel.training.fit import Warnings
-from worldmodel.training.session import panels_for
 from worldmodel.training.step import (
     TrainState,
     initial_state,

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from worldmodel.evaluation.record import Estimate, Evaluation, Samples
+from worldmodel.worlds.world import Measure
 
 NAIVE = ("repeat last frame", "mean frame")
 """rows of who knows no dynamics"""
@@ -131,45 +132,50 @@ def error_table(found: Evaluation) -> Table:
             if measure.name in curves
         }
         rows = estimate_rows(columns, measure.form, measure.factor, measure.larger_is_better, found.ceilings)
-        better = "higher is better" if measure.larger_is_better else "lower is better"
-        groups.append(Group(rows, capitalised(measure.title), better))
+        groups.append(measure_group(measure, rows))
     if set(NAIVE) <= set(found.rows):
-        groups.append(_share_of_naive(found))
+        groups.append(naive_group(naive_shares(found, found.shown_horizons)))
     return Table(
         "Errors of imagined frames",
         f"{plural(found.sequences, 'sequence')}, {plural(found.context, 'frame')} observed. Small: 95% bootstrap"
         " interval over the sequences. Marked: the best of its column, but for the ceilings, which are shown the"
         " frames that the others must foresee.",
         "after so many imagined frames",
-        _horizons(found),
+        horizon_heads(found.shown_horizons, found.dt),
         groups,
     )
 
 
-def _share_of_naive(found: Evaluation) -> Group:
-    """Pixel errors in units that tell as much of frames that are mostly empty."""
+def measure_group(measure: Measure, rows: list[Row]) -> Group:
+    """Rows of a measure under its name, and what is better."""
+    better = "higher is better" if measure.larger_is_better else "lower is better"
+    return Group(rows, capitalised(measure.title), better)
+
+
+def naive_shares(found: Evaluation, horizons: list[int]) -> dict[str, list[float]]:
+    """Pixel errors at these horizons over those of the better naive predictor, by row: units that tell as much of
+    frames that are mostly empty. Both naive predictors must be among the rows."""
     errors = {
-        name: [curves["mse"].at(h).value for h in found.shown_horizons]
+        name: [curves["mse"].at(h).value for h in horizons]
         for name, curves in found.rows.items()
         if "mse" in curves and name not in found.ceilings
     }
     naive = [min(pair) for pair in zip(*(errors.pop(name) for name in NAIVE), strict=True)]
+    return {
+        name: [value / least if least > 0 else math.nan for value, least in zip(values, naive, strict=True)]
+        for name, values in errors.items()
+    }
 
-    def shares(values: list[float]) -> list[float]:
-        return [value / least if least > 0 else math.nan for value, least in zip(values, naive, strict=True)]
 
-    rows = [number_row(name, shares(values), ".3f") for name, values in errors.items()]
+def naive_group(shares: dict[str, list[float]]) -> Group:
+    """What `naive_shares` gives."""
+    rows = [number_row(name, values, ".3f") for name, values in shares.items()]
     return Group(rows, "Pixel MSE / naive", f"that of the better of: {', '.join(NAIVE)}; 1 is no better than these")
 
 
 def valid_table(found: Evaluation) -> Table:
     """How long predictions stay valid."""
-    estimates = {name: [estimate] for name, estimate in found.valid_prediction_frames.items()}
-    columns, rows = ["frames"], estimate_rows(estimates, ".0f", 1, True, found.ceilings)
-    if found.dt:
-        seconds = estimate_rows(estimates, ".2f", found.dt, True, found.ceilings)
-        columns = ["frames", "seconds"]
-        rows = [Row(row.name, row.cells + more.cells, row.note) for row, more in zip(rows, seconds, strict=True)]
+    columns, rows = valid_rows(found.valid_prediction_frames, found.dt, found.ceilings)
     return Table(
         "Valid prediction time",
         "Until the squared error of a frame passes 2.5% of its squares, counted from the background, at"
@@ -178,6 +184,17 @@ def valid_table(found: Evaluation) -> Table:
         columns,
         [Group(rows)],
     )
+
+
+def valid_rows(frames: dict[str, Estimate], dt: float | None, ceilings: list[str]) -> tuple[list[str], list[Row]]:
+    """Columns and rows of `valid_prediction_frames`, in frames, and in seconds where `dt` is known."""
+    estimates = {name: [estimate] for name, estimate in frames.items()}
+    columns, rows = ["frames"], estimate_rows(estimates, ".0f", 1, True, ceilings)
+    if dt:
+        seconds = estimate_rows(estimates, ".2f", dt, True, ceilings)
+        columns = ["frames", "seconds"]
+        rows = [Row(row.name, row.cells + more.cells, row.note) for row, more in zip(rows, seconds, strict=True)]
+    return columns, rows
 
 
 def outside_tables(found: Evaluation) -> list[Table]:
@@ -194,7 +211,7 @@ def outside_tables(found: Evaluation) -> list[Table]:
             f" {number(found.outside.actions, '.0%')} of the actions are beyond its own."
             f" {found.outside.warning() or ''}".rstrip(),
             "after so many imagined frames",
-            _horizons(found),
+            horizon_heads(found.shown_horizons, found.dt),
             [Group([number_row(name, shares, ".0%") for name, shares in found.outside.latents.items()])],
         )
     ]
@@ -202,17 +219,22 @@ def outside_tables(found: Evaluation) -> list[Table]:
 
 def sample_table(found: Evaluation, samples: Samples) -> Table:
     """Coverage and CRPS of sampled futures."""
-    form = ".2f" if samples.unit == "degrees" else ".4f"
-    lines = [(f"truths inside the {float(level):.0%} interval", x, ".0%") for level, x in samples.coverage.items()]
-    lines.append((f"CRPS / {samples.unit}", samples.crps, form))
     return Table(
         f"{samples.futures} sampled futures",
         "Of each sequence. Inside the 50% interval should lie 50% of the truths: fewer say that the model is too sure"
         " of itself, more that it is not sure enough. CRPS is the error of the whole distribution: lower is better.",
         "after so many imagined frames",
-        _horizons(found),
-        [Group([number_row(name, [x[h - 1] for h in found.shown_horizons], form) for name, x, form in lines])],
+        horizon_heads(found.shown_horizons, found.dt),
+        [Group([number_row(name, x, form) for name, x, form in sample_lines(samples, found.shown_horizons)])],
     )
+
+
+def sample_lines(samples: Samples, horizons: list[int]) -> list[tuple[str, list[float], str]]:
+    """Name, values at these horizons and number format of everything that is said of sampled futures."""
+    form = ".2f" if samples.unit == "degrees" else ".4f"
+    lines = [(f"truths inside the {float(level):.0%} interval", x, ".0%") for level, x in samples.coverage.items()]
+    lines.append((f"CRPS / {samples.unit}", samples.crps, form))
+    return [(name, [values[h - 1] for h in horizons], form) for name, values, form in lines]
 
 
 def probe_table(found: Evaluation) -> Table:
@@ -232,8 +254,18 @@ def probe_table(found: Evaluation) -> Table:
 
 def facts_table(title: str, corner: str, facts: dict[str, Any]) -> Table:
     """Names and what they are, as words."""
-    rows = [Row(name, [Cell("default" if value is None else str(value))]) for name, value in facts.items()]
-    return Table(title, "", corner, ["value"], [Group(rows)], numbers=False)
+    return facts_beside(title, "", corner, ["value"], {name: [fact(value)] for name, value in facts.items()})
+
+
+def facts_beside(title: str, note: str, corner: str, columns: list[str], facts: dict[str, list[str]]) -> Table:
+    """Names and what they are in each of the columns, as words."""
+    rows = [Row(name, list(map(Cell, words))) for name, words in facts.items()]
+    return Table(title, note, corner, columns, [Group(rows)], numbers=False)
+
+
+def fact(value: Any) -> str:
+    """A value as a word."""
+    return "default" if value is None else str(value)
 
 
 def when(found: Evaluation, horizon: int) -> str:
@@ -241,5 +273,6 @@ def when(found: Evaluation, horizon: int) -> str:
     return plural(horizon, "frame") + (f", {horizon * found.dt:.3g} s" if found.dt else "")
 
 
-def _horizons(found: Evaluation) -> list[str]:
-    return [f"{h:,}" + (f" ({h * found.dt:.3g}\u00a0s)" if found.dt else "") for h in found.shown_horizons]
+def horizon_heads(horizons: list[int], dt: float | None) -> list[str]:
+    """Headings of columns."""
+    return [f"{h:,}" + (f" ({h * dt:.3g}\u00a0s)" if dt else "") for h in horizons]

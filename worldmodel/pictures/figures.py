@@ -3,6 +3,7 @@
 Frames are arrays in [0, 1], `[H, W]` grey or `[H, W, C]`; small ones are enlarged without smoothing.
 """
 
+import io
 import itertools
 import math
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from worldmodel.models.protocol import Panel
 from worldmodel.support.files import atomic_write
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -46,9 +46,16 @@ def drawn_actions(actions: np.ndarray, choices: bool) -> tuple[str, np.ndarray]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG."""
-    figure.set_dpi(DPI)
     with atomic_write(path) as file:
-        Image.fromarray(rasterise(figure)).save(file, "PNG", dpi=(DPI, DPI))
+        file.write(as_png(figure))
+
+
+def as_png(figure: Figure) -> bytes:
+    """The file that a figure is as a PNG."""
+    file = io.BytesIO()
+    figure.set_dpi(DPI)
+    Image.fromarray(rasterise(figure)).save(file, "PNG", dpi=(DPI, DPI))
+    return file.getvalue()
 
 
 def rasterise(figure: Figure) -> np.ndarray:
@@ -206,13 +213,15 @@ def labelled_grid(
     return np.asarray(canvas)
 
 
+def beneath_truth(step: int, frames: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Frames `[N, H, W(, C)]` of a step of learning beneath the true ones; uint8 RGB."""
+    headings, names = [""] * len(truth), ["truth", "model"]
+    return labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, names)
+
+
 def animate_grid(path: Path, steps: Sequence[int], pictures: Sequence[np.ndarray], truth: np.ndarray) -> None:
     """A GIF of learning: frames `[N, H, W(, C)]` at every step beneath the true ones."""
-    headings, names = [""] * len(truth), ["truth", "model"]
-    drawn = [
-        labelled_grid([list(truth), list(frames)], headings, f"optimiser step {step}", GREY, names)
-        for step, frames in zip(steps, pictures, strict=True)
-    ]
+    drawn = [beneath_truth(step, frames, truth) for step, frames in zip(steps, pictures, strict=True)]
     save_animation(path, drawn, milliseconds=300, again=LINGER)
 
 
@@ -237,27 +246,6 @@ def draw_posterior(path: Path, kl: np.ndarray, std: np.ndarray) -> None:
     for axis in (left, right):
         axis.set(xlabel="latent dimension", xticks=dimensions)
     add_legend(right)
-    save_figure(figure, path)
-
-
-def draw_curves(path: Path, metrics: list[dict[str, Any]], panels: Sequence[Panel]) -> None:
-    """Metrics over steps."""
-    figure = new_figure(4.2 * len(panels), 3.2)
-    for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        smallest = []
-        for colour, (name, legend) in zip((BLUE, ORANGE, GREEN, VERMILION), panel.lines.items(), strict=False):
-            points = [(line["step"], line[name]) for line in metrics if name in line]
-            if points:
-                x, y = np.array(points).T
-                axis.plot(x, y, color=colour, label=legend, marker="." if len(points) < 30 else "")
-                smallest.append(y[len(y) // 20 :].min())
-        axis.set(title=panel.title, xlabel="optimiser step", ylabel=panel.label)
-        add_legend(axis)
-        if "MSE" in panel.label:
-            axis.set_yscale("log")
-        if smallest and panel.title.startswith("ELBO"):
-            # The first steps are so far down that they would hide the rest.
-            axis.set_ylim(bottom=min(smallest))
     save_figure(figure, path)
 
 
@@ -291,3 +279,10 @@ def add_legend(axis: Axes) -> None:
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
+
+
+def legend_below(figure: Figure, lines: dict[str, Any]) -> None:
+    """One legend for all axes, beneath them, of lines by name; a name may be a folder's, so no part of it is TeX."""
+    legend = figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)), fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)

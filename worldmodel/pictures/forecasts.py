@@ -1,15 +1,16 @@
 """Pictures of how good predictions are: imagined frames beside the true ones, errors over the horizon, sampled futures,
 coverage, and counterfactuals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from worldmodel.data.sequences import are_choices, spread_over
 from worldmodel.evaluation.judge import CEILING
-from worldmodel.evaluation.record import Evaluation, Samples
+from worldmodel.evaluation.record import Curve, Evaluation, Samples
 from worldmodel.evaluation.seen import lengths_seen
 from worldmodel.evaluation.tables import plural
 from worldmodel.imagination.counterfactuals import Counterfactuals
@@ -32,13 +33,14 @@ from worldmodel.pictures.figures import (
     hatched,
     imagined_times,
     labelled_grid,
+    legend_below,
     new_figure,
     real_time,
     save_animation,
     save_figure,
     show_strips,
 )
-from worldmodel.worlds.world import Variable
+from worldmodel.worlds.world import Measure, Variable
 
 STYLES = {
     "model": (BLUE, "-"),
@@ -123,16 +125,30 @@ def animate_rollouts(
 
 def draw_errors(path: Path, found: Evaluation) -> None:
     """Every measure over the horizon, one line a row of the table, with its bootstrap band."""
-    dt, measures, columns = found.dt, found.measures, 3
+    styles = {name: STYLES.get(name, FLOOR_STYLE) for name in found.rows}
+    title = f"Errors of imagined frames, {found.sequences} sequences after {found.context} observed frames"
+    save_figure(errors_over_horizon(found.measures, found.rows, styles, found.dt, title), path)
+
+
+def errors_over_horizon(
+    measures: Sequence[Measure],
+    rows: Mapping[str, Mapping[str, Curve]],
+    styles: Mapping[str, tuple[str, Any]],
+    dt: float | None,
+    title: str,
+) -> Figure:
+    """Every measure over the horizon, a line with its bootstrap band for each of the rows, which are by name, and their
+    curves by measure; `styles` are colour and line by row."""
+    columns = 3
     lines = -(-len(measures) // columns)
     figure = new_figure(4.1 * columns, 3.1 * lines + 0.5)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     drawn: dict[str, Any] = {}
     for axis, measure in zip(axes, measures, strict=False):
-        for name, row in found.rows.items():
+        for name, row in rows.items():
             if measure.name not in row:
                 continue
-            colour, style = STYLES.get(name, FLOOR_STYLE)
+            colour, style = styles[name]
             curve = row[measure.name]
             value, low, high = (measure.factor * np.array(part) for part in (curve.value, curve.low, curve.high))
             time, time_label = imagined_times(len(value), dt)
@@ -144,13 +160,9 @@ def draw_errors(path: Path, found: Evaluation) -> None:
         axis.grid(alpha=0.3)
     for axis in axes[len(measures) :]:
         axis.set_axis_off()
-    figure.legend(drawn.values(), drawn, loc="outside lower center", ncols=min(4, len(drawn)), fontsize=9)
-    figure.suptitle(
-        f"Errors of imagined frames, {found.sequences} sequences after {found.context} observed frames"
-        " (bands: 95% bootstrap intervals)",
-        fontsize=11,
-    )
-    save_figure(figure, path)
+    legend_below(figure, drawn)
+    figure.suptitle(f"{title} (bands: 95% bootstrap intervals)", fontsize=11)
+    return figure
 
 
 def around(variable: Variable, values: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -70,7 +70,7 @@ class Watched:
         """A GIF of snapshots by step. All clouds are seen in the view, and on the axes, of the last one."""
         steps = spread_over(np.array(list(snapshots)), MOST_PICTURES).tolist()
         last = snapshots[steps[-1]]["latents"]
-        frames = [self._frames(snapshots[step]["frames"], step) for step in steps]
+        frames = [self.film_strip(step, snapshots[step]["frames"]) for step in steps]
         cloud = Cloud(self.data, View.of(last), last, frames[0].shape[0])
         pictures = [
             np.concatenate([left, cloud.picture(snapshots[step]["latents"])], axis=1)
@@ -78,7 +78,7 @@ class Watched:
         ]
         save_animation(path, pictures, milliseconds=400, again=LINGER)
 
-    def _frames(self, model: np.ndarray, step: int) -> np.ndarray:
+    def film_strip(self, step: int, model: np.ndarray) -> np.ndarray:
         """Truth above the model's frames `[S, T, H, W(, C)]`, observed and imagined ones side by side; uint8 RGB."""
         truth = [list(as_unit_frames(frames)) for frames in self.data.frames[self.sequences]]
         if (seen := self.data.seen()) is not None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from worldmodel.support.catalogue import Catalogue
 from worldmodel.support.files import UserError
@@ -87,16 +86,6 @@ def format_of(source: Path) -> str | None:
     if len(found) > 1:
         raise UserError(f"{source}: looks like {' and '.join(found)}; choose one by --format")
     return found[0] if found else None
-
-
-def library(name: str, extra: str) -> Any:
-    """A library that reads a format. Raises UserError, which names the extra to install, when it is not there."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != name.partition(".")[0]:
-            raise
-        raise UserError(f"{name} is not installed; to install it: pip install -e '.[{extra}]'") from None
 
 
 @contextlib.contextmanager

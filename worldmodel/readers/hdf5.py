@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, in_order, library, reading
+from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, in_order, reading
+from worldmodel.support.extras import library
 from worldmodel.support.files import UserError
 
 if TYPE_CHECKING:

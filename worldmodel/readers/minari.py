@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, library, reading
+from worldmodel.readers.catalogue import Episode, Keys, Source, chosen, reading
+from worldmodel.support.extras import library
 from worldmodel.support.files import UserError, read_json
 
 if TYPE_CHECKING:

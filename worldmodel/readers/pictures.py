@@ -8,7 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from worldmodel.readers.catalogue import library, reading
+from worldmodel.readers.catalogue import reading
+from worldmodel.support.extras import library
 from worldmodel.support.files import UserError
 
 EXTRA = "video"

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -79,13 +79,11 @@ def write_report(folder: Path, out: Path) -> None:
 
     Raises UserError when the folder is no run of a registered model, or when a file that the report shows is damaged.
     """
-    page = render(describe(folder))
-    with atomic_write(out) as file:
-        file.write(page.encode(errors="replace"))
+    write_page("report.html", describe(folder), out)
 
 
-def render(page: dict[str, Any]) -> str:
-    """The HTML of what `describe` gives. All of it is escaped."""
+def write_page(template: str, page: dict[str, Any], out: Path) -> None:
+    """Write the HTML of what a template, a file beside this one, says of `page`. All of that is escaped."""
     environment = Environment(
         loader=PackageLoader("worldmodel.reporting", ""),
         autoescape=True,
@@ -99,20 +97,39 @@ def render(page: dict[str, Any]) -> str:
         "file_name": lambda path: Path(path).name,
         "plural": plural,
     }
-    return environment.get_template("report.html").render(page)
+    text = environment.get_template(template).render(page)
+    with atomic_write(out) as file:
+        file.write(text.encode(errors="replace"))
+
+
+class Findings(NamedTuple):
+    """What was found of a run; none of it need be there."""
+
+    evaluation: Evaluation | None
+    health: Health | None
+    posterior: Posterior | None
+    acted: dict[str, Acted]
+    """by the name of its folder"""
+
+
+def findings(folder: Path) -> Findings:
+    """Raises UserError when one of them is damaged."""
+    return Findings(
+        optional(read_evaluation, folder / "evaluation" / "evaluation.json"),
+        optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json"),
+        optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json"),
+        {path.parent.name: read_acted(path.parent) for path in sorted(folder.glob(f"acting/*/{FILE}"))},
+    )
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """All that the page of a run says, by the names that the template uses."""
     run, where = Run.open(folder), shlex.quote(str(folder))
-    evaluation = optional(read_evaluation, folder / "evaluation" / "evaluation.json")
-    health = optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json")
-    posterior = optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json")
+    evaluation, health, posterior, acted = findings(folder)
     tables = {} if evaluation is None else evaluation_tables(evaluation)
     tiles = [] if evaluation is None else horizon_tiles(evaluation)
     if posterior is not None:
         tables, tiles = tables | {"posterior": [posterior.in_numbers()]}, frame_tiles(posterior)
-    acted = {path.parent.name: read_acted(path.parent) for path in sorted(folder.glob(f"acting/*/{FILE}"))}
     tables |= {"acting": [acted_table(name, found) for name, found in acted.items()]}
     filled: list[dict[str, Any]] = []
     for part in parts_of(run):
@@ -195,6 +212,11 @@ def frame_tiles(found: Posterior) -> list[Tile]:
 
 def configuration(run: Run) -> list[Table]:
     """Tables of the options, the data's card and the versions. Raises UserError where they are not there."""
+    return [facts_table(title, corner, facts) for title, corner, facts in configuration_facts(run)]
+
+
+def configuration_facts(run: Run) -> list[tuple[str, str, dict[str, Any]]]:
+    """Title, what is named, and values by name, of each of these tables. Raises UserError where they are not there."""
     card = run.card
     try:
         options, versions = dict(run.config["options"]), dict(run.config["versions"])
@@ -214,10 +236,10 @@ def configuration(run: Run) -> list[Table]:
         "SHA-256": card.fingerprint,
     }
     return [
-        facts_table("The data", "fact", facts),
-        facts_table("The model", "option", {flag(name): value for name, value in model.items()}),
-        facts_table("The training", "option", {flag(name): value for name, value in options.items()}),
-        facts_table("Versions", "package", versions),
+        ("The data", "fact", facts),
+        ("The model", "option", {flag(name): value for name, value in model.items()}),
+        ("The training", "option", {flag(name): value for name, value in options.items()}),
+        ("Versions", "package", versions),
     ]
 
 
@@ -228,13 +250,17 @@ def embed(folder: Path, figure: Figure) -> Picture | None:
         return None
     path = there[0]
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=("PNG", "GIF")) as image:
-            image.load()
-            kind, dots = str(image.format).lower(), image.info.get("dpi", (CSS_DOTS, CSS_DOTS))
-            width, height = (round(size * CSS_DOTS / dot) for size, dot in zip(image.size, dots, strict=True))
+        return as_picture(figure, path.read_bytes())
     except Exception:  # damaged bytes make the decoders fail in more ways than can be listed
         raise UserError(f"{path}: no picture, or a damaged one") from None
+
+
+def as_picture(figure: Figure, data: bytes) -> Picture:
+    """The figure whose file, a PNG or a GIF, has these bytes. Fails in one of many ways when they are damaged."""
+    with Image.open(io.BytesIO(data), formats=("PNG", "GIF")) as image:
+        image.load()
+        kind, dots = str(image.format).lower(), image.info.get("dpi", (CSS_DOTS, CSS_DOTS))
+        width, height = (round(size * CSS_DOTS / dot) for size, dot in zip(image.size, dots, strict=True))
     return Picture(figure, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", width, height)
 
 

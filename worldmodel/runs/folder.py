@@ -144,11 +144,12 @@ class Run:
                 print(f"warning: {error}{before}", file=sys.stderr)
         raise UserError(f"{self.folder}: has no whole checkpoint")
 
-    def change_steps(self, steps: int) -> None:
-        """Make the training longer or shorter; the schedules stretch with it."""
+    def change_options(self, **options: Any) -> None:
+        """Keep other values of options of the training."""
         config = self.config
-        config["options"]["steps"] = steps
-        write_json(self.folder / "config.json", config)
+        if config["options"] | options != config["options"]:
+            config["options"] |= options
+            write_json(self.folder / "config.json", config)
 
     def check_fits(self, data: Sequences, path: Path) -> None:
         """Raise UserError when frames or actions of the data do not fit the run's model."""
@@ -187,7 +188,7 @@ class Run:
                     torn.unlink()
         for later in self.checkpoint_steps():
             if later > step:
-                self._checkpoint(later).unlink()
+                self.checkpoint_path(later).unlink()
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return
@@ -225,18 +226,19 @@ class Run:
 
     def save_checkpoint(self, step: int, state: Any) -> None:
         """Write the state of a training, a pytree, beside the earlier ones, then forget all but the last few."""
-        save_tree(self._checkpoint(step), state)
+        save_tree(self.checkpoint_path(step), state)
         for step in self.checkpoint_steps()[:-KEPT_CHECKPOINTS]:
-            self._checkpoint(step).unlink()
+            self.checkpoint_path(step).unlink()
 
     def load_checkpoint(self, step: int, like: Tree) -> Tree:
         """What was saved at a step; `like` gives structure and shapes, of all of it or of a part.
 
         Raises DamagedError when the checkpoint is damaged, and UserError when it belongs to another model.
         """
-        return load_tree(self._checkpoint(step), like)
+        return load_tree(self.checkpoint_path(step), like)
 
-    def _checkpoint(self, step: int) -> Path:
+    def checkpoint_path(self, step: int) -> Path:
+        """Of a step, whether it is there or not."""
         return self.folder / "checkpoints" / f"step_{step:08d}.npz"
 
 

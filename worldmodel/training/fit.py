@@ -18,6 +18,7 @@ from worldmodel.support.files import Diverged, UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import read_options
 from worldmodel.training.cluster import any_process, is_writer, wait_for_all
+from worldmodel.training.loggers import Logbook
 from worldmodel.training.options import TrainingOptions
 from worldmodel.training.seeds import Build, Trainings, headline, make_mesh
 from worldmodel.training.step import FINITE, LOG_EVERY
@@ -81,8 +82,8 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list
     if options.resume:
         runs = [resume(alone, name, card) for alone in each]
         for run, alone in zip(runs, each, strict=True):
-            if is_writer() and alone.steps != run.config["options"]["steps"]:
-                run.change_steps(alone.steps)
+            if is_writer():
+                run.change_options(steps=alone.steps, log=list(alone.log))
         return runs
     for folder in (options.out, *(alone.out for alone in each)):
         refuse_existing_run(folder)
@@ -101,7 +102,7 @@ def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
         raise UserError(f"{options.data}: not the data that {options.out} was trained on ({run.card.path})")
     # through the class, so that an option that was not there yet has its default
     saved, given = (_flat(each.to_json()) for each in (read_options(options.out, type(options)), options))
-    free = {"data", "out", "steps"}
+    free = {"data", "out", "steps", "log"}
     changed = [f"{key} was {saved[key]}" for key in given if key not in free and given[key] != saved[key]]
     if changed:
         raise UserError(f"{options.out}: a resumed run keeps its options, but {', '.join(changed)}")
@@ -116,15 +117,18 @@ def _flat(options: dict[str, Any]) -> dict[str, Any]:
     return options | options.get("model", {}) | {"model": None}
 
 
-def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) -> tuple[list[Any], bool]:
-    """Train every run, all in one program, until `options.steps` or until Ctrl-C; give the models and whether training
-    ended by itself.
+def fit(books: list[Logbook], task: Task, data: Sequences, options: TrainingOptions) -> tuple[list[Any], bool]:
+    """Train the run of every logbook, all in one program, until `options.steps` or until Ctrl-C; give the models and
+    whether training ended by itself.
 
     Goes on from the last checkpoint that all runs have. Raises UserError when a loss is no longer a number; the last
     good checkpoints stay.
     """
+    runs = [book.run for book in books]
     trainings = Trainings(task.build, data, options.recipe(task.window))
     step = saved = restore(runs, trainings)
+    for book in books:
+        book.begin()
 
     def shown(step: int) -> list[Any]:
         """The models, where they are to be looked at."""
@@ -133,18 +137,17 @@ def fit(runs: list[Run], task: Task, data: Sequences, options: TrainingOptions) 
     warnings = [Warnings() for _ in runs]
 
     def log(step: int, models: list[Any], metrics: list[dict[str, Any]]) -> None:
-        validated: list[dict[str, Any]] = [{} for _ in runs]
         if not is_writer():
             return
-        if models:
-            for index, (run, model) in enumerate(zip(runs, models, strict=True)):
-                validated[index], problems = task.validate(model)
-                if WARN_FROM * options.steps <= step < options.steps:
-                    for line in warnings[index].news(problems):
-                        bar.write(f"{label(run, runs)}step {step}: {line}", file=sys.stderr)
-                run.save_snapshot(step, task.snapshot(model))
-        for run, trained, held_out in zip(runs, metrics, validated, strict=True):
-            run.append_metrics({"step": step} | trained | held_out)
+        looked: list[tuple[dict[str, Any], dict[str, np.ndarray] | None]] = [({}, None) for _ in runs]
+        for index, model in enumerate(models):
+            validated, problems = task.validate(model)
+            if WARN_FROM * options.steps <= step < options.steps:
+                for line in warnings[index].news(problems):
+                    bar.write(f"{label(runs[index], runs)}step {step}: {line}", file=sys.stderr)
+            looked[index] = validated, task.snapshot(model)
+        for book, trained, (validated, snapshot) in zip(books, metrics, looked, strict=True):
+            book.write({"step": step} | trained | validated, snapshot)
 
     def save() -> None:
         for run, state in zip(runs, trainings.states(), strict=True):

@@ -13,6 +13,7 @@ import tyro
 from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import SEED_FOLDER, require_at_least, require_positive, require_share
+from worldmodel.training.loggers import check_loggers
 
 MODES = ("resume", "overfit_one_batch", "find_lr", "memory_budget", "coordinator", "processes", "process_id")
 """options that say what to do now, and are no part of a run's configuration"""
@@ -56,7 +57,8 @@ class TrainingOptions:
     """Share of the sequences that is held out for validation."""
     resume: bool = False
     """Continue the run in the --out folder from its last checkpoint, with its own options. Of them only --steps may
-    be changed; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes on."""
+    be changed, and --log; the schedules (learning rate, KL weight, noise) then stretch, and jump where the run goes
+    on."""
     overfit_one_batch: bool = False
     """Instead of training, the classic first check: fit one batch to near-zero error in at most 2000 steps, draw
     it, say pass or fail."""
@@ -69,6 +71,9 @@ class TrainingOptions:
     memory_budget: float = 4.0
     """GB of frames and actions that may lie on each device. A larger data set is streamed to it: the same windows, read
     ahead from where the data is."""
+    log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Beside metrics.jsonl: tensorboard or wandb, or both (give it twice), into folders of these names in the run
+    folder. wandb works offline, unless $WANDB_MODE says otherwise."""
     coordinator: str | None = None
     """Train over several processes, each of which runs this same command: address (host:port) of the first; "auto"
     asks SLURM, Open MPI or Kubernetes."""
@@ -78,6 +83,10 @@ class TrainingOptions:
     """Which of them this is, from 0, with a --coordinator that is an address."""
     model: Annotated[Any, tyro.conf.Suppress] = None
     """The model's own options."""
+
+    def __post_init__(self) -> None:
+        log = (self.log,) if isinstance(self.log, str) else self.log
+        object.__setattr__(self, "log", tuple(dict.fromkeys(log)))  # --resume --log adds to what the run has
 
     def recipe(self, window: int) -> Recipe:
         """How to train, on windows of so many frames."""
@@ -112,10 +121,13 @@ class TrainingOptions:
             raise UserError("give only one of --resume, --overfit-one-batch and --find-lr")
         if self.seeds > 1 and (self.overfit_one_batch or self.find_lr):
             raise UserError("--overfit-one-batch and --find-lr take one seed, not --seeds")
+        if self.log and (self.overfit_one_batch or self.find_lr):
+            raise UserError("--overfit-one-batch and --find-lr have nothing to --log")
         if self.window is not None:
             require_at_least("--window", self.window, 1)
         self.check_processes()
         self.model.check()
+        check_loggers(self.log)
 
     def check_processes(self) -> None:
         """Raise UserError when what is said of several processes does not fit together."""

@@ -3,49 +3,23 @@
 What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
 from flax import nnx
 
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.protocol import Panel, Plotted, WorldModel
+from worldmodel.models.protocol import WorldModel
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 from worldmodel.training.cluster import is_writer
 from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
+from worldmodel.training.loggers import Logbook
 from worldmodel.training.options import TrainingOptions
 from worldmodel.training.watch import watch_for
 
 LONGEST_WINDOW = 30
-
-
-PANELS = (
-    Panel(
-        "ELBO and reconstruction",
-        "nats per frame",
-        "elbo",
-        {"elbo": "ELBO", "reconstruction": "reconstruction", "validation_elbo": "ELBO (validation)"},
-    ),
-    Panel("Loss", "nats per frame", "loss", {"loss": "loss"}, unless="elbo"),
-    Panel("KL", "nats per frame", "kl", {"kl": "KL(q || prior)"}),
-    Panel(
-        "Reconstruction error",
-        "pixel MSE",
-        "validation_mse",
-        {"frame_mse": "training", "validation_mse": "validation"},
-    ),
-    Panel(
-        "Open loop, 10 frames (validation)",
-        "pixel MSE",
-        "validation_open_loop_mse",
-        {
-            "validation_open_loop_mse": "imagined",
-            "validation_repeat_last_frame_mse": "repeat last frame",
-            "validation_mean_frame_mse": "mean frame",
-        },
-    ),
-)
 
 
 def train(name: str, options: TrainingOptions) -> int | None:
@@ -84,15 +58,20 @@ def train(name: str, options: TrainingOptions) -> int | None:
 
         return run_range_test(task(options.model), data, options)
     runs = start_or_resume(options, name, card)
-    models, finished = fit(runs, task(options.model), data, options)
-    if is_writer():
-        for run, model in zip(runs, models, strict=True):
-            draw(run, model)
-            if finished:
-                pictures, verdict = watch.finish(run, model)
-                print(f"{run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
-        if not finished:
-            print(f"{options.out}: stopped and saved; --resume goes on from here")
+    books = [Logbook(run, options.log if is_writer() else (), watch.film_strip) for run in runs]
+    with contextlib.ExitStack() as stack:
+        for book in books:
+            stack.callback(book.close)
+        models, finished = fit(books, task(options.model), data, options)
+        if is_writer():
+            for book, model in zip(books, models, strict=True):
+                draw(book.run, model)
+                if finished:
+                    pictures, verdict = watch.finish(book.run, model)
+                    book.show(options.steps, ["curves.png", *pictures])
+                    print(f"{book.run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
+            if not finished:
+                print(f"{options.out}: stopped and saved; --resume goes on from here")
     return 0 if finished else None
 
 
@@ -119,13 +98,7 @@ def choose_window(name: str, model: Any, options: TrainingOptions, longest: int)
 
 def draw(run: Run, model: Any) -> None:
     """curves.png, of the metrics that the model has."""
-    from worldmodel.pictures.figures import draw_curves
+    from worldmodel.pictures.curves import draw_curves, panels_for
 
     metrics = run.metrics()
     draw_curves(run.folder / "curves.png", metrics, panels_for(model, {name for line in metrics for name in line}))
-
-
-def panels_for(model: Any, metrics: set[str]) -> list[Panel]:
-    """What can be drawn of a model's metrics: the general panels, or the model's own in their place."""
-    every = (*PANELS, *(model.panels if isinstance(model, Plotted) else ()))
-    return list({each.title: each for each in every if each.needs in metrics and each.unless not in metrics}.values())

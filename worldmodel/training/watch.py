@@ -40,6 +40,10 @@ class Watch(Protocol):
         """Arrays that show how far learning is."""
         ...
 
+    def film_strip(self, step: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        """The snapshot of a step, drawn: truth above the model's frames, uint8 RGB `[H, W, 3]`."""
+        ...
+
     def calibrate(self, model: Any) -> Any:
         """The trained model with samples as wide as its errors on held-out data."""
         ...
@@ -83,6 +87,9 @@ class WatchedSequences:
     def snapshot(self, model: WorldModel) -> dict[str, np.ndarray]:
         return self.watched.snapshot(model)
 
+    def film_strip(self, step: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        return self.watched.film_strip(step, arrays["frames"])
+
     def calibrate(self, model: WorldModel) -> WorldModel:
         return calibrated(model, self.validation)
 
@@ -112,6 +119,11 @@ class WatchedFrames:
 
     def snapshot(self, model: FrameModel) -> dict[str, np.ndarray]:
         return {"frames": reconstruct(model, self.shown)}
+
+    def film_strip(self, step: int, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        from worldmodel.pictures.figures import beneath_truth
+
+        return beneath_truth(step, arrays["frames"], self.shown)
 
     def calibrate(self, model: FrameModel) -> FrameModel:
         return model
