@@ -18,7 +18,7 @@ class Options:
     onnx: Path | None = None
     """Folder to write ONNX files into, of one run: how the model begins, looks, imagines and shows."""
     data: Path | None = None
-    """Data set that shows the page's true world, an .npz with its states; default: what the first run was trained on."""
+    """Data set that shows the page's true world, an .npz with its states; default: what the first was trained on."""
     context: int | None = None
     """True frames that the models are shown before they dream (K); default: as many as the one needs that
     needs most, at least 5."""

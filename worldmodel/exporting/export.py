@@ -5,9 +5,11 @@ from pathlib import Path
 
 import jax
 
+from worldmodel.exporting.onnx_files import write_onnx
 from worldmodel.exporting.page import write_page
 from worldmodel.play.runs import open_runs
 from worldmodel.play.staging import open_stage
+from worldmodel.reporting.evaluating import require_world_model
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import require_at_least
 
@@ -31,8 +33,16 @@ def export(
     require_at_least("--seed", seed, 0)
     if page is None and onnx is None:
         raise UserError("there is nothing to write: give --out, for a page, or --onnx, for a folder of ONNX files")
-    runs, written = open_runs(folders), []
+    if onnx is not None and len(folders) > 1:
+        raise UserError(f"--onnx takes one run, not {len(folders)}")
+    runs = open_runs(folders)
+    written: list[Path] = []
     if page is not None:
         write_page(open_stage(runs, data, context, warn=False), page, jax.random.key(seed))
         written.append(page)
+    if onnx is not None:
+        run = next(iter(runs.values()))
+        model = run.load()
+        require_world_model(run, model)
+        written += write_onnx(run, model, onnx)
     return written

@@ -55,14 +55,14 @@ class ModelPrograms:
 
         def imagined(*given: jax.Array) -> tuple[jax.Array, ...]:
             *leaves, action = given
-            return parts(model.imagine_step(tree.unflatten(leaves), action))
+            return parts(model.imagine_step(jax.tree.unflatten(tree, leaves), action))
 
         def filtered(*given: jax.Array) -> tuple[jax.Array, ...]:
             *leaves, action, frame = given
-            return parts(model.filter_step(tree.unflatten(leaves), action, frame))
+            return parts(model.filter_step(jax.tree.unflatten(tree, leaves), action, frame))
 
         def decoded(*leaves: jax.Array) -> tuple[jax.Array]:
-            return (jnp.clip(model.emission(tree.unflatten(leaves)).mean(), 0, 1),)
+            return (jnp.clip(model.emission(jax.tree.unflatten(tree, leaves)).mean(), 0, 1),)
 
         return ModelPrograms(
             state,
@@ -70,7 +70,7 @@ class ModelPrograms:
             trace(filtered, state | acted | looked, after),
             trace(imagined, state | acted, after),
             trace(decoded, state, ["frame"]),
-            trace(lambda *leaves: (model.vector(tree.unflatten(leaves)),), state, ["vector"]),
+            trace(lambda *leaves: (model.vector(jax.tree.unflatten(tree, leaves)),), state, ["vector"]),
         )
 
 

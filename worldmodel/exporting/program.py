@@ -33,18 +33,20 @@ GROWTH = 64
 TYPES = ("float32", "int32", "bool", "uint8")
 """of tensors; uint8 is for stored pictures"""
 
-ELEMENTWISE = frozenset(
-    "add sub mul div rem max min pow atan2 and or not xor eq ne lt le gt ge neg abs sign floor ceil round sqrt rsqrt exp"
-    " expm1 log log1p logistic tanh sin cos select_n is_finite convert_element_type".split()
-)
+_ELEMENTWISE = """
+add sub mul div rem max min pow atan2 and or not xor eq ne lt le gt ge neg abs sign floor ceil round sqrt rsqrt exp
+expm1 log log1p logistic tanh sin cos select_n is_finite convert_element_type
+"""
+_OTHERS = """
+reshape broadcast_in_dim transpose slice pad concatenate rev iota dot_general reduce_sum reduce_max reduce_min
+reduce_and reduce_or argmax argmin gather dynamic_slice top_k
+"""
+ELEMENTWISE = frozenset(_ELEMENTWISE.split())
 """of tensors of one shape, some of which may be single numbers"""
-OPERATIONS = ELEMENTWISE | frozenset(
-    "reshape broadcast_in_dim transpose slice pad concatenate rev iota dot_general reduce_sum reduce_max reduce_min"
-    " reduce_and reduce_or argmax argmin gather dynamic_slice top_k".split()
-)
+OPERATIONS = ELEMENTWISE | frozenset(_OTHERS.split())
 
 RENAMED = {"add_any": "add"}
-SAME = frozenset("stop_gradient copy copy_p optimization_barrier reduce_precision sharding_constraint".split())
+SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint")
 """primitives that change nothing here"""
 CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 """parameters that hold the function of a primitive that calls one"""
@@ -73,8 +75,8 @@ class Program:
     tensors: list[Tensor]
     constants: dict[int, np.ndarray]
     steps: list[Step]
-    inputs: dict[str, int]
-    outputs: dict[str, int]
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
 
 
 def trace(function: Callable, inputs: Mapping[str, Any], outputs: Sequence[str]) -> Program:
@@ -138,7 +140,8 @@ class _Writer:
         known.update(zip(jaxpr.invars, arguments, strict=True))
 
         def read(atom: Any) -> _Value:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else known[atom]
+            aval: Any = atom.aval
+            return np.asarray(atom.val, aval.dtype) if isinstance(atom, Literal) else known[atom]
 
         for equation in jaxpr.eqns:
             results = self.equation(equation, [read(atom) for atom in equation.invars])
@@ -163,7 +166,16 @@ class _Writer:
             return list(results) if equation.primitive.multiple_results else [results]
         if name == "concatenate":  # of what is not empty
             values = [value for value in values if math.prod(self.shape(value))] or values[:1]
+        if name in ELEMENTWISE:
+            values = [self.spread(value, avals[0].shape) for value in values]
         return self.emit(name, values, avals, **_as_json(name, parameters, values, self))
+
+    def spread(self, value: _Value, shape: tuple[int, ...]) -> _Value:
+        """A value of as many axes, some of which have length 1; a single number stays one."""
+        own = self.shape(value)
+        if own == shape or math.prod(own) == 1:
+            return value
+        return _traced(self, lambda x: jax.lax.broadcast_in_dim(x, shape, range(len(shape))), [value])[0]
 
 
 def _foldable(values: list[_Value], avals: list[Any]) -> bool:
@@ -178,39 +190,39 @@ def _foldable(values: list[_Value], avals: list[Any]) -> bool:
 
 def _as_json(name: str, parameters: dict[str, Any], values: list[_Value], writer: _Writer) -> dict[str, Any]:
     """What an operation needs beside its tensors."""
-    given = parameters.get
+    given = parameters
     match name:
         case "broadcast_in_dim":
-            return {"dimensions": list(given("broadcast_dimensions"))}
+            return {"dimensions": list(given["broadcast_dimensions"])}
         case "transpose":
-            return {"permutation": list(given("permutation"))}
+            return {"permutation": list(given["permutation"])}
         case "slice":
-            start = list(given("start_indices"))
-            return {"start": start, "strides": list(given("strides") or [1] * len(start))}
+            start = list(given["start_indices"])
+            return {"start": start, "strides": list(given["strides"] or [1] * len(start))}
         case "pad":
-            return {"padding": [list(each) for each in given("padding_config")]}
+            return {"padding": [list(each) for each in given["padding_config"]]}
         case "concatenate" | "iota":
-            return {"dimension": int(given("dimension"))}
+            return {"dimension": int(given["dimension"])}
         case "rev":
-            return {"dimensions": list(given("dimensions"))}
+            return {"dimensions": list(given["dimensions"])}
         case "dot_general":
-            (left, right), (left_batch, right_batch) = given("dimension_numbers")
+            (left, right), (left_batch, right_batch) = given["dimension_numbers"]
             named = {"left": left, "right": right, "left_batch": left_batch, "right_batch": right_batch}
             return {key: list(value) for key, value in named.items()}
         case "reduce_sum" | "reduce_max" | "reduce_min" | "reduce_and" | "reduce_or" | "argmax" | "argmin":
-            return {"axes": list(given("axes"))}
+            return {"axes": list(given["axes"])}
         case "round":
-            return {"to_even": int(given("rounding_method")) == int(jax.lax.RoundingMethod.TO_NEAREST_EVEN)}
+            return {"to_even": int(given["rounding_method"]) == int(jax.lax.RoundingMethod.TO_NEAREST_EVEN)}
         case "dynamic_slice":
-            return {"sizes": list(given("slice_sizes"))}
+            return {"sizes": list(given["slice_sizes"])}
         case "top_k":
-            if given("axis", -1) not in (-1, len(writer.shape(values[0])) - 1):
+            if given.get("axis", -1) not in (-1, len(writer.shape(values[0])) - 1):
                 raise _unsupported("top_k along another axis than the last")
             return {}
         case "gather":
-            numbers = given("dimension_numbers")
+            numbers = given["dimension_numbers"]
             return {
-                "sizes": list(given("slice_sizes")),
+                "sizes": list(given["slice_sizes"]),
                 "offset_dims": list(numbers.offset_dims),
                 "collapsed": list(numbers.collapsed_slice_dims),
                 "start_map": list(numbers.start_index_map),

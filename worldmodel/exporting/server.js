@@ -161,10 +161,12 @@ class LocalServer extends EventTarget {
   }
 }
 
-// The arrays of all constants: base64 of compressed bytes, in which each has its type, its place and its length.
+// The arrays of all constants, each with its type, its first byte and its length, from base64 of compressed bytes: the
+// first bytes of all numbers, then their second ones, and so on.
 async function unpacked(stored, base64) {
   const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const bytes = await new Response(stream).arrayBuffer();
-  return stored.map(([type, start, length]) => new TYPES[type](bytes, start, length));
+  const planes = new Uint8Array(await new Response(stream).arrayBuffer()), length = planes.length / 4;
+  const bytes = planes.map((_, i) => planes[(i % 4) * length + Math.floor(i / 4)]);
+  return stored.map(([type, start, size]) => new TYPES[type](bytes.buffer, start, size));
 }

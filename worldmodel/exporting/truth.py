@@ -8,7 +8,8 @@ import numpy as np
 
 from worldmodel.data.sequences import as_unit_frames, spread_over
 from worldmodel.exporting.program import Program, trace
-from worldmodel.imagination.variables import deviation, visible_variables
+from worldmodel.imagination.variables import visible_variables
+from worldmodel.worlds.circle import wrap
 from worldmodel.worlds.collecting import to_uint8
 from worldmodel.worlds.reading import shown_points
 from worldmodel.worlds.simulator import Simulator
@@ -39,10 +40,8 @@ class TruthPrograms:
     degrees where it is circular"""
     starts: np.ndarray
     """`[STARTS, S]`"""
-    drawn: bool
-    """whether the world draws its pictures; else they are the most similar of some recorded ones"""
     pictures: int
-    """how many of these; 0 where none are needed"""
+    """recorded ones, of which the most similar is shown; 0 where the world draws its own"""
 
     @staticmethod
     def of(simulator: Simulator, key: jax.Array) -> "TruthPrograms":
@@ -70,9 +69,8 @@ class TruthPrograms:
             return (jax.lax.dynamic_index_in_dim(jnp.asarray(album), at).astype(jnp.float32) / 255,)
 
         def apart(state: jax.Array, frame: jax.Array) -> tuple[jax.Array]:
-            shown = reader(frame.reshape(1, -1))[:, 0]
-            wrong = jnp.abs(deviation(variable, shown, state[:, column]))
-            return (jnp.rad2deg(wrong) if variable.circular else wrong,)
+            wrong = reader(frame.reshape(1, -1))[:, 0] - state[:, column]
+            return (jnp.rad2deg(jnp.abs(wrap(wrong))) if variable.circular else jnp.abs(wrong),)
 
         starts = jax.vmap(world.initial)(jax.random.split(key, STARTS))
         return TruthPrograms(
@@ -82,7 +80,6 @@ class TruthPrograms:
             trace(draw if drawn else look_up, {"state": state}, ["frame"]),
             trace(apart, {"state": state, "frame": frame}, ["apart"]),
             np.asarray(starts, np.float32),
-            drawn,
             0 if drawn else len(album),
         )
 
