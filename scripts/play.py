@@ -4,7 +4,7 @@ the same pushes; or let an autopilot drive it, which plans in the dream of the f
 import dataclasses
 import os
 import socket
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -40,49 +40,20 @@ def main(options: Options) -> None:
         import jax
         from aiohttp import web
 
-        from worldmodel.data.storage import load_sequences
-        from worldmodel.evaluation.coverage import Coverage
-        from worldmodel.evaluation.health import CONTEXT
-        from worldmodel.imagination.dreamer import Dreamer
         from worldmodel.play.autopilot import Autopilot
-        from worldmodel.play.live import Dream
-        from worldmodel.play.runs import open_runs, require_same_world
-        from worldmodel.play.serving import Player, Stage, make_app
-        from worldmodel.reporting.evaluating import require_world_model
-        from worldmodel.runs.pretrained import shown_data
-        from worldmodel.worlds.simulator import Simulator
+        from worldmodel.play.runs import open_runs
+        from worldmodel.play.serving import Player, make_app
+        from worldmodel.play.staging import open_stage
 
         runs = open_runs(options.run or (Path("swing-up"),))
-        first = next(iter(runs.values()))
-        path, data = shown_data(first) if options.data is None else (options.data, load_sequences(options.data))
-        models = {}
-        for name, run in runs.items():
-            run.check_fits(data, path)
-            require_same_world(run, data, path)
-            models[name] = run.load()
-            require_world_model(run, models[name])
-        simulator = Simulator.of(data, str(path))
-        needed = max(model.context for model in models.values())
-        context = max(needed, CONTEXT) if options.context is None else options.context
-        require_at_least("--context", context, needed)
-        if data.length < needed:
-            raise UserError(f"{path}: has {data.length} frames, but the initial state needs {needed}")
-
-        dreams = []
-        for name, run in runs.items():
-            dreamer, coverage = Dreamer(models[name]), None
-            try:
-                coverage = Coverage.of_run(dreamer, run)
-            except UserError as error:
-                print(f"left out: whether the dream of {name} is beyond its training data ({error})")
-            dreams.append(Dream.of(name, run.model, dreamer, data, coverage))
-        stage = Stage(dreams, simulator, simulator.reader(), context, Future())
+        stage = open_stage(runs, options.data, options.context)
         warm_key, key = jax.random.split(jax.random.key(options.seed))
         warm_up = Player(stage, warm_key)
         for _ in range(2):
             warm_up.next_moment()  # compiles a start and a step, so that no browser waits for them
         with ThreadPoolExecutor(1) as later:  # takes seconds, of which no browser waits for one
-            autopilot = later.submit(Autopilot.of_run, first, dreams[0].dreamer, simulator.world)
+            first = next(iter(runs.values()))
+            autopilot = later.submit(Autopilot.of_run, first, stage.dreams[0].dreamer, stage.simulator.world)
             stage = dataclasses.replace(stage, autopilot=autopilot)
             print(f"open http://127.0.0.1:{listener.getsockname()[1]}/ in a browser (Ctrl-C ends)", flush=True)
             web.run_app(make_app(stage, key), sock=listener, print=None, access_log=None)

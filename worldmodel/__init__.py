@@ -9,8 +9,9 @@ Where things live, the top first; imports only run downwards:
 
     api            what this file exports
     training       from options to a trained run, its checks and its seeds
-    reporting      evaluations with pictures, the HTML report
+    exporting      dreams without Python: one page, or ONNX
     play           truth and dream in a browser
+    reporting      evaluations with pictures, the HTML report
     pictures       every figure, in one style
     evaluation     how good dreams are, and whether anything was learnt
     planning       acting: planners over any model, policies learnt in the dream, the dream as an environment
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         Trained,
         UserError,
         collect,
+        export,
         list_formats,
         list_models,
         list_pretrained,
@@ -51,6 +53,7 @@ __all__ = [
     "Trained",
     "UserError",
     "collect",
+    "export",
     "list_formats",
     "list_models",
     "list_pretrained",

@@ -16,6 +16,7 @@ import numpy as np
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.data.storage import load_sequences, save_sequences
 from worldmodel.evaluation.record import Evaluation
+from worldmodel.exporting.export import export as export_runs
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.protocol import State
@@ -174,6 +175,30 @@ def report(run: PathLike | Sequence[PathLike], out: PathLike | None = None) -> P
     path = folder / "report.html" if out is None else Path(out)
     write_report(folder, path)
     return path
+
+
+def export(
+    run: PathLike,
+    out: PathLike | None = None,
+    *,
+    onnx: PathLike | None = None,
+    data: PathLike | None = None,
+    context: int | None = None,
+    seed: int = 0,
+) -> list[Path]:
+    """Write a trained world model as one page that dreams by itself in any browser (`out`, an .html file), as ONNX
+    files (in the folder `onnx`), or both; the files that were written.
+
+    Args:
+        data: data set that shows the page's true world; default: what the run was trained on.
+        context: true frames that the page's model is shown before it dreams; default: as many as it needs, at least 5.
+        seed: of the page's random starts.
+
+    Raises UserError when the run holds no world model, its world is not a known one, or it needs what cannot be
+    exported.
+    """
+    page, folder, shown = (None if path is None else Path(path) for path in (out, onnx, data))
+    return export_runs([Path(run)], page, folder, shown, context, seed)
 
 
 class Trained(Dreamer):
