@@ -21,8 +21,8 @@ import numpy as np
 from worldmodel.exporting.models import ModelPrograms
 from worldmodel.exporting.program import Program, Step
 from worldmodel.models.protocol import WorldModel
-from worldmodel.readers.catalogue import library
 from worldmodel.runs.folder import Run
+from worldmodel.support.extras import library
 from worldmodel.support.files import UserError, atomic_write, write_json
 
 OPSET, FORMAT = 18, 10
