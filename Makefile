@@ -69,8 +69,11 @@ package: .venv/installed-dev ## dist/, and the wheel tried in a fresh environmen
 # EXECUTE=off builds without them.
 EXECUTE ?= cache
 SPHINX = WORLDMODEL_DOCS_EXECUTE=$(EXECUTE) $(BIN)/python -m sphinx -W --keep-going -n -d docs/_build/doctrees
-docs: .venv/installed-docs ## the site, docs/_build/html/index.html
+docs: .venv/installed-docs docs/_static/dream.html ## the site, docs/_build/html/index.html
 	$(SPHINX) -b html docs docs/_build/html
+
+docs/_static/dream.html: .venv/installed $(wildcard worldmodel/exporting/* worldmodel/play/*) worldmodel/pretrained/swing-up/card.json
+	$(BIN)/python scripts/export.py --run worldmodel/pretrained/swing-up --out $@
 
 linkcheck: .venv/installed-docs ## whether the site's links to other sites work
 	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
