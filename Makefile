@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help demo bench benchmark acting worlds gaps rivals test test-slow lint
+.PHONY: help demo bench benchmark acting worlds gaps rivals notebooks test test-slow lint
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ rivals: .venv/installed ## RIVALS.md: nine hours
 bench: .venv/installed-bench ## SPEED.md, beside PyTorch, which it installs: a quarter of an hour
 	$(BIN)/python -m pytest tests/baselines/test_torch_dvbf.py
 	$(BIN)/python scripts/speed.py
+
+notebooks: .venv/installed-dev ## run the tutorial from nothing: five minutes
+	$(BIN)/python -m pytest -m slow tests/docs/test_notebooks.py
 
 test: lint ## lint, types, tests: about ten minutes
 	$(BIN)/python -m pytest -m "not slow"
