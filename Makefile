@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 
-.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained package docs linkcheck test test-slow lint
+.PHONY: help play demo bench benchmark acting worlds gaps rivals pretrained package docs notebooks linkcheck test test-slow lint
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ docs/_static/dream.html: .venv/installed $(wildcard worldmodel/exporting/* world
 
 linkcheck: .venv/installed-docs ## whether the site's links to other sites work
 	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
+
+notebooks: .venv/installed-dev ## run the tutorial from nothing: five minutes
+	$(BIN)/python -m pytest -m slow tests/docs/test_notebooks.py
 
 test: lint ## lint, types, tests: about ten minutes
 	$(BIN)/python -m pytest -m "not slow"

@@ -90,7 +90,9 @@ def test_its_links_lead_somewhere(page: Path):
 @pytest.mark.slow
 def test_all_run_from_nothing_in_order(tmp_path: Path):
     """Each with what those before it left, as the site's build runs them; what cells assert is what the prose says."""
-    nbclient, v4 = pytest.importorskip("nbclient"), pytest.importorskip("nbformat.v4")
+    import nbclient  # here: the quick tests need none of it
+    from nbformat import v4
+
     folder = tmp_path / "tutorial"
     shutil.copytree(TUTORIAL, folder, ignore=shutil.ignore_patterns("_runs"))
     for notebook in NOTEBOOKS:
