@@ -283,6 +283,7 @@ def add_legend(axis: Axes) -> None:
 
 def legend_below(figure: Figure, lines: dict[str, Any]) -> None:
     """One legend for all axes, beneath them, of lines by name; a name may be a folder's, so no part of it is TeX."""
-    legend = figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(4, len(lines)), fontsize=9)
+    columns = math.ceil(len(lines) / max(1, math.ceil(len(lines) / 4)))
+    legend = figure.legend(lines.values(), lines, loc="outside lower center", ncols=max(1, columns), fontsize=9)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -37,6 +37,10 @@ FILMS = ("imagined", "decoded", "training")
 """parts of a report whose figures are shown below one another, but for OVERLAID"""
 OVERLAID = ("evaluation/errors.png", "curves.png")
 """figures whose lines are drawn into one"""
+CHOSEN = (
+    "From the report of each run. Where a picture shows a good, a median or a bad sequence, it is so by that run's own"
+    " errors, and need not be the same one for all."
+)
 
 ERRORS = Figure(
     "errors over the horizon",
@@ -75,7 +79,7 @@ def describe_all(folders: Sequence[Path]) -> dict[str, Any]:
     same = same_questions(list(evaluations.values()))
     sections = [
         section("errors", "How far can they be trusted?", error_tables(evaluations, same), error_picture(judged, same)),
-        section("films", "Frames", films=films(runs)),
+        section("films", "Frames", films=films(runs), note=CHOSEN),
         section("health", "Health check", health_tables(runs)),
         section("samples", "Samples and latents", [*sample_tables(evaluations), *probe_tables(evaluations)]),
         section("acting", "Acting by imagining", acting_tables(runs)),
@@ -99,10 +103,11 @@ def section(
     tables: Sequence[Table] = (),
     picture: Picture | None = None,
     films: Sequence[dict[str, Any]] = (),
+    note: str = "",
 ) -> dict[str, Any]:
     """A part of the page."""
     pictures = [] if picture is None else [picture]
-    return {"anchor": anchor, "title": title, "tables": tables, "pictures": pictures, "films": films}
+    return {"anchor": anchor, "title": title, "note": note, "tables": tables, "pictures": pictures, "films": films}
 
 
 def compared(folders: Sequence[Path]) -> list[Compared]:

@@ -66,7 +66,7 @@ class Compared:
     def steps(self) -> int:
         return max(self.run.checkpoint_steps(), default=0)
 
-    @property
+    @cached_property
     def parts(self) -> tuple[Part, ...]:
         return parts_of(self.run)
 
@@ -170,8 +170,8 @@ def health_tables(runs: Sequence[Compared]) -> list[Table]:
             "growth of the latents": [number(each.figures["latent_growth"], ".2f") for each in found],
             "frames foreseen": [foreseen(each.figures) for each in found],
         }
-        note = "On each run's own held-out sequences, ten frames imagined after the observed ones."
-        tables.append(facts_beside("Health check", note, "figure", list(checked), rows))
+        note = "Of each run's own data; the first error is that of ten imagined frames."
+        tables.append(facts_beside("On held-out sequences", note, "figure", list(checked), rows))
     balanced = {each.name: each.found.posterior for each in runs if each.found.posterior is not None}
     if balanced:
         tiles = [frame_tiles(each) for each in balanced.values()]
@@ -255,7 +255,7 @@ def size_table(runs: Sequence[Compared]) -> Table:
         "The time is that of the updates, and of compiling them; looks at held-out data, but for the first, are not in"
         " it. It depends on the machine and on what else ran there; seeds that were trained together share it."
     )
-    return facts_beside("Size and time", note, "figure", [each.name for each in runs], rows)
+    return facts_beside("Models and their trainings", note, "figure", [each.name for each in runs], rows)
 
 
 def parameters(run: Run) -> str:
