@@ -1,8 +1,8 @@
 """A recurrent world model without any randomness: it expects a state, and a frame corrects what it expected.
 
-    s'  = s + step([s, u])                   imagined
-    s'' = s' + correct([s', encode(x')])     filtered, where there is a frame
-    x   ~ N(decode(s), sigma^2 I)
+s'  = s + step([s, u])                   imagined
+s'' = s' + correct([s', encode(x')])     filtered, where there is a frame
+x   ~ N(decode(s), sigma^2 I)
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ class Recurrent(nnx.Module):
         """Each sequence shows its frames up to a random one, and the rest must be foreseen."""
         size, length = batch.frames.shape[:2]
         last = jax.random.randint(key, (size, 1), self.context - 1, length)
-        shown = jnp.arange(length) <= last
+        shown = jnp.arange(length)[None, :] <= last
         if batch.valid is not None:
             shown &= batch.valid
         emission = self.emission(self.filter(batch.frames, batch.actions, shown))
