@@ -1,4 +1,4 @@
-"""The pages: what they link to is there, each says what comes next, and Sphinx makes a site of them without a warning."""
+"""The pages: their links lead somewhere, each says what comes next, and Sphinx makes a site of them without a warning."""
 
 import os
 import re
