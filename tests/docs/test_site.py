@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, each says what comes next, and Sphinx makes a site of them without a warning."""
+"""The pages: their links lead somewhere, each says what comes next, and Sphinx makes a site of them without warnings."""
 
 import os
 import re
@@ -65,7 +65,6 @@ def test_the_pages_that_are_promised_are_there():
         assert f"(docs/{name}.md)" in readme
 
 
-@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path):
     """The notebooks are not run, of which tests of their own take care."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html"]
