@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, each says what comes next, and Sphinx makes a site of them without warnings."""
+"""The pages: their links lead somewhere, each says what comes next, and Sphinx makes a site of them without warning."""
 
 import os
 import re
