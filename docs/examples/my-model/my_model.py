@@ -90,7 +90,7 @@ class Recurrent(nnx.Module):
         """Each sequence shows its frames up to a random one, and the rest must be foreseen."""
         size, length = batch.frames.shape[:2]
         last = jax.random.randint(key, (size, 1), self.context - 1, length)
-        shown = jnp.arange(length) <= last
+        shown = jnp.arange(length)[None, :] <= last
         if batch.valid is not None:
             shown &= batch.valid
         emission = self.emission(self.filter(batch.frames, batch.actions, shown))

@@ -70,9 +70,9 @@ class SpringWorld(CompiledWorld):
         """A soft bright spot on black; the frame reaches from -3 to 3 m."""
         import jax.numpy as jnp
 
-        metres = jnp.linspace(-3, 3, size)
+        metres = jnp.linspace(-3, 3, size).reshape(*[1] * (states.ndim - 1), size)
         across = jnp.exp(-(((metres - states[..., :1]) / 0.4) ** 2))
-        along = jnp.exp(-((metres / 0.4) ** 2)).reshape(*[1] * (states.ndim - 1), size)
+        along = jnp.exp(-((metres / 0.4) ** 2))
         return along[..., :, None] * across[..., None, :]
 
     def reader(self, frames: np.ndarray, states: np.ndarray) -> NearestFrames:
