@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,16 +86,19 @@ def read_tensorboard(run: Path) -> Read:
 
 def records(path: Path) -> Iterator[Any]:
     """The records of an offline run. The file is a log of LevelDB's kind, after seven bytes of its own: blocks of
-    32 KiB, a record in one piece (kind 1) or in several (2, 3, ..., 4), a head of seven bytes before each."""
+    32 KiB, a record in one piece (kind 1) or in several (2, 3, ..., 4), a head of seven bytes before each. Ends where
+    it is not written on yet."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, whole = path.read_bytes(), 7, b""
     assert data[:4] == b":W&B"
-    while at < len(data):
+    while at + 7 <= len(data):
         if (left := 32768 - at % 32768) < 7:
             at += left
             continue
         size, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        if at + 7 + size > len(data):
+            return
         whole += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):
@@ -103,8 +107,13 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def offline_run(run: Path) -> Path:
+    """Its file, once it is written to its end, by a process of its own."""
     [path] = run.glob("wandb/offline-run-*/run-*.wandb")
-    return path
+    for _ in range(600):
+        if path.stat().st_size > 7 and any(record.HasField("exit") for record in records(path)):
+            return path
+        time.sleep(0.05)
+    raise AssertionError(f"{path} has no end")
 
 
 def read_wandb(run: Path) -> Read:
@@ -196,6 +205,7 @@ def test_steps_that_are_taken_twice_are_logged_once(logger: str, tmp_path: Path)
         book.close()
 
     write(0, 400, value=1.0)
+    assert max(READ[logger](run.folder).scalars) == 400
     run.forget_after(200)
     (run.folder / "snapshots" / "step_00000400.npz").unlink()
     write(300, 500, value=2.0)

@@ -119,18 +119,20 @@ class TensorBoard:
 
 class WandB:
     """A run of Weights & Biases in wandb/ of the run. Offline, to be sent by `wandb sync`, unless $WANDB_MODE says
-    otherwise; it asks nobody to log in. $WANDB_PROJECT is the project, else "worldmodel"."""
+    otherwise; it asks nobody to log in. $WANDB_PROJECT is the project, else "worldmodel".
+
+    A process of its own writes, for a moment longer than `close` takes; the end of this process waits for it."""
 
     def __init__(self, run: Run) -> None:
         wandb = library("wandb", "wandb")
         self._image, self._video = wandb.Image, wandb.Video
         # folders are called [offline-]run-<time>-<id>; under its own id a run that was sent before is replaced there
         before = sorted((run.folder / "wandb").glob("*run-*-*"), key=lambda path: path.name.partition("run-")[2])
-        for old in before:
-            if old.name.startswith("offline-"):
-                shutil.rmtree(old)
         of_seeds = run.folder.name.startswith(SEED_FOLDER)
         with _asking():
+            for old in before:
+                if old.name.startswith("offline-"):
+                    shutil.rmtree(old)
             self._run = wandb.init(
                 mode=_mode(),
                 project=os.environ.get("WANDB_PROJECT", "worldmodel"),
