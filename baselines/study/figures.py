@@ -15,7 +15,7 @@ from typing import Any
 
 from baselines.markdown import table
 from baselines.speed.page import write_speed_page
-from baselines.study.acting_page import write_acting_page
+from baselines.study.acting_page import spread_of, write_acting_page
 from baselines.study.gaps_page import write_gaps_page
 from baselines.study.page import PAPER_PROBES, summary, write_results_page
 from baselines.study.rivals_page import by_setting, readme_table, write_rivals_page
@@ -77,7 +77,8 @@ def demo(results: Path) -> str:
         f"In {found['seconds']:.0f} s on {found['machine']} (another machine rounds otherwise). Acting,"
         f" {len(found['returns']['model'])} fresh starts: mean return {mean['model']:.1f}; random actions"
         f" {mean['random actions']:.0f}, the same planner on the true physics"
-        f" {mean['the same planner on the true physics']:.1f}, the optimum {mean['optimum']:.1f}. Dreaming, on"
+        f" {mean['the same planner on the true physics']:.1f}, the optimum {mean['optimum']:.1f};"
+        f" {1000 * found['seconds_per_decision']:.1f} ms a decision on one core. Dreaming, on"
         f" {found['sequences']} test sequences with random pushes, half of them held (no friction, speed"
         " clipped at 8 rad/s):"
     )
@@ -153,7 +154,43 @@ def worlds(results: Path) -> str:
     return table(["frames imagined", "seeds", *map(str, HORIZONS), "30, with shuffled actions"], rows)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {"demo": demo, "pendulum": pendulum, "rivals": rivals, "worlds": worlds}
+def acting(results: Path) -> str:
+    """The mean returns of planning in dreams: median of the trainings (least to most)."""
+    entries = read_json(results / "acting.json")["entries"]
+    pendulum, car, hanging = (entries[name][0] for name in ("dvbf", "dvbf, car", "dvbf, hanging"))
+
+    def of(name: str) -> list[str]:
+        return [spread_of(entries[name], "mean", ".1f"), spread_of(entries[name], "upright", ".0%")]
+
+    planner = "the same planner on the true physics"
+    of_car = spread_of(entries["dvbf, car"], "mean", ".1f")
+    starts = entries["dvbf, goal"][0]["episodes"]
+    goal = f"the same, towards a picture of the upright pendulum, without a reward ({starts} starts)"
+    rows = [
+        ["random actions", f"{pendulum['floors']['random actions']:.0f}", "", f"{car['floors']['random actions']:.0f}"],
+        [f"**{pendulum['frames']:,} frames of random pushes, `cem`**", *of("dvbf"), of_car],
+        ["the same, by the policy learnt in the dream", *of("dvbf, policy"), ""],
+        [goal, *of("dvbf, goal"), ""],
+        [f"data that starts hanging, rounds of `improve.py`, {hanging['frames']:,} frames", *of("dvbf, hanging"), ""],
+        [planner, f"{pendulum['ceilings'][planner]:.1f}", "", f"{car['ceilings'][planner]:.1f}"],
+        ["the optimum, by dynamic programming", f"{pendulum['ceilings']['optimum']:.1f}", "", ""],
+    ]
+    heads = [
+        "mean return: median of the trainings (least to most)",
+        "Pendulum-v1",
+        "upright at the end",
+        "MountainCarContinuous-v0",
+    ]
+    return table(heads, rows)
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    "acting": acting,
+    "demo": demo,
+    "pendulum": pendulum,
+    "rivals": rivals,
+    "worlds": worlds,
+}
 
 
 def check_page(path: Path, results: Path, write: bool = False) -> list[str]:
@@ -172,8 +209,8 @@ def check_page(path: Path, results: Path, write: bool = False) -> list[str]:
         return start + fresh + end
 
     new = BLOCK.sub(made, text)
-    if text.count("<!-- result: ") != len(BLOCK.findall(text)):
-        raise UserError(f"{path}: a <!-- result: NAME --> is not closed by <!-- /result --> on a line of its own")
+    if {text.count("<!-- result: "), text.count("<!-- /result -->")} != {len(BLOCK.findall(text))}:
+        raise UserError(f"{path}: each <!-- result: NAME --> needs its <!-- /result -->, on lines of their own")
     if write and new != text:
         with atomic_write(path) as file:
             file.write(new.encode())
