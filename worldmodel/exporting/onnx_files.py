@@ -65,7 +65,7 @@ def to_onnx(program: Program, name: str) -> Any:
     onnx = _onnx()
     graph = _Graph(program)
     for step in program.steps:
-        translate = _TRANSLATED.get(step.operation)
+        translate = TRANSLATED.get(step.operation)
         if translate is None:
             raise UserError(
                 f"{name}: cannot be written as ONNX: it needs {step.operation}, which has no translation"
@@ -337,7 +337,7 @@ def _arg(operator: str) -> _Translation:
     return translate
 
 
-_TRANSLATED: dict[str, _Translation] = {
+TRANSLATED: dict[str, _Translation] = {
     "add": _plain("Add"),
     "sub": _plain("Sub"),
     "mul": _plain("Mul"),

@@ -53,12 +53,10 @@ def write_page(stage: Stage, out: Path, key: jax.Array) -> None:
         "dreams": [_dream(dream, store) for dream in stage.dreams],
         "stored": store.places,
     }
-    scripts = "\n".join((HERE / name).read_text() for name in SCRIPTS)
     server = (
         f'<script type="application/json" id="programs">{_script_text(parts)}</script>\n'
         f'<script type="text/plain" id="numbers">{store.packed()}</script>\n'
-        f'<script>\nconst dreaming = (() => {{\n"use strict";\n{scripts}\nreturn {{ {OFFERED} }};\n}})();\n'
-        f"const {{ LocalServer }} = dreaming;\n</script>"
+        f"<script>\n{interpreter()}\nconst {{ LocalServer }} = dreaming;\n</script>"
     )
     page = PAGE.read_text()
     for before, after in (
@@ -71,6 +69,12 @@ def write_page(stage: Stage, out: Path, key: jax.Array) -> None:
         page = page.replace(before, after)
     with atomic_write(out) as file:
         file.write(page.encode())
+
+
+def interpreter() -> str:
+    """JavaScript that makes the object `dreaming` of what runs programs and serves the page."""
+    scripts = "\n".join((HERE / name).read_text() for name in SCRIPTS)
+    return f'const dreaming = (() => {{\n"use strict";\n{scripts}\nreturn {{ {OFFERED} }};\n}})();'
 
 
 @dataclasses.dataclass

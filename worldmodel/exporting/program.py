@@ -8,6 +8,7 @@ the meaning of the JAX primitive of that name, but that several primitives becom
     square, integer_pow 2   mul          sub, add_any ...  as JAX has them
     split, squeeze, ...     slice, reshape
     clamp                   max, min
+    conv_general_dilated    a sum of products
     cholesky, triangular_solve   written out for small matrices
 """
 
@@ -347,6 +348,28 @@ def _triangular_solve(
     return _traced(writer, solve, values)
 
 
+def _convolution(writer: _Writer, parameters: dict[str, Any], values: list[_Value], avals: list[Any]) -> list[_Value]:
+    """The sum of the products with each place of the kernel."""
+    numbers, strides = parameters["dimension_numbers"], parameters["window_strides"]
+    if parameters["feature_group_count"] > 1 or parameters["batch_group_count"] > 1:
+        raise _unsupported("conv_general_dilated with groups")
+    axes = [(*pair, apart - 1) for pair, apart in zip(parameters["padding"], parameters["lhs_dilation"], strict=True)]
+    sizes = [avals[0].shape[axis] for axis in numbers.out_spec[2:]]
+
+    def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        x, kernel = jnp.transpose(x, numbers.lhs_spec), jnp.transpose(kernel, numbers.rhs_spec)
+        x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (0, 0, 0), *axes])
+        found = jnp.zeros(())
+        for place in np.ndindex(*kernel.shape[2:]):
+            start = [k * apart for k, apart in zip(place, parameters["rhs_dilation"], strict=True)]
+            end = [a + (size - 1) * step + 1 for a, size, step in zip(start, sizes, strides, strict=True)]
+            part = jax.lax.slice(x, [0, 0, *start], [*x.shape[:2], *end], [1, 1, *strides])
+            found = found + jnp.einsum("bi...,oi->bo...", part, kernel[(slice(None), slice(None), *place)])
+        return jnp.transpose(found, np.argsort(numbers.out_spec))
+
+    return _traced(writer, convolve, values)
+
+
 def _require_small(name: str, size: int) -> None:
     if size > LARGEST_MATRIX:
         raise _unsupported(f"{name} of {size} rows, more than {LARGEST_MATRIX}")
@@ -383,6 +406,7 @@ _LOWERED: dict[str, Lowering] = {
     "split": _split,
     "scan": _scan,
     "cond": _cond,
+    "conv_general_dilated": _convolution,
     "cholesky": _cholesky,
     "triangular_solve": _triangular_solve,
     "stack": _as(lambda given, *parts: _stacked(given["axis"], parts)),
@@ -411,6 +435,7 @@ def _alive(program: Program) -> Program:
             continue
         needed.update(step.inputs)
         steps.append(step)
+    for step in reversed(steps):
         if step.operation not in OPERATIONS:
             raise _unsupported(step.operation)
         for number in (*step.inputs, *step.outputs):

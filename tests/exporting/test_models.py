@@ -1,0 +1,78 @@
+"""Exported models against the models themselves, over long dreams."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from conftest import make_tiny_dvbf
+from flax import nnx
+from running import Arrays, Loaded, in_browser, in_onnx  # noqa: F401 (a fixture)
+
+from worldmodel.exporting.models import ModelPrograms
+from worldmodel.exporting.program import Program
+from worldmodel.imagination.dreamer import Dreamer, last
+from worldmodel.models.catalogue import MODELS
+from worldmodel.models.networks import initialise
+from worldmodel.models.protocol import WorldModel
+
+STEPS = 200
+CLOSE = 1e-4
+PARTS = {"dvbf": ["state"], "rssm": ["belief", "stochastic"], "world-models": ["latent", "cell", "hidden"]}
+"""names of a state's parts, of some models"""
+
+
+def untrained(name: str) -> Any:
+    """A model with its usual options, of 4 x 4 frames and two actions."""
+    options, scale = MODELS.options(name)(), make_tiny_dvbf("fusion").scale
+    return nnx.merge(*initialise(lambda rngs: options.build(scale, rngs), jax.random.key(5)))
+
+
+def own_world_models() -> list[str]:
+    return [
+        name for name in MODELS.names() if MODELS.options(name).__module__.split(".")[0] in ("worldmodel", "baselines")
+    ]
+
+
+def pruned(found: Arrays) -> Arrays:
+    """A state by the names that it has as an input."""
+    return {name.removeprefix("next_"): values for name, values in found.items()}
+
+
+@pytest.mark.parametrize("name", own_world_models())
+def test_a_dream_of_200_steps_is_the_models_own(
+    name: str,
+    in_browser: Callable[[Program], Loaded],  # noqa: F811
+):
+    """In a browser and in ONNX Runtime: the beginning, some steps of the filter, a long dream, and what it shows; under
+    the same actions, along the means. A covariance of the KVAE is 30, and as exact as that allows."""
+    model = untrained(name)
+    if not isinstance(model, WorldModel):
+        pytest.skip("a model of single frames")
+    programs, dreamer, random = ModelPrograms.of(model), Dreamer(model), np.random.default_rng(0)
+    frames = random.random((1, model.context + 3, 4, 4), np.float32)
+    actions = random.normal(size=(1, frames.shape[1] + STEPS, 2)).astype(np.float32)
+    assert list(programs.state) == PARTS.get(name, list(programs.state))
+    begin, looked = model.context, frames.shape[1]
+    states = [last(dreamer.filter(frames[:, :begin], actions[:, : begin - 1]))]
+    for t in range(begin, looked):
+        states.append(dreamer.filter_step(states[-1], actions[:, t - 1], frames[:, t]))
+    for t in range(looked, looked + STEPS):
+        states.append(dreamer.imagine_step(states[-1], actions[:, t - 1]))
+    vectors = [dreamer.vector(state) for state in states]
+    # a dream that stood still would agree with any other
+    assert np.abs(vectors[-1] - vectors[looked - begin]).max() > 100 * CLOSE
+    for load in (in_browser, in_onnx):
+        look, imagine = load(programs.filter_step), load(programs.imagine_step)
+        found = [pruned(load(programs.begin)({"frames": frames[:, :begin], "actions": actions[:, : begin - 1]}))]
+        assert list(found[0]) == list(programs.state)
+        for t in range(begin, looked):
+            found.append(pruned(look(found[-1] | {"action": actions[:, t - 1], "frame": frames[:, t]})))
+        for t in range(looked, looked + STEPS):
+            found.append(pruned(imagine(found[-1] | {"action": actions[:, t - 1]})))
+        for state, other in zip(states, found, strict=True):
+            for leaf, each in zip(jax.tree.leaves(state), other.values(), strict=True):
+                np.testing.assert_allclose(each, leaf, atol=CLOSE, rtol=CLOSE)
+        np.testing.assert_allclose(load(programs.decode)(found[-1])["frame"], dreamer.decode(states[-1]), atol=CLOSE)
+        np.testing.assert_allclose(load(programs.vector)(found[-1])["vector"], vectors[-1], atol=CLOSE)
