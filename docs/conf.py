@@ -78,10 +78,13 @@ ELSEWHERE = {
     "../SPEED.md": "results/speed.md",
 }
 """files above docs/, to which pages link as the repository has them, and the pages of the site that show them"""
+SOURCES = r"\[([^\]]+)\]\((?:\.\./)+(?:worldmodel|baselines|scripts|tests)/[^)]*\)"
+"""links to code, which the site does not show"""
 
 
 def link_within(app: Sphinx, page: str, source: list[str]) -> None:
-    """Make links to files above docs/ links to the pages that show them."""
+    """Make links to files above docs/ links to the pages that show them, and leave the words of links to code."""
+    source[0] = re.sub(SOURCES, r"\1", source[0])
     depth = "../" * page.count("/")
     for file, shown in ELSEWHERE.items():
         source[0] = re.sub(rf"\]\({re.escape(depth + file)}(?=[)#])", f"]({depth}{shown}", source[0])
