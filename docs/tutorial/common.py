@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ plt.rcParams["axes.prop_cycle"] = plt.cycler(color=[BLUE, ORANGE, GREEN, VERMILI
 
 SAID = "said.txt"
 """what a training printed when it was done: with it a kept run is complete"""
+COLUMNS = 80
+"""of printed text, which pages do not wrap"""
 
 
 def train(model: str, data: wm.Sequences, out: str, **options: Any) -> wm.Trained:
@@ -41,7 +44,8 @@ def train(model: str, data: wm.Sequences, out: str, **options: Any) -> wm.Traine
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
             wm.train(model, data, out=folder, **options)
         (folder / SAID).write_text(said.getvalue())
-    print((folder / SAID).read_text(), end="")
+    for line in (folder / SAID).read_text().splitlines():
+        print(textwrap.fill(line, COLUMNS, break_on_hyphens=False))
     return wm.load(folder)
 
 
