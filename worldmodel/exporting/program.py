@@ -365,7 +365,7 @@ def _convolution(writer: _Writer, parameters: dict[str, Any], values: list[_Valu
             end = [a + (size - 1) * step + 1 for a, size, step in zip(start, sizes, strides, strict=True)]
             part = jax.lax.slice(x, [0, 0, *start], [*x.shape[:2], *end], [1, 1, *strides])
             found = found + jnp.einsum("bi...,oi->bo...", part, kernel[(slice(None), slice(None), *place)])
-        return jnp.transpose(found, np.argsort(numbers.out_spec))
+        return jnp.transpose(found, np.argsort(numbers.out_spec).tolist())
 
     return _traced(writer, convolve, values)
 
