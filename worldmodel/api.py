@@ -30,7 +30,7 @@ from worldmodel.readers.converting import convert
 from worldmodel.reporting.acting import Acting, act, goal_of_image
 from worldmodel.reporting.comparison import write_comparison
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
-from worldmodel.reporting.report import write_report
+from worldmodel.reporting.report import findings, write_report
 from worldmodel.runs.folder import Run
 from worldmodel.runs.pretrained import SHIPPED, pretrained_names, run_folder, shown_data
 from worldmodel.support.files import UserError, read_json
@@ -136,6 +136,7 @@ def train(model: str, data: PathLike | Sequences, out: PathLike, **options: Any)
         if options.get(name):
             raise UserError(f"{name}: is for scripts/train.py, on a command line")
     path = folder / "data.npz" if isinstance(data, Sequences) else Path(data)
+    options = {name: value.item() if isinstance(value, np.generic) else value for name, value in options.items()}
     own = {field.name for field in dataclasses.fields(kind)}
     try:
         start = saved_options(training_options(model), folder) if options.get("resume") else None
@@ -211,6 +212,22 @@ class Trained(Dreamer):
 
     def __repr__(self) -> str:
         return f"<{self.run.model} trained for {max(self.run.checkpoint_steps())} steps, {self.run.folder}>"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return self.run.folder
+
+    @property
+    def verdict(self) -> str:
+        """What the check at the end of the training said, in words. Raises UserError where it has not been made, or is
+        damaged."""
+        found = findings(self.folder)
+        if found.health is not None:
+            return found.health.in_words()
+        if found.posterior is not None:
+            return " ".join(found.posterior.in_words)
+        raise UserError(f"{self.folder}: its training is not finished; with resume=True it goes on")
 
     @staticmethod
     def last(states: State) -> State:

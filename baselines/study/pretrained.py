@@ -96,8 +96,9 @@ def keep(run: Run, folder: Path) -> None:
     from worldmodel.data.storage import load_sequences, save_sequences
 
     write_json(folder / "config.json", run.config)
-    if (run.folder / "health.json").exists():
-        shutil.copy(run.folder / "health.json", folder)
+    for verdict in ("health.json", "posterior.json"):
+        if (run.folder / verdict).exists():
+            shutil.copy(run.folder / verdict, folder)
     lines = [line for line in run.metrics() if "validation_open_loop_mse" in line or line["step"] % 1000 == 0]
     with atomic_write(folder / "metrics.jsonl") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines).encode())

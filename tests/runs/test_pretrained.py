@@ -75,10 +75,19 @@ def test_the_static_vae_s_figure_is_that_of_its_frames(elsewhere: Path):
     assert 0.5 < error / card("swing-up-vae")["figures"]["pixel_mse"]["model"] < 2
 
 
+def test_what_its_check_said(elsewhere: Path):
+    run = wm.load("swing-up")
+    assert run.verdict.startswith("Dynamics learnt: ")
+    (run.folder / "health.json").unlink()
+    with pytest.raises(UserError, match="its training is not finished"):
+        _ = run.verdict
+    assert "error" in wm.load("swing-up-vae").verdict
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_a_copy_of_the_user_s_own(name: str, elsewhere: Path):
     run = wm.load(name)
-    assert run.run.folder == Path("runs/pretrained") / name
+    assert run.folder == Path("runs/pretrained") / name
     mark = elsewhere / "runs/pretrained" / name / "mark"
     mark.touch()
     wm.load(name)
