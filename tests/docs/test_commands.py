@@ -43,7 +43,7 @@ SMALLER_IN_PYTHON = {
     "sequences=500": "sequences=24",
     "sequences=100": "sequences=12",
     "steps=2000": "steps=20",
-    "sequences=60, frames=30": "sequences=20, frames=20",
+    "sequences=200, frames=30": "sequences=20, frames=20",
 }
 
 
