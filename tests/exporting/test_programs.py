@@ -1,5 +1,6 @@
 """Traced functions against JAX itself, in a headless Chromium and in ONNX Runtime."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,10 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...]]] = {
     ),
     "reading along an axis": (lambda x, k: jnp.take_along_axis(x, k[:, None] % 4, axis=1), (X, PLACES)),
     "a window": (lambda c, k: jax.lax.dynamic_slice(c, (k[0], k[1], k[2]), (1, 2, 3)), (CUBE, PLACES)),
+    "a window of a stored picture": (
+        lambda k: jax.lax.dynamic_index_in_dim(jnp.arange(600.0).reshape(3, 200), jnp.argmin(k)) * 2,
+        (PLACES,),
+    ),
     "a stored picture": (
         lambda k: jnp.asarray(np.uint8([[0], [128], [255]]))[k[0]].astype(jnp.float32) / 255,
         (PLACES,),
@@ -142,6 +147,7 @@ def mixed_ranks():
 @pytest.mark.parametrize("case", CASES)
 def test_a_browser_computes_what_jax_does(case: str, in_browser: Callable[[Program], Loaded]):  # noqa: F811
     found = traced(case)
+    json.dumps(found[0].steps)  # in which all is a browser's
     compare(in_browser(found[0]), found)
 
 

@@ -53,6 +53,7 @@ def test_an_arrow_key_pushes_while_it_is_held(visit: Visit, key: str, torque: in
 
 
 CART = {"discrete": True, "choices": 2, "action_words": ["right", "left"], "largest_action": 1}
+SMALL = {"action_words": ["right or up", "left or down"], "action_unit": "m/s", "largest_action": 0.05}
 BALL = {"action_words": ["right or up", "left or down"], "action_unit": "m/s", "largest_action": 0.5}
 
 
@@ -63,6 +64,7 @@ BALL = {"action_words": ["right or up", "left or down"], "action_unit": "m/s", "
         (CART, "Left", -1, "left", "choice 1, left"),
         (BALL, "Right", 0.5, "right or up", "0.5 m/s right or up"),
         (BALL, "Left", -0.5, "left or down", "0.5 m/s left or down"),
+        (SMALL, "Right", 0.05, "right or up", "0.05 m/s right or up"),
     ],
 )
 def test_in_a_world_with_a_right_the_right_key_goes_there(
@@ -71,6 +73,7 @@ def test_in_a_world_with_a_right_the_right_key_goes_there(
     visit.page.evaluate("more => showWorld({...world, ...more})", world)
     rest = "none: choices 1 and 2 in turn" if "choices" in world else "none"
     assert visit.page.inner_text("#action-text") == rest
+    assert float(visit.page.input_value("#action")) == 0
     assert visit.page.inner_text(f"#{side.lower()}").split("\n")[0].strip().startswith(word)
     visit.page.keyboard.down(f"Arrow{side}")
     assert visit.page.inner_text("#action-text") == text

@@ -194,28 +194,28 @@ def _as_json(name: str, parameters: dict[str, Any], values: list[_Value], writer
     given = parameters
     match name:
         case "broadcast_in_dim":
-            return {"dimensions": list(given["broadcast_dimensions"])}
+            return {"dimensions": _ints(given["broadcast_dimensions"])}
         case "transpose":
-            return {"permutation": list(given["permutation"])}
+            return {"permutation": _ints(given["permutation"])}
         case "slice":
-            start = list(given["start_indices"])
-            return {"start": start, "strides": list(given["strides"] or [1] * len(start))}
+            start = _ints(given["start_indices"])
+            return {"start": start, "strides": _ints(given["strides"] or [1] * len(start))}
         case "pad":
-            return {"padding": [list(each) for each in given["padding_config"]]}
+            return {"padding": [_ints(each) for each in given["padding_config"]]}
         case "concatenate" | "iota":
             return {"dimension": int(given["dimension"])}
         case "rev":
-            return {"dimensions": list(given["dimensions"])}
+            return {"dimensions": _ints(given["dimensions"])}
         case "dot_general":
             (left, right), (left_batch, right_batch) = given["dimension_numbers"]
             named = {"left": left, "right": right, "left_batch": left_batch, "right_batch": right_batch}
-            return {key: list(value) for key, value in named.items()}
+            return {key: _ints(value) for key, value in named.items()}
         case "reduce_sum" | "reduce_max" | "reduce_min" | "reduce_and" | "reduce_or" | "argmax" | "argmin":
-            return {"axes": list(given["axes"])}
+            return {"axes": _ints(given["axes"])}
         case "round":
             return {"to_even": int(given["rounding_method"]) == int(jax.lax.RoundingMethod.TO_NEAREST_EVEN)}
         case "dynamic_slice":
-            return {"sizes": list(given["slice_sizes"])}
+            return {"sizes": _ints(given["slice_sizes"])}
         case "top_k":
             if given.get("axis", -1) not in (-1, len(writer.shape(values[0])) - 1):
                 raise _unsupported("top_k along another axis than the last")
@@ -223,14 +223,19 @@ def _as_json(name: str, parameters: dict[str, Any], values: list[_Value], writer
         case "gather":
             numbers = given["dimension_numbers"]
             return {
-                "sizes": list(given["slice_sizes"]),
-                "offset_dims": list(numbers.offset_dims),
-                "collapsed": list(numbers.collapsed_slice_dims),
-                "start_map": list(numbers.start_index_map),
-                "batch": list(numbers.operand_batching_dims),
-                "start_batch": list(numbers.start_indices_batching_dims),
+                "sizes": _ints(given["slice_sizes"]),
+                "offset_dims": _ints(numbers.offset_dims),
+                "collapsed": _ints(numbers.collapsed_slice_dims),
+                "start_map": _ints(numbers.start_index_map),
+                "batch": _ints(numbers.operand_batching_dims),
+                "start_batch": _ints(numbers.start_indices_batching_dims),
             }
     return {}
+
+
+def _ints(numbers: Sequence[Any]) -> list[int]:
+    """Some of JAX's are NumPy's."""
+    return [int(number) for number in numbers]
 
 
 # Primitives that become others
