@@ -136,6 +136,7 @@ def test_what_is_followed_is_all_that_there_is():
         "docs/scale.md",
         "docs/logging.md",
         "docs/export.md",
+        "docs/figures.md",
     }
 
 
@@ -174,4 +175,4 @@ def test_every_make_target_that_is_named_exists():
     for page, text in PAGES.items():
         for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page}: {target}"
-    assert {"demo", "test"} <= set(re.findall(r"^make ([a-z-]+)", PAGES["README.md"], re.MULTILINE))
+    assert {"demo", "play"} <= set(re.findall(r"^make ([a-z-]+)", PAGES["README.md"], re.MULTILINE))
