@@ -31,7 +31,7 @@ def main(options: Options) -> None:
 
     written = export(options.run, options.out, options.onnx, options.data, options.context, options.seed)
     for path in written:
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB")
 
 
 if __name__ == "__main__":
