@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from running import Loaded, in_browser, in_onnx  # noqa: F401 (a fixture)
 
+from worldmodel.exporting.lowering import LARGEST_MATRIX, LONGEST_LOOP
 from worldmodel.exporting.onnx_files import TRANSLATED, to_onnx
-from worldmodel.exporting.program import LARGEST_MATRIX, LONGEST_LOOP, OPERATIONS, Program, trace
+from worldmodel.exporting.program import OPERATIONS, Program
+from worldmodel.exporting.tracing import trace
 from worldmodel.support.files import UserError
 
 RANDOM = np.random.default_rng(0)

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from worldmodel.exporting.program import Program, trace
+from worldmodel.exporting.program import Program
+from worldmodel.exporting.tracing import trace
 from worldmodel.imagination.dreamer import last
 from worldmodel.models.protocol import WorldModel
 

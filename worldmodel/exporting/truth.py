@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from worldmodel.data.sequences import as_unit_frames, spread_over
-from worldmodel.exporting.program import Program, trace
+from worldmodel.exporting.program import Program
+from worldmodel.exporting.tracing import trace
 from worldmodel.imagination.variables import visible_variables
 from worldmodel.worlds.circle import wrap
 from worldmodel.worlds.collecting import to_uint8
