@@ -1,6 +1,7 @@
 """Strict JAX settings for all tests, and the small data and runs that several of them share."""
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -54,6 +55,13 @@ def optimise(programs: bool) -> None:
 
 
 optimise(False)
+
+
+def pytest_collection_finish() -> None:
+    """The collector of garbage need not look again and again at all that was imported, and at what is compiled."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.hookimpl(tryfirst=True)
