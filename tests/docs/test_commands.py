@@ -24,6 +24,8 @@ CHAINS = {
     "own world": ("docs/add_a_world.md",),
 }
 """pages that are followed one after the other, in one folder"""
+SLOW = ("own data", "own model", "own world")
+"""a minute altogether; that the options of their commands exist is seen in every test"""
 EXAMPLES = {"own model": ("my-model", "worldmodel.models"), "own world": ("my-world", "worldmodel.worlds")}
 """what is installed in between, of docs/examples, and the group of its entry point"""
 ELSEWHERE = {"play.py", "improve.py"}
@@ -57,7 +59,9 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("python ")]
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize(
+    "chain", [pytest.param(chain, marks=pytest.mark.slow if chain in SLOW else ()) for chain in CHAINS]
+)
 def test_a_page_can_be_followed(chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     Image.new("L", (48, 48)).save(tmp_path / "picture.png")
     if chain in EXAMPLES:
