@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.support.files import UserError, write_json
+from worldmodel.support.machine import machine
 from worldmodel.support.script import run_script
 
 SCRIPTS = Path(__file__).parent
@@ -33,7 +34,7 @@ class Options:
 def main(options: Options) -> None:
     out = options.out
     train, test, vae, dvbf = out / "train.npz", out / "test.npz", out / "vae", out / "dvbf"
-    started = time.monotonic()
+    started, in_one_go = time.monotonic(), not train.exists()
     pendulum = ("collect.py", "--env", "Pendulum-v1", "--size", "24", "--crop", "0.55", "--actions", "mixed")
     collect_train = (*pendulum, "--sequences", "240", "--frames", "100", "--seed", "0", "--out", train)
     collect_test = (*pendulum, "--sequences", "60", "--frames", "100", "--seed", "1", "--out", test)
@@ -50,11 +51,10 @@ def main(options: Options) -> None:
         Stage("DVBF", dvbf / "health.json", train_dvbf + resume(dvbf)).run()
     with Meanwhile(Stage("acting, beside the evaluation", dvbf / "acting" / "cem", act)):
         Stage("imagination and its evaluation", dvbf / "evaluation", evaluate).run(quiet=True)
-    from baselines.study.figures import demo_figures
-
     Stage("report", dvbf / "report.html", ("report.py", "--run", dvbf)).run(quiet=True)
     seconds = time.monotonic() - started
-    write_json(out / "figures.json", demo_figures(out, seconds))
+    if in_one_go:
+        write_json(out / "seconds.json", {"seconds": seconds, "machine": machine()})
     print_summary(out, seconds)
 
 

@@ -39,7 +39,7 @@ def main(options: Options) -> None:
     run = wm.load(options.run)
     found = run.evaluate(options.data, **choices)
     print(summary(found))
-    print(f"{options.out or run.run.folder / 'evaluation'}: evaluation.json and pictures")
+    print(f"{options.out or run.folder / 'evaluation'}: evaluation.json and pictures")
     if options.out is None:
         print(f"python scripts/report.py --run {options.run} makes a page of them")
 

@@ -18,18 +18,20 @@ class Options:
 
 
 def main(options: Options) -> None:
-    from baselines.study.figures import PAGES, check_made, check_page
-    from worldmodel.support.files import read_json, write_json
+    from baselines.study.figures import PAGES, check_made, check_page, demo_figures
+    from worldmodel.support.files import write_json
 
     results = REPOSITORY / "results"
     if options.demo is not None:
-        write_json(results / "demo.json", read_json(options.demo / "figures.json"))
+        write_json(results / "demo.json", demo_figures(options.demo))
     pages = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
     wrong = [line for page in pages for line in check_page(page, results, options.write)]
     if not options.write:
         wrong += [line for name in PAGES for line in check_made(name, REPOSITORY)]
+        for line in wrong:
+            print(line)
         if wrong:
-            raise UserError("\n".join(wrong))
+            raise UserError(f"{len(wrong)} of these are wrong; --write writes marked blocks anew")
     done = f"{len(wrong)} blocks written anew" if options.write else "every marked figure is right"
     print(f"{len(pages)} pages: {done}")
 

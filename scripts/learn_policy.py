@@ -25,7 +25,7 @@ def main(options: Options) -> None:
 
     run = wm.load(options.run)
     run.learn_policy(**dataclasses.asdict(options.policy))
-    place = run.run.folder / "acting" / "policy.npz"
+    place = run.folder / "acting" / "policy.npz"
     print(f"{place}: python scripts/plan.py --run {options.run} --planner policy plays it")
 
 

@@ -65,7 +65,7 @@ def main(options: Options) -> None:
         **dataclasses.asdict(options.search),
     )
     print(found.summary())
-    print(f"{options.out or run.run.folder / 'acting' / options.planner}: episodes.json, episodes.gif, returns.png")
+    print(f"{options.out or run.folder / 'acting' / options.planner}: episodes.json, episodes.gif, returns.png")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from worldmodel.readers.converting import convert
 from worldmodel.reporting.acting import Acting, act, goal_of_image
 from worldmodel.reporting.comparison import write_comparison
 from worldmodel.reporting.evaluating import Dreaming, evaluate_run, imagine_run, open_ceiling
-from worldmodel.reporting.report import findings, write_report
+from worldmodel.reporting.report import verdict_of, write_report
 from worldmodel.runs.folder import Run
 from worldmodel.runs.pretrained import SHIPPED, pretrained_names, run_folder, shown_data
 from worldmodel.support.files import UserError, read_json
@@ -222,11 +222,11 @@ class Trained(Dreamer):
     def verdict(self) -> str:
         """What the check at the end of the training said, in words. Raises UserError where it has not been made, or is
         damaged."""
-        found = findings(self.folder)
-        if found.health is not None:
-            return found.health.in_words()
-        if found.posterior is not None:
-            return " ".join(found.posterior.in_words)
+        health, posterior = verdict_of(self.folder)
+        if health is not None:
+            return health.in_words()
+        if posterior is not None:
+            return " ".join(posterior.in_words)
         raise UserError(f"{self.folder}: its training is not finished; with resume=True it goes on")
 
     @staticmethod

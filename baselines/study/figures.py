@@ -23,7 +23,6 @@ from baselines.study.worlds_page import HORIZONS, ratios, write_worlds_page
 from worldmodel.evaluation.record import read_evaluation
 from worldmodel.planning.record import read_acted
 from worldmodel.support.files import UserError, atomic_write, read_json
-from worldmodel.support.machine import machine
 
 BLOCK = re.compile(r"(<!-- result: ([a-z-]+) -->\n)(.*?\n)(<!-- /result -->)", re.DOTALL)
 
@@ -47,13 +46,14 @@ DEMO_ROWS = (
 )
 
 
-def demo_figures(place: Path, seconds: float) -> dict[str, Any]:
-    """What a finished demo gave, in so many seconds: results/demo.json, when it is to be published."""
+def demo_figures(place: Path) -> dict[str, Any]:
+    """What a finished demo gave, for results/demo.json. Raises UserError where it is not finished, or did not run in
+    one go, which leaves no time to tell."""
+    timed = read_json(place / "seconds.json")
     acted = read_acted(place / "dvbf" / "acting" / "cem")
     judged = read_evaluation(place / "dvbf" / "evaluation" / "evaluation.json")
     return {
-        "machine": machine(),
-        "seconds": seconds,
+        **timed,
         "seconds_per_decision": acted.seconds_per_decision,
         "returns": {"model": acted.returns, **acted.floors, **acted.ceilings},
         "sequences": judged.sequences,

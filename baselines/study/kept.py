@@ -95,7 +95,7 @@ def trained(model: str, data: Path, folder: Path, seed: int, **options: Any) -> 
     stopped."""
     import worldmodel as wm
 
-    if not (folder / "health.json").exists():
+    if not any((folder / verdict).exists() for verdict in ("health.json", "posterior.json")):
         begun = (folder / "config.json").exists()
         wm.train(model, data, folder, seed=seed, resume=begun, **({} if begun else options))
     return wm.load(folder)

@@ -6,6 +6,7 @@ its card are of what is kept.
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -70,7 +71,8 @@ def make(name: str, entry: Entry, place: Path, out: Path = SHIPPED) -> Path:
     is replaced; that folder."""
     import worldmodel as wm
 
-    data, test = (place / f"{entry.world}_{part}.npz" for part in ("train", "test"))
+    asked = hashlib.sha256(json.dumps([entry.world, entry.collect], sort_keys=True).encode()).hexdigest()[:8]
+    data, test = (place / f"{entry.world}_{asked}_{part}.npz" for part in ("train", "test"))
     if not data.exists():
         wm.collect(entry.world, out=data, seed=0, **entry.collect)
     if not test.exists():
@@ -81,13 +83,13 @@ def make(name: str, entry: Entry, place: Path, out: Path = SHIPPED) -> Path:
         from worldmodel.planning.saved import saved_reward
 
         saved_reward(run.run, run)
-    shutil.rmtree(out / name, ignore_errors=True)
     with atomic_folder(out / name) as folder:
         keep(run.run, folder)
         card = describe(entry, run.run, figures(entry, wm.load(folder), test))
         write_json(folder / "card.json", card)
         with atomic_write(folder / "CARD.md") as file:
             file.write(card_page(name, card).encode())
+        shutil.rmtree(out / name, ignore_errors=True)  # what is here takes its place
     return out / name
 
 

@@ -5,6 +5,7 @@ Each notebook runs alone: what it needs of an earlier one is trained where `_run
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import textwrap
@@ -18,13 +19,14 @@ from matplotlib.figure import Figure
 
 import worldmodel as wm
 from worldmodel.pictures.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, Strip, show_strips
+from worldmodel.training.options import with_defaults
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # the first use of wm loads the progress bars, which a page cannot show
 plt.rcParams |= {"figure.constrained_layout.use": True, "axes.grid": True, "grid.alpha": 0.3, "font.size": 10}
 plt.rcParams["axes.prop_cycle"] = plt.cycler(color=[BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY])
 
-SAID = "said.txt"
-"""what a training printed when it was done: with it a kept run is complete"""
+ASKED, SAID = "asked.json", "said.txt"
+"""what a kept run was asked for, and what it printed when it was done"""
 COLUMNS = 80
 """of printed text, which pages do not wrap"""
 
@@ -38,25 +40,24 @@ def train(model: str, data: wm.Sequences, out: str, **options: Any) -> wm.Traine
     """
     folder = Path(out)
     assert folder.parent.name == "_runs", f"{out}: only runs in _runs are kept and replaced"
-    if not _holds(folder, model, data, options):
+    asked = _asked(model, data, options)
+    if not (folder / SAID).exists() or json.loads((folder / ASKED).read_text()) != asked:
         shutil.rmtree(folder, ignore_errors=True)
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
             wm.train(model, data, out=folder, **options)
+        (folder / ASKED).write_text(json.dumps(asked))
         (folder / SAID).write_text(said.getvalue())
     for line in (folder / SAID).read_text().splitlines():
         print(textwrap.fill(line, COLUMNS, break_on_hyphens=False))
     return wm.load(folder)
 
 
-def _holds(folder: Path, model: str, data: wm.Sequences, options: dict[str, Any]) -> bool:
-    """Whether a finished run of this model, data and options is there."""
-    if not (folder / SAID).exists():
-        return False
-    config = wm.load(folder).config
-    kept = config["options"] | config["options"]["model"]
-    same = all(kept[name] == value for name, value in options.items())
-    return same and config["model"] == model and config["data"]["fingerprint"] == data.fingerprint()
+def _asked(model: str, data: wm.Sequences, options: dict[str, Any]) -> Any:
+    """All that a training depends on, as JSON has it."""
+    defaults = with_defaults(model, data=Path(), out=Path()).to_json()
+    every = {"model": model, "data": data.fingerprint(), "options": options, "defaults": defaults}
+    return json.loads(json.dumps(every, default=lambda number: number.item()))
 
 
 def strip(rows: Mapping[str, np.ndarray], titles: list[str] | None = None, context: int | None = None) -> Figure:

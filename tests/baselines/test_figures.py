@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from baselines.study import figures
-from baselines.study.figures import BLOCKS, DEMO_ROWS, PAGES, check_made, check_page, demo
+from baselines.study.figures import BLOCKS, DEMO_ROWS, PAGES, check_made, check_page, demo, demo_figures
 from worldmodel.support.files import UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -58,6 +58,11 @@ def test_a_page_of_other_results_is_found(tmp_path: Path):
     (tmp_path / "results" / "gaps.json").write_text(json.dumps(found | {"machine": "an abacus"}))
     (tmp_path / "GAPS.md").write_text((REPOSITORY / "GAPS.md").read_text())
     assert check_made("GAPS.md", tmp_path) == [f"{tmp_path / 'GAPS.md'}: is not what {tmp_path / 'results'} says"]
+
+
+def test_a_demo_that_was_stopped_is_not_published(tmp_path: Path):
+    with pytest.raises(UserError, match=r"seconds\.json"):
+        demo_figures(tmp_path)
 
 
 def test_the_demo_s_words_by_hand(tmp_path: Path):

@@ -72,6 +72,7 @@ def test_a_page_can_be_followed(chain: str, tmp_path: Path, monkeypatch: pytest.
             if language == "python":
                 for large, small in SMALLER_IN_PYTHON.items():
                     text = text.replace(large, small)
+                assert not re.search(r"(sequences|steps)=\d{3,}", text), text
                 with contextlib.chdir(tmp_path):
                     exec(text, {})
                 ran += 1
@@ -167,6 +168,11 @@ def test_the_options_of_all_commands_exist():
                     assert re.search(rf"(^|[\s,│]){option}\b", told[call]), f"{page}: {' '.join(words)}: {option}"
                     looked_at += 1
     assert looked_at > 50
+
+
+def test_commands_stand_in_fences_where_they_are_seen():
+    for page, text in PAGES.items():
+        assert not re.search(r"^ +(python|make|pip) ", text, re.MULTILINE), page
 
 
 def test_nothing_is_left_to_be_filled_in():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import worldmodel as wm
 from baselines.study.pretrained import ENTRIES, KEPT_BITS, card_page, rounded
+from worldmodel.runs import pretrained
 from worldmodel.runs.folder import Run
 from worldmodel.runs.pretrained import SHIPPED, pretrained_names, run_folder, shown_data
 from worldmodel.support.files import UserError
@@ -99,6 +101,30 @@ def test_a_folder_of_that_name_goes_before(elsewhere: Path):
     Path("ball").mkdir()
     assert run_folder(Path("ball")) == Path("ball")
     with pytest.raises(UserError, match=r"^ball: "):
+        wm.load("ball")
+
+
+def test_two_that_ask_at_once_have_one_copy(elsewhere: Path, monkeypatch: pytest.MonkeyPatch):
+    def slowly(source: Path, folder: Path, dirs_exist_ok: bool) -> None:
+        monkeypatch.undo()
+        monkeypatch.chdir(elsewhere)
+        assert run_folder(Path("ball")) == Path("runs/pretrained/ball")  # the other one is quicker
+        shutil.copytree(source, folder, dirs_exist_ok=dirs_exist_ok)
+
+    monkeypatch.setattr(pretrained.shutil, "copytree", slowly)
+    assert wm.load(run_folder(Path("ball"))).run.model == "dvbf"
+    assert os.listdir("runs/pretrained") == ["ball"]
+
+
+def test_a_copy_that_cannot_be_made_or_is_another_is_said(elsewhere: Path):
+    place = Path("runs/pretrained/ball")
+    place.mkdir(parents=True)
+    (place / "mine").touch()
+    with pytest.raises(UserError, match=r"^runs/pretrained/ball: cannot be written: Directory not empty$"):
+        wm.load("ball")
+    assert os.listdir("runs/pretrained") == ["ball"]
+    (place / "card.json").write_text(json.dumps(card("ball") | {"machine": "another"}))
+    with pytest.raises(UserError, match="is not the run ball that comes with this version"):
         wm.load("ball")
 
 

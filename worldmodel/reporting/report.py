@@ -112,12 +112,19 @@ class Findings(NamedTuple):
     """by the name of its folder"""
 
 
+def verdict_of(folder: Path) -> tuple[Health | None, Posterior | None]:
+    """What the check at the end of a training found. Raises UserError when it is damaged."""
+    return (
+        optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json"),
+        optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json"),
+    )
+
+
 def findings(folder: Path) -> Findings:
     """Raises UserError when one of them is damaged."""
     return Findings(
         optional(read_evaluation, folder / "evaluation" / "evaluation.json"),
-        optional(lambda path: read_record(Health, path, TRAIN_ANEW), folder / "health.json"),
-        optional(lambda path: read_record(Posterior, path, TRAIN_ANEW), folder / "posterior.json"),
+        *verdict_of(folder),
         {path.parent.name: read_acted(path.parent) for path in sorted(folder.glob(f"acting/*/{FILE}"))},
     )
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from worldmodel.data.sequences import Sequences
 from worldmodel.data.storage import load_sequences
 from worldmodel.runs.folder import Run
-from worldmodel.support.files import atomic_folder
+from worldmodel.support.files import UserError, atomic_folder, read_json
 
+CARD = "card.json"
 SHIPPED = Path(__file__).parents[1] / "pretrained"
 COPIES = Path("runs/pretrained")
 """a run's results are written into its folder, so what is used is a copy of the user's own"""
@@ -24,13 +25,20 @@ def pretrained_names() -> list[str]:
 
 def run_folder(run: Path) -> Path:
     """The folder of a run, which may be given by the name of one that comes with the package: then its copy in
-    runs/pretrained/ of the working directory, made where there is none. Raises UserError where it cannot be made."""
+    runs/pretrained/ of the working directory, made where there is none. Raises UserError where it cannot be made, or is
+    of another version of the package."""
     if run.exists() or str(run) not in pretrained_names():
         return run
     copy = COPIES / run
-    if not (copy / "config.json").exists():
-        with atomic_folder(copy) as folder:
-            shutil.copytree(SHIPPED / run, folder, dirs_exist_ok=True)
+    if not (copy / CARD).exists():
+        try:
+            with atomic_folder(copy) as folder:
+                shutil.copytree(SHIPPED / run, folder, dirs_exist_ok=True)
+        except UserError:
+            if not (copy / CARD).exists():  # else somebody else has made it meanwhile
+                raise
+    if read_json(copy / CARD) != read_json(SHIPPED / run / CARD):
+        raise UserError(f"{copy}: is not the run {run} that comes with this version of the package; move it away")
     return copy
 
 
