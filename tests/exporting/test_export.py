@@ -13,7 +13,7 @@ import pytest
 from conftest import SCRIPTS, SMALL, assert_ok, run_script
 
 import worldmodel as wm
-from worldmodel.exporting.onnx_files import TRANSLATED
+from worldmodel.exporting.onnx_operations import TRANSLATED
 from worldmodel.exporting.program import OPERATIONS
 from worldmodel.models.dvbf.model import DVBF
 

@@ -11,7 +11,8 @@ import pytest
 from running import Loaded, in_browser, in_onnx  # noqa: F401 (a fixture)
 
 from worldmodel.exporting.lowering import LARGEST_MATRIX, LONGEST_LOOP
-from worldmodel.exporting.onnx_files import TRANSLATED, to_onnx
+from worldmodel.exporting.onnx_files import to_onnx
+from worldmodel.exporting.onnx_operations import TRANSLATED
 from worldmodel.exporting.program import OPERATIONS, Program
 from worldmodel.exporting.tracing import trace
 from worldmodel.support.files import UserError
