@@ -33,7 +33,7 @@ def exported(dvbf_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("export") / "dream.html"
     result = run_script("export.py", "--run", dvbf_run, "--out", out)
     assert_ok(result)
-    assert re.fullmatch(rf"{re.escape(str(out))}: \d+ kB\n", result.stdout)
+    assert re.fullmatch(rf"{re.escape(str(out))}: \d+\.\d kB\n", result.stdout)
     return out
 
 

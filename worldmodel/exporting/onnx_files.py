@@ -12,7 +12,6 @@ more tensors, whose names and shapes are the model's own; card.json has them. No
 
 import importlib.metadata
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from worldmodel.exporting.onnx_operations import TRANSLATED, Graph, onnx_library
 from worldmodel.exporting.program import Program
 from worldmodel.models.protocol import WorldModel
 from worldmodel.runs.folder import Run
-from worldmodel.support.files import UserError, atomic_write, write_json
+from worldmodel.support.files import UserError, json_bytes
 
 OPSET, FORMAT = 18, 10
 """of ONNX's operators, and of its files (IR version); by its own table ONNX Runtime reads both from 1.18 on"""
@@ -42,25 +41,30 @@ MEANINGS = {
 }
 
 
-def write_onnx(run: Run, model: WorldModel, folder: Path) -> list[Path]:
-    """Write the files of a run's model into a folder; their paths. Raises UserError where ONNX is not installed, the
-    model needs an operation that is not translated, or the place cannot be written."""
+def onnx_files(run: Run, model: WorldModel) -> dict[str, bytes]:
+    """The files of a run's model, by their names, as ONNX's own checker accepts them. Raises UserError where ONNX is
+    not installed, or the model needs what ONNX cannot express."""
+    programs = ModelPrograms.of(model)
+    made = {f"{name}.onnx": _checked(to_onnx(getattr(programs, name), name), name) for name in FILES}
+    return made | {"card.json": json_bytes(_card(run, model, programs))}
+
+
+def _checked(proto: Any, name: str) -> bytes:
     onnx = onnx_library()
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, and ONNX files are written into a folder")
-    programs, written = ModelPrograms.of(model), []
-    made = {name: to_onnx(getattr(programs, name), name) for name in FILES}
-    for name, proto in made.items():
-        onnx.checker.check_model(proto, full_check=True)
-        with atomic_write(folder / f"{name}.onnx") as file:
-            file.write(proto.SerializeToString())
-        written.append(folder / f"{name}.onnx")
-    write_json(folder / "card.json", _card(run, model, programs))
-    return [*written, folder / "card.json"]
+    # a ValueError says that it is too large
+    wrong = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError)
+    content: bytes = proto.SerializeToString()
+    try:
+        onnx.checker.check_model(content, full_check=True)
+    except wrong as error:
+        raise UserError(
+            f"{name}: cannot be written as ONNX: its checker says: {' '.join(str(error).split())}"
+        ) from None
+    return content
 
 
 def to_onnx(program: Program, name: str) -> Any:
-    """An onnx.ModelProto of a program. Raises UserError as `write_onnx`."""
+    """An onnx.ModelProto of a program. Raises UserError as `onnx_files`."""
     onnx = onnx_library()
     graph = Graph(program)
     for step in program.steps:
@@ -121,7 +125,7 @@ def _card(run: Run, model: WorldModel, programs: ModelPrograms) -> dict[str, Any
     card = run.card
     return {
         "model": run.model,
-        "run": str(run.folder),
+        "run": run.folder.resolve().name,
         "world": None if card.world is None else card.world.id,
         "seconds_between_frames": card.dt,
         "first_frames": model.context,

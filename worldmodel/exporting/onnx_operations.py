@@ -14,7 +14,7 @@ from worldmodel.support.files import UserError
 def onnx_library() -> Any:
     """The library. Raises UserError where it is not installed."""
     onnx = library("onnx", "onnx")
-    for part in ("checker", "helper", "numpy_helper"):
+    for part in ("checker", "helper", "numpy_helper", "shape_inference"):
         library(f"onnx.{part}", "onnx")
     return onnx
 
