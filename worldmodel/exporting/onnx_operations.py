@@ -20,11 +20,11 @@ def onnx_library() -> Any:
 
 
 class Graph:
-    """Nodes, and constants by their names."""
+    """Nodes, and constants by their names. Names of its own begin with _, which those of inputs and outputs do not."""
 
     def __init__(self, program: Program):
         self.program, self.onnx = program, onnx_library()
-        self.names = {number: f"t{number}" for number in range(len(program.tensors))}
+        self.names = {number: f"_t{number}" for number in range(len(program.tensors))}
         self.names |= {number: name for name, number in program.inputs.items()}
         self.nodes: list[Any] = []
         self.stored: dict[str, np.ndarray] = {}
@@ -37,13 +37,13 @@ class Graph:
         return self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(self.program.tensors[number].type))
 
     def constant(self, array: Any, dtype: Any = np.int64) -> str:
-        name = f"c{len(self.stored)}"
+        name = f"_c{len(self.stored)}"
         self.stored[name] = np.asarray(array, dtype)
         return name
 
     def node(self, operator: str, inputs: list[str], output: str | None = None, **attributes: Any) -> str:
         """Its only output, which is wanted."""
-        output = output or f"n{len(self.nodes)}"
+        output = output or f"_n{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [output], **attributes))
         return output
 
