@@ -26,7 +26,7 @@ PARTS = {
     "dvbf": ["state"],
     "rssm": ["belief", "stochastic"],
     "world-models": ["latent", "cell", "hidden"],
-    "remembers": ["state_frame", "state_next_frame", "t3", "actions_a_b", "state_actions_a_b"],
+    "remembers": ["state_frame", "state_next_frame", "t6", "actions_a_b", "state_actions_a_b"],
 }
 """names of a state's parts, of some models"""
 
@@ -48,7 +48,7 @@ class Carry(NamedTuple):
 
     frame: jax.Array
     next_frame: jax.Array
-    t3: jax.Array
+    t6: jax.Array
     actions: dict[str, jax.Array]
 
 
@@ -64,7 +64,7 @@ class Remembers(nnx.Module):
         return Carry(frames, 0.5 * frames, frames.sum((2, 3)), {"a b": frames[..., 0, :2], "a-b": frames[..., 1, :2]})
 
     def filter_step(self, state: Carry, action: jax.Array, frame: jax.Array, key: jax.Array | None = None) -> Carry:
-        return Carry(frame, state.frame, state.t3 + 1, {"a b": action, "a-b": state.actions["a b"]})
+        return Carry(frame, state.frame, state.t6 + 1, {"a b": action, "a-b": state.actions["a b"]})
 
     def imagine_step(self, state: Carry, action: jax.Array, key: jax.Array | None = None) -> Carry:
         return self.filter_step(state, action, 0.5 * (state.frame + state.next_frame))
@@ -73,7 +73,7 @@ class Remembers(nnx.Module):
         return distrax.Deterministic(state.frame)
 
     def vector(self, state: Carry) -> jax.Array:
-        return jnp.concatenate([state.t3[..., None], state.actions["a b"], state.actions["a-b"]], -1)
+        return jnp.concatenate([state.t6[..., None], state.actions["a b"], state.actions["a-b"]], -1)
 
     def loss(self, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         raise NotImplementedError("it is not trained")
