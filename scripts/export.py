@@ -31,7 +31,8 @@ def main(options: Options) -> None:
 
     written = export(options.run, options.out, options.onnx, options.data, options.context, options.seed)
     for path in written:
-        print(f"{path}: {path.stat().st_size / 1e3:,.0f} kB")
+        size = path.stat().st_size
+        print(f"{path}: {size / 1e6:.1f} MB" if size >= 1e6 else f"{path}: {size / 1e3:.1f} kB")
 
 
 if __name__ == "__main__":

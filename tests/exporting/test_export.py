@@ -13,7 +13,7 @@ import pytest
 from conftest import SCRIPTS, SMALL, assert_ok, run_script
 
 import worldmodel as wm
-from worldmodel.exporting.onnx_files import TRANSLATED
+from worldmodel.exporting.onnx_operations import TRANSLATED
 from worldmodel.exporting.program import OPERATIONS
 from worldmodel.models.dvbf.model import DVBF
 
@@ -33,12 +33,17 @@ def folder(dvbf_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "imagine_step.onnx",
         "vector.onnx",
     ]
+    for line in result.stdout.splitlines():
+        path, _, size = line.partition(": ")
+        assert re.fullmatch(r"\d+\.\d kB", size)
+        assert float(size[:-3]) == pytest.approx(Path(path).stat().st_size / 1000, abs=0.051)
     assert str(folder / "decode.onnx") in result.stdout
     return folder
 
 
-def test_the_card_says_what_is_in_the_files(folder: Path):
+def test_the_card_says_what_is_in_the_files(folder: Path, dvbf_run: Path):
     card = json.loads((folder / "card.json").read_text())
+    assert card["run"] == dvbf_run.name  # and not where it is kept
     assert (card["model"], card["world"], card["first_frames"]) == ("dvbf", None, 5)
     assert card["files"]["filter_step.onnx"]["inputs"]["action"]["shape"] == [1, 1]
     assert list(card["files"]["imagine_step.onnx"]["outputs"]) == ["next_state"]
@@ -87,9 +92,9 @@ def refused(*arguments: object) -> str:
 
 @pytest.mark.parametrize("kind", ["--out", "--onnx"])
 def test_a_model_of_single_frames_is_refused(kind: str, vae_run: Path, tmp_path: Path):
-    line = refused("--run", vae_run, kind, tmp_path / "new")
+    line = refused("--run", vae_run, kind, tmp_path / "new.html")
     assert "holds a run of vae, a model of single frames, which imagines nothing" in line
-    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "new.html").exists()
 
 
 def test_what_cannot_be_is_one_line(dvbf_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -98,13 +103,37 @@ def test_what_cannot_be_is_one_line(dvbf_run: Path, tmp_path: Path, monkeypatch:
     run = ("--run", dvbf_run)
     assert "nothing to write" in refused(*run)
     assert "is a folder" in refused(*run, "--out", tmp_path)
+    assert "is a folder" in refused(*run, "--out", tmp_path / "new.html", "--onnx", tmp_path / "new.html")
+    assert "new.pdf: the page is an .html file" in refused(*run, "--out", tmp_path / "new.pdf")
+    for option, value in (("--context", 5), ("--data", "nothing.npz")):
+        assert f"{option} is of the page alone" in refused(*run, "--onnx", tmp_path / "new", option, value)
     assert "is a file" in refused(*run, "--onnx", file)
     assert "--onnx takes one run" in refused(*run, *run, "--onnx", tmp_path / "new")
     assert "--context must be at least 5" in refused(*run, "--out", tmp_path / "new.html", "--context", "2")
     assert "nothing.npz: no such file" in refused(*run, "--out", tmp_path / "new.html", "--data", "nothing.npz")
+    both = ("--out", tmp_path / "new.html", "--onnx", tmp_path / "new")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "onnx is not installed; to install it: pip install -e '.[onnx]'" in refused(*run, "--onnx", tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+    assert "onnx is not installed; to install it: pip install -e '.[onnx]'" in refused(*run, *both)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_both_are_written_or_none(dvbf_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where ONNX lacks an operation, where its checker finds fault, and where one of the places cannot be written."""
+    file, page = tmp_path / "file", tmp_path / "new.html"
+    file.write_text("")
+    with pytest.raises(wm.UserError, match="cannot be written: Not a directory"):
+        wm.export(dvbf_run, page, onnx=file / "new")
+    with monkeypatch.context() as patch:
+        patch.delitem(TRANSLATED, "add")
+        with pytest.raises(wm.UserError, match="cannot be written as ONNX: it needs add"):
+            wm.export(dvbf_run, page, onnx=tmp_path / "new")
+    with monkeypatch.context() as patch:
+        patch.setitem(TRANSLATED, "add", lambda graph, step: graph.node("Nothing", graph.inputs(step)))
+        with pytest.raises(
+            wm.UserError, match=r"^begin: cannot be written as ONNX: its checker says: No Op .* Nothing"
+        ):
+            wm.export(dvbf_run, page, onnx=tmp_path / "new")
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_model_with_a_primitive_of_its_own_is_told_which(

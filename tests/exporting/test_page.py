@@ -33,7 +33,7 @@ def exported(dvbf_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("export") / "dream.html"
     result = run_script("export.py", "--run", dvbf_run, "--out", out)
     assert_ok(result)
-    assert re.fullmatch(rf"{re.escape(str(out))}: \d+ kB\n", result.stdout)
+    assert re.fullmatch(rf"{re.escape(str(out))}: \d+\.\d kB\n", result.stdout)
     return out
 
 
@@ -144,6 +144,24 @@ def test_a_visitor_pushes_looks_and_begins_anew(visitor: Visitor):
         button = page.get_by_role("button", name=name)
         (button.tap if phone else button.click)()
         page.wait_for_function(f"moments.at(-1).seconds_dreamt < 0.3 && {condition}")
+
+
+def test_what_is_no_number_has_a_place_in_the_view(visitor: Visitor):
+    """JSON has neither infinite numbers nor NaN."""
+    places = visitor.page.evaluate(
+        """() => {
+            const [dream] = socket.worlds.dreams, [view, vector] = [dream.view, dream.vector];
+            const at = (...latent) => {
+                dream.view = { mean: [0, 0], axes: [[1, 0], [0, 1]] };
+                dream.vector = { run: () => ({ vector: latent }) };
+                const found = JSON.stringify(dream.place({}));
+                [dream.view, dream.vector] = [view, vector];
+                return found;
+            };
+            return [at(0.5, -2), at(Infinity, 1), at(-Infinity, 1), at(NaN, 1), at(3e38, 0)];
+        }"""
+    )
+    assert places == ["[0.5,-2]", *3 * ["[100,100]"], "[3e+38,0]"]
 
 
 def test_a_browser_that_cannot_run_it_is_told_so(browser: Browser, exported: Path):

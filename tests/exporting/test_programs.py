@@ -11,7 +11,8 @@ import pytest
 from running import Loaded, in_browser, in_onnx  # noqa: F401 (a fixture)
 
 from worldmodel.exporting.lowering import LARGEST_MATRIX, LONGEST_LOOP
-from worldmodel.exporting.onnx_files import TRANSLATED, to_onnx
+from worldmodel.exporting.onnx_files import to_onnx
+from worldmodel.exporting.onnx_operations import TRANSLATED
 from worldmodel.exporting.program import OPERATIONS, Program
 from worldmodel.exporting.tracing import trace
 from worldmodel.support.files import UserError
@@ -24,6 +25,14 @@ HALVES = np.float32([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49, -7.2])
 CUBE = RANDOM.normal(size=(2, 3, 4)).astype(np.float32)
 DEFINITE = np.float32([[[4, 1, 0.5], [1, 3, 0.2], [0.5, 0.2, 2]], [[2, 0, 0.1], [0, 1, 0], [0.1, 0, 5]]])
 PLACES = np.int32([2, 0, 7])
+
+
+@jax.custom_vjp
+def own_gradient(x: jax.Array) -> jax.Array:
+    return jnp.tanh(x)
+
+
+own_gradient.defvjp(lambda x: (own_gradient(x), None), lambda _, change: (change,))
 
 CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...]]] = {
     "arithmetic": (lambda x, y: (x + y) * x - 2.0 / (y**2 + 1), (X, Y)),
@@ -72,6 +81,18 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...]]] = {
         lambda x, k: (x[k], x.at[k].get(mode="clip"), jnp.take(x, k, axis=1, mode="clip")),
         (X, PLACES),
     ),
+    "reading outside": (
+        lambda x, c, k: (
+            jnp.take(x, k, axis=1),
+            jnp.take(c, k - 3, axis=1, fill_value=7),
+            jnp.take_along_axis(c, k[None, :, None] - 2, axis=2),
+            x.at[k - 4, k].get(mode="fill", fill_value=-1),
+            jnp.take((8 * x).astype(int), k, axis=0),
+            jnp.take(x > 0, k, axis=0),
+            x.at[k].get(mode="fill", wrap_negative_indices=False),
+        ),
+        (X, CUBE, PLACES),
+    ),
     "reading along an axis": (lambda x, k: jnp.take_along_axis(x, k[:, None] % 4, axis=1), (X, PLACES)),
     "a window": (lambda c, k: jax.lax.dynamic_slice(c, (k[0], k[1], k[2]), (1, 2, 3)), (CUBE, PLACES)),
     "a window of a stored picture": (
@@ -110,7 +131,10 @@ CASES: dict[str, tuple[Callable, tuple[np.ndarray, ...]]] = {
         ),
         (DEFINITE, CUBE),
     ),
-    "calls": (jax.jit(lambda x: jax.checkpoint(jnp.sin)(x) + jax.lax.stop_gradient(jax.nn.relu(x))), (X,)),
+    "calls": (
+        jax.jit(lambda x: jax.checkpoint(jnp.sin)(x) + own_gradient(x) + jax.lax.stop_gradient(jax.nn.relu(x))),
+        (X,),
+    ),
 }
 
 
@@ -195,6 +219,11 @@ def test_what_is_constant_is_computed_before_and_what_is_not_needed_never():
             "the primitive scan over 65",
         ),
         (lambda x: jnp.linalg.cholesky(x @ x.T + jnp.eye(9)), f"cholesky of 9 rows, more than {LARGEST_MATRIX}"),
+        (lambda x: jax.lax.reduce(x, 0.0, lambda a, b: a + b * b, (1,)), "the primitive reduce,"),
+        (
+            lambda x: jax.lax.reduce_window(x, 0.0, lambda a, b: a + b * b, (1, 2), (1, 1), "VALID"),
+            "the primitive reduce_window,",
+        ),
         (lambda x: (x.astype(jnp.bfloat16) * 2).astype(jnp.float32), "computes in bfloat16"),
     ],
 )

@@ -16,6 +16,8 @@ LONGEST_LOOP = 64
 """turns of a loop that is unrolled"""
 LARGEST_MATRIX = 8
 """rows of a matrix whose factors are written out"""
+FILLED = "gather that fills"
+"""a gather, of which there are two kinds"""
 
 
 class Number(int):
@@ -199,6 +201,22 @@ def _integer_pow(parameters: dict[str, Any], x: jax.Array) -> jax.Array:
     return 1 / found if parameters["y"] < 0 else found
 
 
+def fills(parameters: dict[str, Any]) -> bool:
+    """Whether a gather gives a value of its own for what lies outside; else it reads at the nearest place within."""
+    return bool(parameters["mode"] == jax.lax.GatherScatterMode.FILL_OR_DROP)
+
+
+def _gather_filled(parameters: dict[str, Any], x: jax.Array, starts: jax.Array) -> jax.Array:
+    """A window that is not wholly within the array is filled."""
+    numbers, sizes = parameters["dimension_numbers"], parameters["slice_sizes"]
+    found = jax.lax.gather(x, starts, numbers, sizes, mode=jax.lax.GatherScatterMode.CLIP)
+    last = np.array([x.shape[axis] - sizes[axis] for axis in numbers.start_index_map], starts.dtype)
+    inside = jnp.all((starts >= 0) & (starts <= jnp.broadcast_to(last, starts.shape)), axis=-1)
+    batch = [axis for axis in range(found.ndim) if axis not in numbers.offset_dims]
+    inside = jax.lax.broadcast_in_dim(inside, found.shape, batch)
+    return jnp.where(inside, found, jnp.full(found.shape, parameters["fill_value"], found.dtype))
+
+
 LOWERED: dict[str, Lowering] = {
     "reshape": _reshape,
     "squeeze": _reshape,
@@ -209,6 +227,7 @@ LOWERED: dict[str, Lowering] = {
     "conv_general_dilated": _convolution,
     "cholesky": _cholesky,
     "triangular_solve": _triangular_solve,
+    FILLED: _as(_gather_filled),
     "stack": _as(lambda given, *parts: _stacked(given["axis"], parts)),
     "unstack": _unstack,
     "square": _as(lambda _, x: jnp.multiply(x, x)),

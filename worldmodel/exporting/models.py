@@ -13,6 +13,9 @@ from worldmodel.exporting.tracing import trace
 from worldmodel.imagination.dreamer import last
 from worldmodel.models.protocol import WorldModel
 
+TAKEN = ("frames", "actions", "action", "frame", "vector")
+"""names of what programs take and give beside a state"""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelPrograms:
@@ -76,10 +79,15 @@ class ModelPrograms:
 
 
 def state_names(state: Any) -> Sequence[str]:
-    """Of a state's parts: by their fields, where it has some; else "state"."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(state)
-    names = [re.sub(r"\W+", "_", jax.tree_util.keystr(path)).strip("_") or "state" for path, _ in paths]
-    return [name if not name[0].isdigit() else f"state_{name}" for name in names]
+    """Of a state's parts, each once: by their fields, where it has some; else "state". A name that a program has for
+    something else, or that another part has, begins with "state_"."""
+    names: list[str] = []
+    for path, _ in jax.tree_util.tree_flatten_with_path(state)[0]:
+        name = re.sub(r"\W+", "_", jax.tree_util.keystr(path)).strip("_") or "state"
+        while name[0].isdigit() or name.startswith("next_") or name in (*TAKEN, *names):
+            name = f"state_{name}"
+        names.append(name)
+    return names
 
 
 def _floats(*shape: int) -> jax.ShapeDtypeStruct:

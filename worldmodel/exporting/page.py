@@ -23,7 +23,6 @@ from worldmodel.exporting.truth import TruthPrograms
 from worldmodel.models.protocol import WorldModel
 from worldmodel.play.live import Dream
 from worldmodel.play.serving import PAGE, Stage, describe_world
-from worldmodel.support.files import UserError, atomic_write
 
 HERE = Path(__file__).parent
 SCRIPTS = ("interpreter.js", "server.js")
@@ -33,11 +32,9 @@ ALIGNED = 4
 """bytes, at whose multiples arrays begin; and bytes of a float32"""
 
 
-def write_page(stage: Stage, out: Path, key: jax.Array) -> None:
-    """The page of a stage's dreams, whole or not at all; the key of the random starts is consumed. Raises UserError
-    where a model or the world needs a primitive that no program has, or the place cannot be written."""
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder, and the page is one file")
+def page_of(stage: Stage, key: jax.Array) -> bytes:
+    """The file of a stage's dreams; the key of the random starts is consumed. Raises UserError where a model or the
+    world needs a primitive that no program has."""
     store = Store()
     truth = TruthPrograms.of(stage.simulator, key)
     parts: dict[str, Any] = {
@@ -67,8 +64,7 @@ def write_page(stage: Stage, out: Path, key: jax.Array) -> None:
     ):
         assert page.count(before) == 1, before
         page = page.replace(before, after)
-    with atomic_write(out) as file:
-        file.write(page.encode())
+    return page.encode()
 
 
 def interpreter() -> str:

@@ -8,6 +8,7 @@ the meaning of the JAX primitive of that name, but that several primitives becom
     square, integer_pow 2   mul          sub, add_any ...  as JAX has them
     split, squeeze, ...     slice, reshape
     clamp                   max, min
+    gather that fills       gather, and a choice
     conv_general_dilated    a sum of products
     cholesky, triangular_solve   written out for small matrices
 """

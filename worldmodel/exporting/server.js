@@ -6,7 +6,7 @@ const FARTHEST = 100;  // in place of what is no number, which JSON has not
 
 const joined = (arrays) => Float32Array.from(arrays.flatMap((array) => [...array]));
 const nextState = (found) => Object.fromEntries(Object.entries(found).map(([name, values]) => [name.replace("next_", ""), values]));
-const digits = (values, places) => Array.from(values, (value) => Number((Number.isNaN(value) ? FARTHEST : value).toFixed(places)));
+const digits = (values, places) => Array.from(values, (value) => Number((Number.isFinite(value) ? value : FARTHEST).toFixed(places)));
 
 // What a model sees, dreams and shows, one step at a time (exporting/models.py).
 class Dreamer {

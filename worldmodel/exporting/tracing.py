@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from worldmodel.exporting.lowering import LOWERED, Number, Value
+from worldmodel.exporting.lowering import FILLED, LOWERED, Number, Value, fills
 from worldmodel.exporting.program import ELEMENTWISE, TYPES, Program, Step, Tensor, alive, unsupported
 
 GROWTH = 64
@@ -18,8 +18,15 @@ GROWTH = 64
 RENAMED = {"add_any": "add"}
 SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier", "sharding_constraint")
 """primitives that change nothing here"""
-CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-"""parameters that hold the function of a primitive that calls one"""
+CALLS = {
+    "jit": "jaxpr",
+    "remat2": "jaxpr",
+    "call": "call_jaxpr",
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+"""primitives that do nothing but call a function, and the parameter that holds it"""
 
 
 def trace(function: Callable, inputs: Mapping[str, Any], outputs: Sequence[str]) -> Program:
@@ -85,17 +92,15 @@ class _Writer:
 
     def equation(self, equation: Any, values: list[Value]) -> list[Value]:
         name, parameters = equation.primitive.name, equation.params
-        name = RENAMED.get(name, name)
+        name = FILLED if name == "gather" and fills(parameters) else RENAMED.get(name, name)
         avals = [variable.aval for variable in equation.outvars]
         if name in SAME:
             return values
         if name in LOWERED:
             return LOWERED[name](self, parameters, values, avals)
-        inner = next((parameters[key] for key in CALLS if key in parameters), None)
-        if inner is not None:
-            if isinstance(inner, ClosedJaxpr):
-                return self.inline(inner, values)
-            return self.run(inner, (), values)
+        if name in CALLS:
+            inner = parameters[CALLS[name]]
+            return self.inline(inner, values) if isinstance(inner, ClosedJaxpr) else self.run(inner, (), values)
         if _foldable(values, avals):
             results = equation.primitive.bind(*map(jnp.asarray, values), **parameters)
             return list(results) if equation.primitive.multiple_results else [results]

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -49,6 +49,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files, all of them whole or none at all. Raises UserError when one cannot be written."""
+    with contextlib.ExitStack() as stack:
+        for path, content in contents.items():
+            file = stack.enter_context(atomic_write(path))
+            file.write(content)
+            file.flush()
+
+
 def require_writable(path: Path) -> None:
     """Raise UserError when a file at `path` could not be written. Leaves nothing behind but its parent folders."""
     try:
@@ -88,9 +97,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people, whole or not at all; what is not a finite number becomes null."""
-    text = json.dumps(_without_nan(value), indent=2, allow_nan=False)
     with atomic_write(path) as file:
-        file.write((text + "\n").encode())
+        file.write(json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """A file of JSON for people; what is not a finite number becomes null."""
+    return (json.dumps(_without_nan(value), indent=2, allow_nan=False) + "\n").encode()
 
 
 def _without_nan(value: Any) -> Any:
