@@ -1,6 +1,7 @@
 """Strict JAX settings for all tests, and the small data and runs that several of them share."""
 
 import contextlib
+import functools
 import gc
 import io
 import json
@@ -37,6 +38,7 @@ from worldmodel.imagination.compiled import compiled
 from worldmodel.models.dvbf.model import DVBF
 from worldmodel.models.dvbf.options import DVBFOptions
 from worldmodel.models.networks import initialise
+from worldmodel.models.protocol import imagine
 from worldmodel.runs.folder import Run
 from worldmodel.training.options import Recipe
 from worldmodel.training.seeds import train_seeds
@@ -147,7 +149,21 @@ def width(picture: Path) -> int:
         return image.width
 
 
+@functools.cache
+def drawn(options: Any, scale: FrameScale, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
+    return initialise(lambda rngs: options.build(scale, rngs), jax.random.key(seed))
+
+
+def untrained(options: Any, scale: FrameScale, seed: int = 3) -> Any:
+    """A model of its own for who asks, of parameters that are drawn once."""
+    graphdef, params = drawn(options, scale, seed)
+    return nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf, params))
+
+
 # as one program for all models of one structure: most of a small test is compilation
+filtered = compiled(lambda model, *arguments: model.filter(*arguments))
+dreamt = compiled(lambda model, *arguments: imagine(model, *arguments))
+mean_frames = compiled(lambda model, state: model.emission(state).mean())
 infer = compiled(lambda model, *arguments: model.infer(*arguments))
 model_loss = compiled(lambda model, batch, key, progress: model.loss(batch, key, progress))
 
@@ -236,7 +252,7 @@ def tiny_dvbf(request: pytest.FixtureRequest) -> DVBF:
 def untrained_dvbf(data: Sequences) -> DVBF:
     """A small model of the data's frames and actions."""
     options, scale = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6), FrameScale.of(data, "test data")
-    return nnx.merge(*initialise(lambda rngs: DVBF(scale, options, rngs), jax.random.key(3)))
+    return untrained(options, scale)
 
 
 def make_tiny_dvbf(inference: str, **options: object) -> DVBF:
@@ -244,7 +260,7 @@ def make_tiny_dvbf(inference: str, **options: object) -> DVBF:
         frame_shape=(4, 4), action_size=2, pixel_mean=0.4, pixel_std=0.3, frame_variance=1.2, action_scale=1.5
     )
     model_options = DVBFOptions(**(TINY | {"inference": inference} | options))  # type: ignore[arg-type]
-    return nnx.merge(*initialise(lambda rngs: DVBF(scale, model_options, rngs), jax.random.key(3)))
+    return untrained(model_options, scale)
 
 
 @pytest.fixture
@@ -258,7 +274,7 @@ def model_of(data: Sequences) -> DVBF:
     """An untrained DVBF for some data."""
     scale = FrameScale.of(data, "test data")
     options = DVBFOptions(base_matrices=3, hidden_size=8, feature_size=6, mixture_hidden_size=5)
-    return nnx.merge(*initialise(lambda rngs: DVBF(scale, options, rngs), jax.random.key(0)))
+    return untrained(options, scale, seed=0)
 
 
 def colour_data() -> Sequences:

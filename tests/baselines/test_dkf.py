@@ -2,27 +2,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import infer, infer_all, make_tiny_dvbf
+from conftest import dreamt, infer, infer_all, make_tiny_dvbf, untrained
 from flax import nnx
 
 from baselines.dkf import DKF, DKFState
 from baselines.options import DKFOptions
-from worldmodel.models.networks import initialise
-from worldmodel.models.protocol import imagine, swap_time
+from worldmodel.models.protocol import swap_time
 
 Batch = tuple[np.ndarray, np.ndarray]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def dkf() -> DKF:
     options = DKFOptions(latent_size=8, hidden_size=8, feature_size=6, initial_frames=2)
-    scale = make_tiny_dvbf("fusion").scale
-    return nnx.merge(*initialise(lambda rngs: DKF(scale, options, rngs), jax.random.key(3)))
+    return untrained(options, make_tiny_dvbf("fusion").scale)
 
 
 def test_no_later_frame_leaks_into_a_filtered_latent(dkf: DKF, tiny_batch: Batch):
     frames, actions = map(jnp.asarray, tiny_batch)
-    influence = jax.jacobian(lambda x: infer_all(dkf, (x, actions)).latents.sum(axis=(0, 2)))(frames)
+    influence = jax.jit(jax.jacobian(lambda x: infer_all(dkf, (x, actions)).latents.sum(axis=(0, 2))))(frames)
     influence = np.abs(np.asarray(influence)).sum(axis=(1, 3, 4))
     for t in range(7):
         last = max(t, dkf.options.initial_frames - 1)
@@ -49,7 +47,7 @@ def test_the_posterior_does_not_pass_through_the_transition(dkf: DKF, tiny_batch
     for part in ("encoder", "initial_network", "posterior_network", "update_gate", "candidate", "decoder"):
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradients[part])), part
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(jax.jit(jax.grad(kl))(params)["transition_network"]))
-    assert kl(params) > 0
+    assert jax.jit(kl)(params) > 0
 
 
 def test_imagining_is_filtering_with_the_measurement_switched_off(dkf: DKF, tiny_batch: Batch):
@@ -59,7 +57,7 @@ def test_imagining_is_filtering_with_the_measurement_switched_off(dkf: DKF, tiny
     noise = jnp.stack([jnp.zeros_like(drawn[0]), *drawn], axis=1)
     switched_off = infer(dkf, frames, actions, jnp.zeros((3, 6), bool), noise)
     start = jax.tree.map(lambda leaf: leaf[:, 0], DKFState(switched_off.latents, switched_off.features))
-    imagined = imagine(dkf, start, actions, jax.random.key(3))
+    imagined = dreamt(dkf, start, actions, jax.random.key(3))
     np.testing.assert_allclose(imagined.latent, switched_off.latents[:, 1:], rtol=1e-5, atol=1e-6)
     # what is imagined is no memory
     np.testing.assert_array_equal(swap_time(imagined.memory), np.broadcast_to(start.memory, (6, 3, 8)))

@@ -4,23 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import infer_all, make_tiny_dvbf
+from conftest import infer_all, make_tiny_dvbf, untrained
 from flax import nnx
 
 from baselines.dvbf_mlp import MLPDVBF
 from baselines.options import MLPDVBFOptions
 from worldmodel.data.windows import Batch
-from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import LocallyLinear
 
 Frames = tuple[np.ndarray, np.ndarray]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> MLPDVBF:
     options = MLPDVBFOptions(hidden_size=8, feature_size=6, initial_frames=2, transition_hidden_size=5)
-    scale = make_tiny_dvbf("fusion").scale
-    return nnx.merge(*initialise(lambda rngs: options.build(scale, rngs), jax.random.key(3)))
+    return untrained(options, make_tiny_dvbf("fusion").scale)
 
 
 def test_the_prior_is_what_the_network_says_added_to_the_latent(model: MLPDVBF):
@@ -58,7 +56,7 @@ def test_the_reconstruction_reaches_the_network_and_the_loss_every_parameter(mod
 
 def test_an_action_moves_the_states_after_it_and_none_before(model: MLPDVBF, tiny_batch: Frames):
     frames, actions = map(jnp.asarray, tiny_batch)
-    influence = jax.jacobian(lambda u: infer_all(model, (frames, u)).latents.sum(axis=(0, 2)))(actions)
+    influence = jax.jit(jax.jacobian(lambda u: infer_all(model, (frames, u)).latents.sum(axis=(0, 2))))(actions)
     influence = np.abs(np.asarray(influence)).sum(axis=(1, 3))
     for t in range(7):
         # the first action lies between the two frames of the initial state, whose posterior sees it

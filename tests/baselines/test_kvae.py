@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_tiny_dvbf
+from conftest import dreamt, filtered, make_tiny_dvbf, untrained
 from flax import nnx
 from scipy.stats import multivariate_normal
 
@@ -14,8 +14,6 @@ from baselines.kvae import KVAE, KVAEState
 from baselines.rival_options import PUBLISHED_KVAE, KVAEOptions
 from worldmodel.data.windows import Batch
 from worldmodel.imagination.compiled import compiled
-from worldmodel.imagination.dreamer import Dreamer
-from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import Bounded, Diagnosed, LocallyLinear, Sampled, WorldModel, imagine
 from worldmodel.support.files import UserError
 
@@ -32,7 +30,7 @@ def kvae() -> KVAE:
     """An untrained model of 4 x 4 frames and two actions, whose linear systems differ."""
     options = KVAEOptions(vision_size=8, feature_size=6, memory_size=5, initial_variance=2.0)
     scale = make_tiny_dvbf("fusion").scale
-    model = nnx.merge(*initialise(lambda rngs: KVAE(scale, options, rngs), jax.random.key(3)))
+    model = untrained(options, scale)
     keys = iter(jax.random.split(jax.random.key(4), 5))
     bases = (model.state_matrices, 0.15), (model.action_matrices, 0.4), (model.emission_matrices, 0.4)
     for base, width in bases:  # so that no latent comes near the ball
@@ -302,41 +300,26 @@ def test_gradients_reach_every_parameter(kvae, tiny_batch):
     assert np.abs(early["state_matrices"][...]).max() > 0
 
 
-def test_the_filter_is_a_chain_of_its_steps(kvae, valid, tiny_batch):
-    frames, actions = tiny_batch
-    dreamer = Dreamer(kvae)
-    states = dreamer.filter(frames, actions, valid)
-    state = jax.tree.map(lambda leaf: leaf[:, 0], states)
-    for t in range(1, T):
-        looked = dreamer.filter_step(state, actions[:, t - 1], frames[:, t])
-        blind = dreamer.imagine_step(state, actions[:, t - 1])
-        state = jax.tree.map(
-            lambda a, b, t=t: jnp.where(valid[:, t].reshape(-1, *[1] * (a.ndim - 1)), a, b), looked, blind
-        )
-        for leaf, whole in zip(state, states, strict=True):
-            np.testing.assert_allclose(leaf, whole[:, t], rtol=1e-4, atol=1e-5)
-
-
 def test_imagining_is_filtering_with_the_frames_missing(kvae, tiny_batch):
     frames, actions = map(jnp.asarray, tiny_batch)
     valid = jnp.arange(T)[None] < jnp.array([[3]] * B)
-    states = kvae.filter(frames, actions, valid)
-    dreamt = imagine(kvae, jax.tree.map(lambda leaf: leaf[:, 2], states), actions[:, 2:])
-    for leaf, whole in zip(dreamt, states, strict=True):
+    states = filtered(kvae, frames, actions, valid)
+    imagined = dreamt(kvae, jax.tree.map(lambda leaf: leaf[:, 2], states), actions[:, 2:])
+    for leaf, whole in zip(imagined, states, strict=True):
         np.testing.assert_allclose(leaf, whole[:, 3:], rtol=1e-4, atol=1e-5)
     # the belief widens while nothing is seen
-    volumes = np.linalg.slogdet(np.asarray(dreamt.covariance))[1]
+    volumes = np.linalg.slogdet(np.asarray(imagined.covariance))[1]
     assert (volumes > np.linalg.slogdet(np.asarray(states.covariance[:, 2]))[1][:, None]).all()
 
 
 def test_sampled_latents_are_drawn_from_the_belief(kvae, tiny_batch):
     """In the filter, and one step ahead from a drawn latent: mean and covariance of many draws, twice as wide where the
     spread is 2."""
-    count, state = 20_000, jax.tree.map(lambda leaf: leaf[:1, 3], kvae.filter(*map(jnp.asarray, tiny_batch)))
+    count, state = 20_000, jax.tree.map(lambda leaf: leaf[:1, 3], filtered(kvae, *map(jnp.asarray, tiny_batch)))
     many = jax.tree.map(lambda leaf: jnp.tile(leaf, (count, *[1] * (leaf.ndim - 1))), state)
     action = jnp.tile(jnp.asarray(tiny_batch[1][:1, 3]), (count, 1))
     frame = jnp.tile(jnp.asarray(tiny_batch[0][:1, 4]), (count, 1, 1))
-    plain = kvae.imagine_step(state, action[:1])
+    plain = jax.jit(kvae.imagine_step)(state, action[:1])
     for spread in (1.0, 2.0):
         graphdef, params = nnx.split(kvae)
         wide = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf, params))
@@ -355,10 +338,10 @@ def test_sampled_latents_are_drawn_from_the_belief(kvae, tiny_batch):
 def test_the_first_frame_may_be_missing(kvae, valid, tiny_batch):
     """Then the belief is the initial one; with a key its latent is drawn from that."""
     frames, actions = (jnp.asarray(each[2:3]) for each in tiny_batch)
-    states = kvae.filter(frames, actions, jnp.asarray(valid[2:3]))
+    states = filtered(kvae, frames, actions, jnp.asarray(valid[2:3]))
     np.testing.assert_array_equal(states.mean[0, 0], np.zeros(Z))
     np.testing.assert_allclose(states.covariance[0, 0], 2 * np.eye(Z))
-    drawn = [kvae.filter(frames, actions, jnp.asarray(valid[2:3]), jax.random.key(seed)) for seed in range(2)]
+    drawn = [filtered(kvae, frames, actions, jnp.asarray(valid[2:3]), jax.random.key(seed)) for seed in range(2)]
     assert np.abs(drawn[0].latent - drawn[1].latent)[0, 0].max() > 0.1
     np.testing.assert_array_equal(drawn[0].mean[0, 0], np.zeros(Z))
 

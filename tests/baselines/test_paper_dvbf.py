@@ -2,14 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import infer, infer_all, loss_of, make_tiny_dvbf
+from conftest import dreamt, infer, infer_all, loss_of, make_tiny_dvbf, untrained
 from flax import nnx
 
 from baselines.options import PaperDVBFOptions
 from baselines.paper_dvbf import BaseMatrices, PaperDVBF
 from worldmodel.data import windows
-from worldmodel.models.networks import initialise
-from worldmodel.models.protocol import imagine
 from worldmodel.models.variational import bound_terms, importance_log_weight
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -17,8 +15,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 def make_model(bayesian: bool) -> PaperDVBF:
     options = PaperDVBFOptions(latent_size=8, base_matrices=3, hidden_size=8, bayesian=bayesian)
-    scale = make_tiny_dvbf("noise").scale
-    return nnx.merge(*initialise(lambda rngs: PaperDVBF(scale, options, rngs), jax.random.key(3)))
+    return untrained(options, make_tiny_dvbf("noise").scale)
 
 
 @pytest.fixture(params=[False, True], ids=["points", "bayesian"])
@@ -49,7 +46,7 @@ def test_imagination_is_the_filter_switched_off(model: PaperDVBF, tiny_batch: Ba
     drawn = [jax.random.normal(key, (3, model.latent_size)) for key in jax.random.split(jax.random.key(3), 6)]
     noise = jnp.stack([jnp.zeros_like(drawn[0]), *drawn], axis=1)
     filtered = infer(model, frames, actions, jnp.zeros((3, 6), bool), noise)
-    imagined = imagine(model, filtered.latents[:, 0], actions, jax.random.key(3))
+    imagined = dreamt(model, filtered.latents[:, 0], actions, jax.random.key(3))
     np.testing.assert_allclose(imagined, filtered.latents[:, 1:], rtol=1e-4, atol=1e-5)
 
 

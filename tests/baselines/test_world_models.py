@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_tiny_dvbf
+from conftest import dreamt, filtered, make_tiny_dvbf, untrained
 from flax import nnx
 from scipy.special import logsumexp
 from scipy.stats import norm
@@ -15,8 +15,7 @@ from scipy.stats import norm
 from baselines.rival_options import PUBLISHED_WORLD_MODELS, RivalVAEOptions, WorldModelsOptions
 from baselines.world_models import WorldModels
 from worldmodel.data.windows import Batch
-from worldmodel.models.networks import initialise
-from worldmodel.models.protocol import Sampled, imagine
+from worldmodel.models.protocol import Sampled
 from worldmodel.support.files import UserError
 
 Frames = tuple[np.ndarray, np.ndarray]
@@ -28,8 +27,8 @@ FIRST, SECOND = jnp.asarray(0.1), jnp.asarray(0.9)
 @pytest.fixture(scope="module")
 def model() -> WorldModels:
     """Of 4 x 4 frames and two actions, with mixtures whose components lie apart."""
-    options, scale = WorldModelsOptions(latent_size=SIZE, hidden_size=HIDDEN), make_tiny_dvbf("fusion").scale
-    made = nnx.merge(*initialise(lambda rngs: WorldModels(scale, options, rngs), jax.random.key(3)))
+    options = WorldModelsOptions(latent_size=SIZE, hidden_size=HIDDEN)
+    made = untrained(options, make_tiny_dvbf("fusion").scale)
     made.density.bias[...] = jax.random.normal(jax.random.key(4), made.density.bias.shape)
     return made
 
@@ -92,7 +91,7 @@ def test_samples_have_the_moments_of_the_mixture_at_their_temperature(model: Wor
 
 def test_the_memory_equals_a_plain_loop(model: WorldModels, tiny_batch: Frames):
     frames, actions = tiny_batch
-    states = jax.jit(model.filter)(jnp.asarray(frames), jnp.asarray(actions))
+    states = filtered(model, jnp.asarray(frames), jnp.asarray(actions))
     latents = np.asarray(model.vae.posterior(jnp.asarray(frames)).mean())
     cells, hiddens = lstm(model, latents.astype(np.float64), actions)
     np.testing.assert_allclose(states.latent, latents, rtol=1e-5, atol=1e-6)
@@ -228,16 +227,15 @@ def test_imagining_is_filtering_with_the_frames_missing(model: WorldModels, tiny
     """Along the means; and every frame that was not seen changes nothing, of samples too."""
     frames, actions = map(jnp.asarray, tiny_batch)
     valid = jnp.zeros(frames.shape[:2], bool).at[:, :2].set(True)
-    states = jax.jit(model.filter)(frames, actions, valid)
+    states = filtered(model, frames, actions, valid)
     before = jax.tree.map(lambda leaf: leaf[:, 1], states)
-    dreamt = imagine(model, before, actions[:, 1:])
-    for one, other in zip(dreamt, states, strict=True):
+    imagined = dreamt(model, before, actions[:, 1:])
+    for one, other in zip(imagined, states, strict=True):
         np.testing.assert_allclose(one, other[:, 2:], rtol=1e-5, atol=1e-6)
     other = jnp.where(valid[..., None, None], frames, jnp.nan)
     for seed in (None, 1):
         one, two = (
-            jax.jit(model.filter)(x, actions, valid, None if seed is None else jax.random.key(seed))
-            for x in (frames, other)
+            filtered(model, x, actions, valid, None if seed is None else jax.random.key(seed)) for x in (frames, other)
         )
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
@@ -245,20 +243,10 @@ def test_imagining_is_filtering_with_the_frames_missing(model: WorldModels, tiny
 def test_a_first_frame_that_was_not_seen_is_drawn_from_the_prior(model: WorldModels):
     frames, actions = jnp.ones((5000, 2, 4, 4)), jnp.zeros((5000, 1, 2))
     valid = jnp.zeros((5000, 2), bool)
-    np.testing.assert_array_equal(model.filter(frames, actions, valid).latent[:, 0], 0)
-    drawn = np.asarray(model.filter(frames, actions, valid, jax.random.key(0)).latent[:, 0])
+    np.testing.assert_array_equal(filtered(model, frames, actions, valid).latent[:, 0], 0)
+    drawn = np.asarray(filtered(model, frames, actions, valid, jax.random.key(0)).latent[:, 0])
     np.testing.assert_allclose(drawn.mean(axis=0), 0, atol=0.06)
     np.testing.assert_allclose(drawn.std(axis=0), 1, atol=0.05)
-
-
-def test_a_filter_step_by_step_is_the_filter(model: WorldModels, tiny_batch: Frames):
-    frames, actions = map(jnp.asarray, tiny_batch)
-    whole = jax.jit(model.filter)(frames, actions)
-    state, step = jax.tree.map(lambda leaf: leaf[:, 0], whole), jax.jit(model.filter_step)
-    for t in range(1, 7):
-        state = step(state, actions[:, t - 1], frames[:, t])
-        for one, other in zip(state, whole, strict=True):
-            np.testing.assert_allclose(one, other[:, t], rtol=1e-5, atol=1e-6)
 
 
 def test_the_spread_scales_what_a_filter_draws_and_neither_means_nor_bound(model: WorldModels, tiny_batch: Frames):
@@ -266,12 +254,12 @@ def test_the_spread_scales_what_a_filter_draws_and_neither_means_nor_bound(model
     wide = nnx.clone(model)
     wide.spread[...] = jnp.asarray(3.0)
     valid = jnp.ones((3, 7), bool).at[:, 3:5].set(False)
-    mean, same = (each.filter(frames, actions, valid) for each in (model, wide))
+    mean, same = (filtered(each, frames, actions, valid) for each in (model, wide))
     jax.tree.map(np.testing.assert_array_equal, mean, same)
     bounds = [jax.jit(each.bound)(frames, actions, jax.random.key(2), valid) for each in (model, wide)]
     jax.tree.map(np.testing.assert_array_equal, *bounds)
-    mean = model.filter(frames, actions).latent
-    narrow, far = (each.filter(frames, actions, None, jax.random.key(2)).latent - mean for each in (model, wide))
+    mean = filtered(model, frames, actions).latent
+    narrow, far = (filtered(each, frames, actions, None, jax.random.key(2)).latent - mean for each in (model, wide))
     assert np.abs(narrow).max() > 0
     np.testing.assert_allclose(far, 3 * narrow, rtol=1e-3, atol=1e-4)
 

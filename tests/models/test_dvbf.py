@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import infer, infer_all, loss_of, make_tiny_dvbf
+from conftest import dreamt, filtered, infer, infer_all, loss_of, make_tiny_dvbf, mean_frames, model_loss, untrained
 from flax import nnx
 
 from worldmodel.data import windows
@@ -102,16 +102,16 @@ def test_imagining_is_filtering_with_the_measurement_switched_off(tiny_dvbf: DVB
     drawn = [jax.random.normal(key, (3, tiny_dvbf.latent_size)) for key in jax.random.split(jax.random.key(3), 6)]
     noise = jnp.stack([jnp.zeros_like(drawn[0]), *drawn], axis=1)
     switched_off = infer(tiny_dvbf, frames, actions, jnp.zeros((3, 6), bool), noise).latents
-    imagined = imagine(tiny_dvbf, switched_off[:, 0], actions, jax.random.key(3))
+    imagined = dreamt(tiny_dvbf, switched_off[:, 0], actions, jax.random.key(3))
     np.testing.assert_allclose(imagined, switched_off[:, 1:], rtol=1e-5, atol=1e-6)
 
 
 def test_the_kl_is_never_negative_and_zero_only_when_nothing_is_learnt_from_a_frame(tiny_dvbf: DVBF, tiny_batch: Batch):
-    filtered = infer_all(tiny_dvbf, tiny_batch)
-    kl = np.asarray(filtered.posterior.kl_divergence(filtered.prior))
+    inferred = infer_all(tiny_dvbf, tiny_batch)
+    kl = np.asarray(inferred.posterior.kl_divergence(inferred.prior))
     assert kl.shape == (3, 6)
     assert (kl > 0).all()
-    np.testing.assert_allclose(filtered.prior.kl_divergence(filtered.prior), np.zeros((3, 6)), atol=1e-6)
+    np.testing.assert_allclose(inferred.prior.kl_divergence(inferred.prior), np.zeros((3, 6)), atol=1e-6)
 
 
 def test_a_larger_kl_raises_the_loss(tiny_batch: Batch):
@@ -132,7 +132,7 @@ def test_gradients_of_the_reconstruction_reach_every_recognition_parameter(tiny_
         model = nnx.merge(graphdef, params)
         return -jnp.mean(model.emission(infer_all(model, tiny_batch).latents).log_prob(jnp.asarray(frames)))
 
-    gradients = jax.grad(reconstruction)(params)
+    gradients = jax.jit(jax.grad(reconstruction))(params)
     for part in ("encoder", "initial_network", "posterior", "transition", "decoder"):
         for path, gradient in jax.tree_util.tree_leaves_with_path(gradients[part]):
             assert np.abs(gradient).max() > 0, f"{part}{jax.tree_util.keystr(path)}"
@@ -146,7 +146,7 @@ def test_no_later_frame_leaks_into_a_filtered_latent(tiny_dvbf: DVBF, tiny_batch
         return infer_all(tiny_dvbf, (frames, actions)).latents.sum(axis=(0, 2))
 
     # influence[t, s]: how much latent t depends on frame s
-    influence = np.abs(np.asarray(jax.jacobian(latents)(frames))).sum(axis=(1, 3, 4))
+    influence = np.abs(np.asarray(jax.jit(jax.jacobian(latents))(frames))).sum(axis=(1, 3, 4))
     for t in range(7):
         last = max(t, prefix - 1)
         assert (influence[t, last + 1 :] == 0).all()
@@ -160,7 +160,7 @@ def test_the_action_index_of_a_filter(tiny_dvbf: DVBF, tiny_batch: Batch):
     def latents(actions: jax.Array) -> jax.Array:
         return infer_all(tiny_dvbf, (frames, actions)).latents.sum(axis=(0, 2))
 
-    influence = np.abs(np.asarray(jax.jacobian(latents)(actions))).sum(axis=(1, 3))
+    influence = np.abs(np.asarray(jax.jit(jax.jacobian(latents))(actions))).sum(axis=(1, 3))
     for t in range(7):
         for s in range(6):
             # action s acts on the way to latent s + 1; the initial state also sees those of the prefix
@@ -175,7 +175,7 @@ def test_the_action_index_of_imagination(tiny_dvbf: DVBF, tiny_batch: Batch):
         return tiny_dvbf.emission(imagine(tiny_dvbf, start, actions)).mean().sum(axis=(0, 2, 3))
 
     # imagined frame i is frame i + 1 of the timeline, if the start is frame 0
-    influence = np.abs(np.asarray(jax.jacobian(frames)(actions))).sum(axis=(1, 3))
+    influence = np.abs(np.asarray(jax.jit(jax.jacobian(frames))(actions))).sum(axis=(1, 3))
     for i in range(6):
         assert (influence[i, : i + 1] > 0).all()
         assert (influence[i, i + 1 :] == 0).all()
@@ -185,22 +185,22 @@ def test_the_decoder_sees_the_visible_part_only():
     model = make_tiny_dvbf("fusion", latent_size=5, visible_size=2)
     latents = standard_noise(model, 4, 1)[:, 0]
     hidden_changed = latents.at[:, 2:].add(1.0)
-    np.testing.assert_array_equal(model.emission(latents).mean(), model.emission(hidden_changed).mean())
+    np.testing.assert_array_equal(mean_frames(model, latents), mean_frames(model, hidden_changed))
     visible_changed = latents.at[:, 1].add(1.0)
-    assert np.abs(model.emission(latents).mean() - model.emission(visible_changed).mean()).max() > 1e-4
+    assert np.abs(mean_frames(model, latents) - mean_frames(model, visible_changed)).max() > 1e-4
 
 
 def test_fusion_moves_the_hidden_part_by_a_gain_times_the_innovation(tiny_batch: Batch):
     model = make_tiny_dvbf("fusion", latent_size=5, visible_size=2)
-    filtered = infer_all(model, tiny_batch)
-    moved = np.asarray(filtered.posterior.mean() - filtered.prior.mean())
+    inferred = infer_all(model, tiny_batch)
+    moved = np.asarray(inferred.posterior.mean() - inferred.prior.mean())
     assert (moved[..., 2:] == 0).all()  # before training the gain is zero
     assert (moved[..., :2] != 0).all()
 
     gain = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
     model.posterior.gain[...] = jnp.broadcast_to(gain, model.posterior.gain.shape)  # the same in every mixture
-    filtered = infer_all(model, tiny_batch)
-    moved = np.asarray(filtered.posterior.mean() - filtered.prior.mean())
+    inferred = infer_all(model, tiny_batch)
+    moved = np.asarray(inferred.posterior.mean() - inferred.prior.mean())
     np.testing.assert_allclose(moved[..., 2:], moved[..., :2] @ gain, rtol=1e-3, atol=1e-6)
 
 
@@ -210,7 +210,7 @@ def test_a_rollout_of_any_model_stays_in_the_ball(tiny_dvbf: DVBF):
     matrices = tiny_dvbf.transition.state_matrices
     matrices[...] = jnp.broadcast_to(jnp.eye(size), matrices.shape)
     start = jnp.ones((2, size))
-    latents = imagine(tiny_dvbf, start, jnp.ones((2, 500, 2)))
+    latents = dreamt(tiny_dvbf, start, jnp.ones((2, 500, 2)))
     norms = np.linalg.norm(latents, axis=-1)
     assert norms.max() <= BALL_RADIUS * np.sqrt(size) * 1.0001
     assert norms.max() > BALL_RADIUS * np.sqrt(size) * 0.9  # the dynamics did push
@@ -225,10 +225,10 @@ def test_the_ball_does_not_touch_latents_inside():
 def test_frames_of_any_rank_and_size_fit(tiny_batch: Batch):
     model = make_tiny_dvbf("fusion")
     scale = dataclasses.replace(model.scale, frame_shape=(6, 5, 3))
-    colour = DVBF(scale, model.options, nnx.Rngs(params=0))
+    colour = untrained(model.options, scale)
     frames = jnp.zeros((3, 7, 6, 5, 3))
-    filtered = infer_all(colour, (frames, tiny_batch[1]))
-    emission = colour.emission(filtered.latents)
+    inferred = infer_all(colour, (frames, tiny_batch[1]))
+    emission = colour.emission(inferred.latents)
     assert emission.mean().shape == frames.shape
     assert emission.log_prob(frames).shape == (3, 7)
 
@@ -263,11 +263,11 @@ def test_a_model_of_frames_before_a_landscape_sees_and_draws_them():
     data = dataclasses.replace(moving, frames=landscape + moving.frames // 4)
     scale = FrameScale.of(data, "landscape")
     assert scale.background
-    model = DVBFOptions(base_matrices=2, hidden_size=8, feature_size=6).build(scale, nnx.Rngs(params=0))
+    model = untrained(DVBFOptions(base_matrices=2, hidden_size=8, feature_size=6), scale)
     frames, actions = jnp.asarray(as_unit_frames(data.frames)), jnp.asarray(data.actions)
-    loss, _ = model.loss(windows.Batch(frames, actions), jax.random.key(0), jnp.asarray(0.5))
+    loss, _ = model_loss(model, windows.Batch(frames, actions), jax.random.key(0), jnp.asarray(0.5))
     assert jnp.isfinite(loss)
     silent = jax.tree.map(jnp.zeros_like, nnx.state(model.decoder, nnx.Param))
     nnx.update(model.decoder, silent)
-    drawn = model.emission(model.filter(frames, actions)).mean()
+    drawn = mean_frames(model, filtered(model, frames, actions))
     np.testing.assert_allclose(drawn[3, 5], frames.mean(axis=(0, 1)), atol=0.003)  # a decoder that says nothing

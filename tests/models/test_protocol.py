@@ -6,13 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import make_tiny_dvbf
-from flax import nnx
+from conftest import dreamt, filtered, make_tiny_dvbf, untrained
 
-from worldmodel.data.windows import Batch
-from worldmodel.imagination.dreamer import Dreamer, last
+from worldmodel.imagination.dreamer import last
 from worldmodel.models.catalogue import MODELS
-from worldmodel.models.networks import initialise
 from worldmodel.models.protocol import Bounded, Diagnosed, FrameModel, LocallyLinear, WorldModel, imagine
 
 Frames = tuple[np.ndarray, np.ndarray]
@@ -25,7 +22,7 @@ def build(name: str) -> Any:
     prefix = {"initial_frames": 2} if name in ("dvbf", "dvbf-mlp", "dkf") else {}
     options = MODELS.options(name)(**(small | prefix))
     scale = make_tiny_dvbf("fusion").scale
-    model = nnx.merge(*initialise(lambda rngs: options.build(scale, rngs), jax.random.key(5)))
+    model = untrained(options, scale, seed=5)
     if name == "dvbf":
         model.posterior.gain[...] = jax.random.normal(jax.random.key(6), model.posterior.gain.shape)
     return model
@@ -47,60 +44,20 @@ def test_each_model_is_of_its_kind(model: Any):
     assert not isinstance(static, WorldModel)
 
 
-def test_a_filter_is_its_steps_one_by_one(model: Any, tiny_batch: Frames):
-    frames, actions = tiny_batch
-    dreamer, begin = Dreamer(model), 3
-    states = dreamer.filter(frames, actions)
-    whole = dreamer.vector(states)
-    state = jax.tree.map(lambda leaf: leaf[:, begin - 1], states)
-    for t in range(begin, frames.shape[1]):
-        state = dreamer.filter_step(state, actions[:, t - 1], frames[:, t])
-        np.testing.assert_allclose(dreamer.vector(state), whole[:, t], rtol=1e-4, atol=1e-5)
-
-
-def test_frames_that_were_not_seen_are_imagined(model: Any, tiny_batch: Frames):
-    """Whatever stands where a frame was not seen, states, loss and metrics are the same; and a gap is imagination."""
-    frames, actions = tiny_batch
-    dreamer = Dreamer(model)
-    valid = np.ones(frames.shape[:2], bool)
-    valid[0, 4] = valid[1, 3:6] = False
-    other = np.where(valid[..., None, None], frames, 1 - frames)
-    for seed in (2, None):
-        one, two = (
-            dreamer.vector(dreamer.filter(x, actions, valid, None if seed is None else jax.random.key(seed)))
-            for x in (frames, other)
-        )
-        np.testing.assert_array_equal(one, two)
-    seen = dreamer.vector(dreamer.filter(frames, actions))
-    assert np.abs(one - seen)[0, 4:].max() > 0
-    states = dreamer.filter(frames, actions, valid)
-    before = jax.tree.map(lambda leaf: leaf[:, 2], states)
-    dreamt = dreamer.vector(dreamer.imagine(before, actions[:, 2:5]))
-    np.testing.assert_allclose(dreamer.vector(states)[1, 3:6], dreamt[1], rtol=1e-4, atol=1e-5)
-
-    @jax.jit
-    def loss(frames: jax.Array) -> tuple:
-        return model.loss(Batch(frames, jnp.asarray(actions), jnp.asarray(valid)), jax.random.key(1), jnp.asarray(0.3))
-
-    (value, metrics), (again, same) = loss(jnp.asarray(frames)), loss(jnp.asarray(other))
-    assert float(value) == pytest.approx(float(again), rel=1e-6)
-    for name, number in metrics.items():
-        assert float(number) == pytest.approx(float(same[name]), rel=1e-5), name
-
-
 def test_a_policy_is_followed(model: Any, tiny_batch: Frames):
     """Under a policy that looks at the state, as under the actions that it chose."""
-    state = last(Dreamer(model).filter(*tiny_batch))
+    state = last(filtered(model, *tiny_batch))
 
     def policy(state: Any, key: Any) -> jax.Array:
         return jnp.tanh(model.vector(state)[:, :2])
 
-    states = imagine(model, state, policy, steps=5)
+    follow = jax.jit(lambda key: imagine(model, state, policy, key, 5))
+    states = follow(None)
     chosen = [policy(state, None)]
     for t in range(4):
         chosen.append(policy(jax.tree.map(lambda leaf, t=t: leaf[:, t], states), None))
-    told = imagine(model, state, jnp.stack(chosen, axis=1))
+    told = dreamt(model, state, jnp.stack(chosen, axis=1))
     np.testing.assert_allclose(model.vector(states), model.vector(told), rtol=1e-5, atol=1e-6)
-    noisy = [model.vector(imagine(model, state, policy, jax.random.key(seed), 5)) for seed in (0, 0, 1)]
+    noisy = [model.vector(follow(jax.random.key(seed))) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(noisy[0], noisy[1])
     assert np.abs(noisy[0] - noisy[2]).max() > 1e-3

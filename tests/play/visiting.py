@@ -1,6 +1,8 @@
 """The page to drive the dream, opened in a browser."""
 
+import atexit
 import contextlib
+import functools
 import json
 import re
 import subprocess
@@ -29,10 +31,19 @@ def serve(*runs: Path) -> Iterator[tuple[subprocess.Popen, str]]:
             process.kill()
 
 
+UNTIL_THE_END = contextlib.ExitStack()
+atexit.register(UNTIL_THE_END.close)
+
+
+@functools.cache
+def address(run: Path) -> str:
+    """Of one server for all who only visit: it takes ten seconds to start."""
+    return UNTIL_THE_END.enter_context(serve(run))[1]
+
+
 @pytest.fixture(scope="module")
-def server(dvbf_run: Path) -> Iterator[str]:
-    with serve(dvbf_run) as (_, url):
-        yield url
+def server(dvbf_run: Path) -> str:
+    return address(dvbf_run)
 
 
 class Visit:

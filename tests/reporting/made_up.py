@@ -1,8 +1,10 @@
 """A made-up run of each kind, whose figures are known, and the page of its report, taken apart."""
 
 import dataclasses
+import functools
 import html.parser
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +92,28 @@ def made_up_evaluation(states: bool) -> dict[str, Any]:
     return found
 
 
-def draw_pictures(folder: Path, parts: tuple[Part, ...]) -> None:
+@functools.cache
+def pictures(parts: tuple[Part, ...]) -> dict[str, bytes]:
     """A different PNG or GIF for every figure, some of them wider than a phone."""
-    random = np.random.default_rng(0)
-    for part in parts:
-        for figure in part.figures:
-            path = folder / figure.file
-            path.parent.mkdir(exist_ok=True)
-            shape = (40, 1200 if random.random() < 0.5 else 300, 3)
+    random, drawn = np.random.default_rng(0), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for figure in (figure for part in parts for figure in part.figures):
+            path = Path(folder) / Path(figure.file).name
+            shape = (10, 1200 if random.random() < 0.5 else 300, 3)
             frames = [random.integers(0, 256, shape, dtype=np.uint8) for _ in range(3)]
             if path.suffix == ".gif":
                 save_animation(path, frames, milliseconds=50)
             else:
                 Image.fromarray(frames[0]).save(path, dpi=(120, 120))
+            drawn[figure.file] = path.read_bytes()
+    return drawn
+
+
+def draw_pictures(folder: Path, parts: tuple[Part, ...]) -> None:
+    for name, content in pictures(parts).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 def make_dvbf_run(folder: Path, data: Sequences, states: bool = True) -> Path:

@@ -114,7 +114,11 @@ def test_moments_are_of_what_was_seen_and_done():
     assert scale.action_scale == pytest.approx(np.sqrt((data.actions[data.acted()].astype(float) ** 2).mean()))
 
 
-@pytest.mark.parametrize("model", ["dkf", "kvae", "paper-dvbf", "rssm", "rssm-categorical", "world-models"])
+OTHERS = ("dkf", "kvae", "paper-dvbf", "rssm-categorical", "world-models")
+
+
+# of each by itself, that no gap reaches a state, a loss or a gradient is tested among the guests
+@pytest.mark.parametrize("model", ["rssm", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_the_other_models_go_through_it_too(folder: Path, model: str, tmp_path: Path):
     data, run = folder / "data.npz", tmp_path / "run"
     small = [{"--hidden-size": "--vision-size"}.get(word, word) if model == "kvae" else word for word in SMALL]
