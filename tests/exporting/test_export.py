@@ -103,7 +103,9 @@ def test_what_cannot_be_is_one_line(dvbf_run: Path, tmp_path: Path, monkeypatch:
     assert "--context must be at least 5" in refused(*run, "--out", tmp_path / "new.html", "--context", "2")
     assert "nothing.npz: no such file" in refused(*run, "--out", tmp_path / "new.html", "--data", "nothing.npz")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "onnx is not installed; to install it: pip install -e '.[onnx]'" in refused(*run, "--onnx", tmp_path / "new")
+    assert "onnx is not installed; to install it: pip install 'worldmodel[onnx]'" in refused(
+        *run, "--onnx", tmp_path / "new"
+    )
     assert not (tmp_path / "new").exists()
 
 

@@ -270,7 +270,7 @@ def test_a_logger_that_is_not_installed_is_one_line_with_its_extra(
 ):
     monkeypatch.setitem(sys.modules, package, None)
     line = refused(data_file, tmp_path / "run", "--log", logger)
-    assert line == f"error: {package} is not installed; to install it: pip install -e '.[{logger}]'"
+    assert line == f"error: {package} is not installed; to install it: pip install 'worldmodel[{logger}]'"
 
 
 def test_what_has_nothing_to_log_and_a_mode_that_there_is_not_are_refused(

@@ -15,6 +15,10 @@ class UserError(Exception):
     """Something that the user gave is wrong. The message is one line that says what and where."""
 
 
+class DamagedError(UserError):
+    """A file of a run is torn or corrupted."""
+
+
 class Diverged(UserError):
     """A training's loss or gradient is no longer a number."""
 

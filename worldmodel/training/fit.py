@@ -13,8 +13,8 @@ import numpy as np
 
 from worldmodel.data.sequences import Sequences, hold_out, spread_within
 from worldmodel.data.storage import load_sequences
-from worldmodel.runs.folder import DamagedError, DataCard, Run, refuse_existing_run
-from worldmodel.support.files import Diverged, UserError
+from worldmodel.runs.folder import DataCard, Run, refuse_existing_run
+from worldmodel.support.files import DamagedError, Diverged, UserError
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import read_options
 from worldmodel.training.cluster import any_process, is_writer, wait_for_all
