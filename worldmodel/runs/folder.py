@@ -91,6 +91,12 @@ class Run:
         return run
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the run holds anything of its training."""
+        metrics = self.folder / METRICS
+        return bool(self.checkpoint_steps()) or (metrics.exists() and metrics.stat().st_size > 0)
+
+    @property
     def model(self) -> str:
         """The model's name in the catalogue."""
         name = str(self.config.get("model"))

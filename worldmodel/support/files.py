@@ -87,6 +87,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def remove_new(folder: Path, before: list[Path] | None) -> None:
+    """Remove from a folder what was not in it before, and all of it where there was no such folder (None). What resists
+    stays."""
+    for path in set(folder.iterdir() if folder.exists() else ()).difference(before or ()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if before is None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people, whole or not at all; what is not a finite number becomes null."""
     text = json.dumps(_without_nan(value), indent=2, allow_nan=False)

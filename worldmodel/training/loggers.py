@@ -52,8 +52,8 @@ class Logger(Protocol):
         """A GIF, as it is in a file."""
         ...
 
-    def close(self) -> None:
-        """Nothing more will come."""
+    def close(self, failed: bool) -> None:
+        """Nothing more will come; `failed` where the training is not finished."""
         ...
 
 
@@ -93,7 +93,7 @@ class TensorBoard:
         with Image.open(io.BytesIO(gif)) as image:
             self._image(step, name, (image.height, image.width), gif)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         with self._writing():
             self._events.close()
 
@@ -166,9 +166,9 @@ class WandB:
     def animation(self, step: int, name: str, gif: bytes) -> None:
         self._log(step, {name: self._video(io.BytesIO(gif), format="gif")})
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         with _asking():
-            self._run.finish()
+            self._run.finish(exit_code=int(failed))
 
     def _log(self, step: int, values: dict[str, Any]) -> None:
         with _asking():
@@ -202,7 +202,10 @@ def check_loggers(names: Iterable[str]) -> None:
 
 
 class Logbook:
-    """What is written of a run while it trains: its metrics and snapshots, and the same to its loggers."""
+    """What is written of a run while it trains: its metrics and snapshots, and the same to its loggers.
+
+    Once training goes on, a logger that fails raises nothing: what it raised waits in `failure` until the run is safe.
+    """
 
     def __init__(
         self, run: Run, names: Iterable[str], film_strip: Callable[[int, dict[str, np.ndarray]], np.ndarray]
@@ -210,15 +213,20 @@ class Logbook:
         """`names` of LOGGERS; `film_strip` draws the snapshot of a step, uint8 RGB `[H, W, 3]`."""
         self.run, self._names, self._film_strip = run, tuple(names), film_strip
         self._loggers: list[Logger] = []
+        self._finished = False
+        self.failure: Exception | None = None
+        """what a logger raised first"""
 
     def begin(self) -> None:
-        """Open the loggers, and tell them what the run holds of its past."""
+        """Open the loggers, and tell them what the run holds of its past. Raises what one of them raises."""
         for name in self._names:
             self._loggers.append(LOGGERS[name](self.run))
         if self._loggers:
             snapshots = self.run.snapshots()
             for line in self.run.metrics():
                 self._tell(line, snapshots.get(line["step"]))
+                if self.failure is not None:
+                    raise self.failure
 
     def write(self, metrics: dict[str, Any], snapshot: dict[str, np.ndarray] | None = None) -> None:
         """Add a line of metrics, "step" among them, and what was kept of this step to look at."""
@@ -227,31 +235,60 @@ class Logbook:
         self.run.append_metrics(metrics)
         self._tell(metrics, snapshot)
 
-    def show(self, step: int, files: Iterable[str]) -> None:
-        """Pictures of the run folder, PNGs and GIFs, by their names without suffix."""
+    def finish(self, step: int, files: Iterable[str]) -> None:
+        """The run is finished: show pictures of its folder, PNGs and GIFs, by their names without suffix."""
+        self._finished = True
         if not self._loggers:
             return
         import numpy as np
         from PIL import Image
 
-        for path in (self.run.folder / file for file in files):
-            for logger in self._loggers if path.exists() else ():
-                if path.suffix == ".gif":
-                    logger.animation(step, path.stem, path.read_bytes())
-                else:
-                    with Image.open(path) as image:
-                        logger.picture(step, path.stem, np.asarray(image.convert("RGB")))
+        paths = [path for path in (self.run.folder / file for file in files) if path.exists()]
+        for logger in self._loggers:
+            with self._keeping_failure():
+                for path in paths:
+                    if path.suffix == ".gif":
+                        logger.animation(step, path.stem, path.read_bytes())
+                    else:
+                        with Image.open(path) as image:
+                            logger.picture(step, path.stem, np.asarray(image.convert("RGB")))
 
     def close(self) -> None:
-        """Close the loggers."""
+        """Close the loggers, all of them."""
         while self._loggers:
-            self._loggers.pop().close()
+            with self._keeping_failure():
+                self._loggers.pop().close(failed=not self._finished)
 
     def _tell(self, line: dict[str, Any], snapshot: dict[str, np.ndarray] | None) -> None:
         step, values = line["step"], {name: value for name, value in line.items() if name != "step"}
         picture = None if snapshot is None or not self._loggers else self._film_strip(step, snapshot)
         for logger in self._loggers:
-            if values:
-                logger.scalars(step, values)
-            if picture is not None:
-                logger.picture(step, "film_strip", picture)
+            with self._keeping_failure():
+                if values:
+                    logger.scalars(step, values)
+                if picture is not None:
+                    logger.picture(step, "film_strip", picture)
+
+    @contextlib.contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
+
+
+@contextlib.contextmanager
+def logbooks(
+    runs: Iterable[Run], names: Iterable[str], film_strip: Callable[[int, dict[str, np.ndarray]], np.ndarray]
+) -> Iterator[list[Logbook]]:
+    """A logbook for each run, whose loggers are closed after the block. Then raises what one of them raised first,
+    unless the block itself raised something."""
+    books = [Logbook(run, names, film_strip) for run in runs]
+    try:
+        yield books
+    finally:
+        for book in books:
+            book.close()
+    for book in books:
+        if book.failure is not None:
+            raise book.failure
