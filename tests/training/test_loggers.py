@@ -18,9 +18,12 @@ from conftest import SMALL_DVBF, assert_ok, run_interrupted, run_script
 from PIL import Image, ImageSequence
 
 import worldmodel as wm
+from worldmodel import api
 from worldmodel.runs.folder import Run
 from worldmodel.support.files import Diverged, UserError
-from worldmodel.training.loggers import LOGGERS, Logbook, logbooks
+from worldmodel.support.script import INTERRUPTED
+from worldmodel.training import session
+from worldmodel.training.loggers import LOGGERS, Logbook, WandB, logbooks
 
 pytest.importorskip("tensorboardX")
 pytest.importorskip("wandb")
@@ -147,6 +150,68 @@ def assert_logs_what_the_run_has(read: Read, run: Path) -> None:
         assert read.scalars[step] == pytest.approx(values, rel=1e-6, abs=1e-30), step
 
 
+class Paper:
+    """A logger that keeps what it is told, and fails in what the test says."""
+
+    fails: Callable[[Run, str, int], bool] = staticmethod(lambda run, what, step: False)
+    error: type[Exception] = UserError
+    told: dict[str, list[tuple[str, int]]]
+    """by run folder, methods and steps"""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._note("open", 0)
+
+    @staticmethod
+    def check() -> None:
+        pass
+
+    def _note(self, what: str, step: int) -> None:
+        Paper.told.setdefault(self.run.folder.name, []).append((what, step))
+        if Paper.fails(self.run, what, step):
+            raise Paper.error(f"the paper is torn: {what} {step}")
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        self._note("scalars", step)
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        self._note(name, step)
+
+    def animation(self, step: int, name: str, gif: bytes) -> None:
+        self._note(name, step)
+
+    def close(self, failed: bool) -> None:
+        self._note("failed" if failed else "finished", 0)
+
+
+class OtherPaper(Paper):
+    """The same again."""
+
+
+@pytest.fixture
+def paper(monkeypatch: pytest.MonkeyPatch) -> type[Paper]:
+    """The loggers "paper" and "other", of which nothing fails yet."""
+    monkeypatch.setattr(Paper, "told", {}, raising=False)
+    monkeypatch.setattr(Paper, "fails", staticmethod(lambda run, what, step: False))
+    monkeypatch.setattr(Paper, "error", UserError)
+    monkeypatch.setitem(LOGGERS, "paper", Paper)
+    monkeypatch.setitem(LOGGERS, "other", OtherPaper)
+    return Paper
+
+
+def vae(data_file: Path, out: Path, *arguments: object) -> CompletedProcess[str]:
+    """A training of the quickest model."""
+    small = ("--hidden-size", 16, "--steps", 300, "--batch-size", 8)
+    new = () if "--resume" in arguments else small
+    return run_script("train.py", "vae", "--data", data_file, "--out", out, *new, *arguments)
+
+
+def assert_failed(result: CompletedProcess[str], line: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1] == f"error: {line}"
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("logger", LOGGERS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_seed_logs_its_own_metrics_at_every_step(logged: Path, seed: int, logger: str):
@@ -233,13 +298,97 @@ def test_a_stopped_training_goes_on_in_its_logs(data_file: Path, tmp_path: Path)
     name = offline_run(run).stem
     assert exit_code(run) == 1
     # another logger, which learns of what was before it
-    assert_ok(run_script(*train, "--resume", "--log", "tensorboard"))
+    assert_ok(run_script(*train, "--resume", "--log", "wandb", "--log", "tensorboard"))
     for read in READ.values():
         assert_logs_what_the_run_has(read(run), run)
         assert max(read(run).scalars) == 300
     assert exit_code(run) == 0
     assert offline_run(run).stem == name  # under its own id, so that what was sent of it is replaced
     assert json.loads((run / "config.json").read_text())["options"]["log"] == ["wandb", "tensorboard"]
+
+
+def test_the_loggers_of_a_resumed_run_can_be_replaced_and_dropped(
+    data_file: Path, tmp_path: Path, paper: type[Paper], monkeypatch: pytest.MonkeyPatch
+):
+    """As where what it was begun with is not installed."""
+    run = tmp_path / "run"
+    assert_ok(vae(data_file, run, "--steps", 10, "--log", "paper", "--log", "other"))
+    del LOGGERS["paper"], LOGGERS["other"]
+    assert_failed(vae(data_file, run, "--resume"), "--log: 'paper' is none of tensorboard, wandb")
+    line = "--log: none goes with no other"
+    assert_failed(vae(data_file, run, "--resume", "--log", "none", "--log", "tensorboard"), line)
+    told = {name: list(calls) for name, calls in paper.told.items()}
+    assert_ok(vae(data_file, run, "--resume", "--log", "none", "--steps", 20))
+    assert paper.told == told
+    assert json.loads((run / "config.json").read_text())["options"]["log"] == []
+
+    def logs(*arguments: object) -> list[tuple[str, ...]]:
+        """With what the training would go on from a command line, and from Python."""
+        found: list[tuple[str, ...]] = []
+        monkeypatch.setattr(session, "train", lambda name, options: found.append(options.log))
+        monkeypatch.setattr(api, "train_session", session.train)
+        assert vae(data_file, run, "--resume", *arguments).returncode == INTERRUPTED
+        return found
+
+    Run(run).change_options(log=["wandb"])
+    assert logs() == [("wandb",)]
+    assert logs("--log", "tensorboard") == [("tensorboard",)]
+    assert logs("--log=tensorboard", "--log", "wandb") == [("tensorboard", "wandb")]
+    assert logs("--log=none") == [()]
+    for given in ((), "none", ["none"]):
+        found = logs()
+        with pytest.raises(KeyboardInterrupt):
+            wm.train("vae", data_file, run, resume=True, log=given)
+        assert found == [("wandb",), ()]
+
+
+def test_seeds_have_ids_of_their_own_and_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An id that is not told to wandb is that of $WANDB_RUN_ID, the same for all."""
+    import wandb
+
+    def init(dir: Path, id: str | None, **options: Any) -> None:
+        told.append(id)
+        (dir / "wandb" / f"offline-run-20260101_000000-{id or 'given'}").mkdir(parents=True)
+
+    monkeypatch.setattr(wandb, "init", init)
+    rounds: list[list[str | None]] = []
+    for _ in range(2):
+        told: list[str | None] = []
+        for name in ("seed_0", "seed_1", "alone"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "config.json").write_text("{}")
+            WandB(Run(tmp_path / name))
+        rounds.append(told)
+    [one, other, alone], again = rounds
+    assert alone is None
+    assert one is not None
+    assert other is not None
+    assert one != other
+    assert again == [one, other, "given"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "within"),
+    [("offline", None, "false"), ("offline", "true", "true"), ("disabled", None, None), ("online", None, None)],
+)
+def test_only_what_is_offline_keeps_its_errors_to_itself(
+    tmp_path: Path, mode: str, given: str | None, within: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    """And nothing else in this process is told to."""
+    import wandb
+
+    name, seen = "WANDB_ERROR_REPORTING", []
+    monkeypatch.setenv("WANDB_MODE", mode)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    monkeypatch.setattr(wandb, "login", lambda **options: True)
+    monkeypatch.setattr(wandb, "init", lambda **options: seen.append(os.environ.get(name)))
+    (tmp_path / "config.json").write_text("{}")
+    WandB.check()
+    assert os.environ.get(name) == given
+    WandB(Run(tmp_path))
+    assert seen == [within]
+    assert os.environ.get(name) == given
 
 
 def test_weights_and_biases_know_the_configuration_and_which_seeds_belong_together(logged: Path):
@@ -301,68 +450,6 @@ def test_a_place_that_cannot_be_written_is_one_line(logged: Path, data_file: Pat
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, "--resume", "--steps", 200)
     assert result.returncode == 2
     assert f"error: {run}/tensorboard: cannot be written: File exists" in result.stderr.splitlines()
-
-
-class Paper:
-    """A logger that keeps what it is told, and fails in what the test says."""
-
-    fails: Callable[[Run, str, int], bool] = staticmethod(lambda run, what, step: False)
-    error: type[Exception] = UserError
-    told: dict[str, list[tuple[str, int]]]
-    """by run folder, methods and steps"""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self._note("open", 0)
-
-    @staticmethod
-    def check() -> None:
-        pass
-
-    def _note(self, what: str, step: int) -> None:
-        Paper.told.setdefault(self.run.folder.name, []).append((what, step))
-        if Paper.fails(self.run, what, step):
-            raise Paper.error(f"the paper is torn: {what} {step}")
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        self._note("scalars", step)
-
-    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
-        self._note(name, step)
-
-    def animation(self, step: int, name: str, gif: bytes) -> None:
-        self._note(name, step)
-
-    def close(self, failed: bool) -> None:
-        self._note("failed" if failed else "finished", 0)
-
-
-class OtherPaper(Paper):
-    """The same again."""
-
-
-@pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch) -> type[Paper]:
-    """The loggers "paper" and "other", of which nothing fails yet."""
-    monkeypatch.setattr(Paper, "told", {}, raising=False)
-    monkeypatch.setattr(Paper, "fails", staticmethod(lambda run, what, step: False))
-    monkeypatch.setattr(Paper, "error", UserError)
-    monkeypatch.setitem(LOGGERS, "paper", Paper)
-    monkeypatch.setitem(LOGGERS, "other", OtherPaper)
-    return Paper
-
-
-def vae(data_file: Path, out: Path, *arguments: object) -> CompletedProcess[str]:
-    """A training of the quickest model."""
-    small = ("--hidden-size", 16, "--steps", 300, "--batch-size", 8)
-    new = () if "--resume" in arguments else small
-    return run_script("train.py", "vae", "--data", data_file, "--out", out, *new, *arguments)
-
-
-def assert_failed(result: CompletedProcess[str], line: str) -> None:
-    assert result.returncode == 2, result.stderr
-    assert result.stderr.splitlines()[-1] == f"error: {line}"
-    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -129,7 +130,9 @@ class WandB:
         # folders are called [offline-]run-<time>-<id>; under its own id a run that was sent before is replaced there
         before = sorted((run.folder / "wandb").glob("*run-*-*"), key=lambda path: path.name.partition("run-")[2])
         of_seeds = run.folder.name.startswith(SEED_FOLDER)
-        with _asking():
+        # $WANDB_RUN_ID would be the same for all seeds
+        new = secrets.token_hex(4) if of_seeds else None
+        with _asking(), _reporting_nothing_offline():
             for old in before:
                 if old.name.startswith("offline-"):
                     shutil.rmtree(old)
@@ -138,7 +141,7 @@ class WandB:
                 project=os.environ.get("WANDB_PROJECT", "worldmodel"),
                 name=os.environ.get("WANDB_NAME", str(run.folder)),
                 group=str(run.folder.parent) if of_seeds else None,
-                id=before[-1].name.rpartition("-")[2] if before else None,
+                id=before[-1].name.rpartition("-")[2] if before else new,
                 dir=run.folder,
                 config=run.config,
                 reinit="create_new",  # beside those of other seeds, and of a notebook
@@ -148,11 +151,9 @@ class WandB:
     @staticmethod
     def check() -> None:
         wandb = library("wandb", "wandb")
-        if _mode() == "offline":  # then nothing goes out, reports of errors neither
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        elif _mode() not in MODES:
+        if _mode() not in MODES:
             raise UserError(f"--log wandb: $WANDB_MODE must be one of {', '.join(MODES)}, not {_mode()}")
-        elif _mode() == "online":
+        if _mode() == "online":
             with _asking():
                 if not wandb.login(prompt=False):
                     raise UserError("--log wandb: $WANDB_MODE is online, but nobody is logged in: run `wandb login`")
@@ -180,6 +181,21 @@ def _mode() -> str:
 
 
 @contextlib.contextmanager
+def _reporting_nothing_offline() -> Iterator[None]:
+    """The process that wandb starts within the block sends no reports of its own errors where nothing is to go out,
+    unless $WANDB_ERROR_REPORTING says so."""
+    name = "WANDB_ERROR_REPORTING"
+    if _mode() != "offline" or name in os.environ:
+        yield
+        return
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextlib.contextmanager
 def _asking() -> Iterator[None]:
     """Whatever wandb raises within the block becomes one line."""
     try:
@@ -190,12 +206,16 @@ def _asking() -> Iterator[None]:
         raise UserError(f"--log wandb: {' '.join(str(error).split())}") from None
 
 
+NONE = "none"
+"""in place of a logger's name: none at all"""
 LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
 def check_loggers(names: Iterable[str]) -> None:
     """Raise UserError where one of the loggers is not known, or could not log."""
     for name in names:
+        if name == NONE:
+            raise UserError(f"--log: {NONE} goes with no other")
         if name not in LOGGERS:
             raise UserError(f"--log: {name!r} is none of {', '.join(LOGGERS)}")
         LOGGERS[name].check()
