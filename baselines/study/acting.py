@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from baselines.study.kept import finished, result, run_tasks, seconds_of, trained
+from baselines.study.kept import finished, result, run_tasks, trained
+from worldmodel.runs.metrics import training_seconds
 from worldmodel.support.files import atomic_write, read_json, write_json
 from worldmodel.support.machine import machine
 
@@ -187,7 +188,7 @@ def one(name: str, entry: Entry, seed: int, place: Path) -> str:
     else:
         folder, found["rounds"] = improved(name, entry, seed, place)
         run = wm.load(folder)
-    found["training_seconds"] = seconds_of(run.metrics)
+    found["training_seconds"] = training_seconds(run.metrics)
     if entry.planner == "policy":
         started = time.monotonic()
         run.learn_policy(seed=seed)

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from worldmodel.runs.metrics import training_seconds
 from worldmodel.support.files import UserError, read_json
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import require_at_least
@@ -107,16 +108,6 @@ def about_training(run: Any) -> dict[str, Any]:
     return {
         "steps": config["steps"],
         "batch_size": config["batch_size"],
-        "training_seconds": seconds_of(run.metrics),
+        "training_seconds": training_seconds(run.metrics),
         "problems": [problem["name"] for problem in health["problems"]],
     }
-
-
-def seconds_of(metrics: list[dict[str, Any]]) -> float:
-    """How long the updates of a training took, by the lines of its metrics."""
-    done, seconds = 0, 0.0
-    for line in metrics:
-        if "steps_per_second" in line:
-            seconds += (line["step"] - done) / line["steps_per_second"]
-        done = line["step"]
-    return seconds

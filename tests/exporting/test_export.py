@@ -113,7 +113,7 @@ def test_what_cannot_be_is_one_line(dvbf_run: Path, tmp_path: Path, monkeypatch:
     assert "nothing.npz: no such file" in refused(*run, "--out", tmp_path / "new.html", "--data", "nothing.npz")
     both = ("--out", tmp_path / "new.html", "--onnx", tmp_path / "new")
     monkeypatch.setitem(sys.modules, "onnx", None)
-    assert "onnx is not installed; to install it: pip install -e '.[onnx]'" in refused(*run, *both)
+    assert "onnx is not installed; to install it: pip install 'worldmodel[onnx]'" in refused(*run, *both)
     assert list(tmp_path.iterdir()) == [file]
 
 

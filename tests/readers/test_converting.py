@@ -119,7 +119,7 @@ def test_the_own_data_sets_look_like_no_other_format(data_folder: Path, data_fil
 
 def test_a_library_that_is_missing_is_named_with_its_extra():
     with pytest.raises(
-        UserError, match=r"^no_such_library is not installed; to install it: pip install -e '.\[lerobot\]'"
+        UserError, match=r"^no_such_library is not installed; to install it: pip install 'worldmodel\[lerobot\]'"
     ):
         library("no_such_library", "lerobot")
 

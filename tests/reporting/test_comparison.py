@@ -304,12 +304,26 @@ def test_what_cannot_be_compared_at_all_is_one_line(good: Path, bad: Path, tmp_p
     many = [tmp_path / f"run{index}" for index in range(len(COLOURS) + 1)]
     for run in many:
         shutil.copytree(good, run)
+    with pytest.raises(UserError, match="no run is given"):
+        wm.report([])
     with pytest.raises(UserError, match="7 runs are more than can be told apart"):
         wm.report(many)
     (bad / "evaluation" / "film_strip.png").write_bytes(b"torn")
     assert (
         refused("--run", good, "--run", bad) == f"error: {bad}/evaluation/film_strip.png: no picture, or a damaged one"
     )
+
+
+def test_a_run_whose_metrics_are_being_written_is_compared_and_one_with_damaged_metrics_is_one_line(
+    good: Path, bad: Path
+):
+    path = bad / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text(f'{whole}{{"step": 400, "elb')
+    page = Page(wm.report([good, bad]))
+    assert ["time of the updates", "6.0 s", "1.5 s"] in page.rows
+    path.write_text(f'{{"step": 0, "elb\n{whole}')
+    assert refused("--run", good, "--run", bad) == f"error: {path}: line 1 is damaged"
 
 
 def test_runs_are_told_apart_by_as_much_of_their_paths_as_it_takes():

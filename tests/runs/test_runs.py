@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -15,8 +16,9 @@ from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences
 from worldmodel.models.catalogue import MODELS
 from worldmodel.models.dvbf.options import DVBFOptions
-from worldmodel.runs.folder import KEPT_CHECKPOINTS, DamagedError, DataCard, Run, load_tree, save_tree
-from worldmodel.support.files import UserError, atomic_folder, atomic_write, read_json, write_json
+from worldmodel.runs.folder import KEPT_CHECKPOINTS, DataCard, Run, load_tree, save_tree
+from worldmodel.runs.metrics import training_seconds
+from worldmodel.support.files import DamagedError, UserError, atomic_folder, atomic_write, read_json, write_json
 from worldmodel.support.settings import from_json, read_options
 from worldmodel.training.options import training_options
 from worldmodel.training.step import TrainState, initial_state
@@ -235,6 +237,44 @@ def test_metrics_after_the_checkpoint_and_torn_lines_are_dropped(run: Run):
     run.forget_after(200)
     assert [line["step"] for line in run.metrics()] == [100, 200]
     assert all(json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines())
+
+
+def test_metrics_are_read_while_their_last_line_is_written(run: Run):
+    path = run.folder / "metrics.jsonl"
+    assert run.metrics() == []
+    lines = [{"step": 100, "elbo": -1.5}, {"step": 200, "elbo": 2.0}]
+    for line in lines:
+        run.append_metrics(line)
+    whole, third = path.read_bytes(), b'{"step": 300, "elbo": 3.0}'
+    for end in range(len(third)):
+        path.write_bytes(whole + third[:end])
+        assert run.metrics() == lines
+    path.write_bytes(whole + third)  # all but the end of the line
+    assert run.metrics() == [*lines, {"step": 300, "elbo": 3.0}]
+    path.write_bytes(whole + b"\xff\0")
+    assert run.metrics() == lines
+
+
+@pytest.mark.parametrize(
+    "bad", [b'{"step": 2', b"", b"[200]", b'{"elbo": 1.0}', b'{"step": "200"}', b"\xff", b"[" * 10**5]
+)
+def test_a_damaged_line_of_metrics_is_one_line_and_nothing_is_forgotten(run: Run, bad: bytes):
+    run.save_checkpoint(300, {"w": jnp.zeros(1)})
+    path = run.folder / "metrics.jsonl"
+    path.write_bytes(b'{"step": 100}\n' + bad + b'\n{"step": 300}\n')
+    before = path.read_bytes()
+    for use in (run.metrics, lambda: run.forget_after(200)):
+        with pytest.raises(DamagedError, match=r"metrics\.jsonl: line 2 is damaged$"):
+            use()
+    assert path.read_bytes() == before
+    assert run.checkpoint_steps() == [300]
+
+
+def test_the_time_of_the_updates_is_that_of_their_rates():
+    lines = [{"step": 0}, {"step": 100, "steps_per_second": 50.0}, {"step": 130, "steps_per_second": 10.0}]
+    assert training_seconds(lines) == pytest.approx(100 / 50 + 30 / 10)
+    assert training_seconds([*lines, {"step": 200, "steps_per_second": 0.0}]) == pytest.approx(5)
+    assert math.isnan(training_seconds([{"step": 0}]))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):

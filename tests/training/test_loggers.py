@@ -7,8 +7,9 @@ import shutil
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,12 @@ from conftest import SMALL_DVBF, assert_ok, run_interrupted, run_script
 from PIL import Image, ImageSequence
 
 import worldmodel as wm
+from worldmodel import api
 from worldmodel.runs.folder import Run
-from worldmodel.support.files import UserError
-from worldmodel.training.loggers import LOGGERS, Logbook
+from worldmodel.support.files import Diverged, UserError
+from worldmodel.support.script import INTERRUPTED
+from worldmodel.training import session
+from worldmodel.training.loggers import LOGGERS, Logbook, WandB, logbooks
 
 pytest.importorskip("tensorboardX")
 pytest.importorskip("wandb")
@@ -116,6 +120,12 @@ def offline_run(run: Path) -> Path:
     raise AssertionError(f"{path} has no end")
 
 
+def exit_code(run: Path) -> int:
+    """Under which its training is shown as finished (0) or failed."""
+    [code] = [record.exit.exit_code for record in records(offline_run(run)) if record.HasField("exit")]
+    return code
+
+
 def read_wandb(run: Path) -> Read:
     read, path = Read(), offline_run(run)
     for history in (record.history for record in records(path) if record.HasField("history")):
@@ -138,6 +148,68 @@ def assert_logs_what_the_run_has(read: Read, run: Path) -> None:
     assert read.scalars.keys() == metrics.keys()
     for step, values in metrics.items():
         assert read.scalars[step] == pytest.approx(values, rel=1e-6, abs=1e-30), step
+
+
+class Paper:
+    """A logger that keeps what it is told, and fails in what the test says."""
+
+    fails: Callable[[Run, str, int], bool] = staticmethod(lambda run, what, step: False)
+    error: type[Exception] = UserError
+    told: dict[str, list[tuple[str, int]]]
+    """by run folder, methods and steps"""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._note("open", 0)
+
+    @staticmethod
+    def check() -> None:
+        pass
+
+    def _note(self, what: str, step: int) -> None:
+        Paper.told.setdefault(self.run.folder.name, []).append((what, step))
+        if Paper.fails(self.run, what, step):
+            raise Paper.error(f"the paper is torn: {what} {step}")
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        self._note("scalars", step)
+
+    def picture(self, step: int, name: str, picture: np.ndarray) -> None:
+        self._note(name, step)
+
+    def animation(self, step: int, name: str, gif: bytes) -> None:
+        self._note(name, step)
+
+    def close(self, failed: bool) -> None:
+        self._note("failed" if failed else "finished", 0)
+
+
+class OtherPaper(Paper):
+    """The same again."""
+
+
+@pytest.fixture
+def paper(monkeypatch: pytest.MonkeyPatch) -> type[Paper]:
+    """The loggers "paper" and "other", of which nothing fails yet."""
+    monkeypatch.setattr(Paper, "told", {}, raising=False)
+    monkeypatch.setattr(Paper, "fails", staticmethod(lambda run, what, step: False))
+    monkeypatch.setattr(Paper, "error", UserError)
+    monkeypatch.setitem(LOGGERS, "paper", Paper)
+    monkeypatch.setitem(LOGGERS, "other", OtherPaper)
+    return Paper
+
+
+def vae(data_file: Path, out: Path, *arguments: object) -> CompletedProcess[str]:
+    """A training of the quickest model."""
+    small = ("--hidden-size", 16, "--steps", 300, "--batch-size", 8)
+    new = () if "--resume" in arguments else small
+    return run_script("train.py", "vae", "--data", data_file, "--out", out, *new, *arguments)
+
+
+def assert_failed(result: CompletedProcess[str], line: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.splitlines()[-1] == f"error: {line}"
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("logger", LOGGERS)
@@ -224,13 +296,99 @@ def test_a_stopped_training_goes_on_in_its_logs(data_file: Path, tmp_path: Path)
     assert stopped.returncode == 130
     assert max(read_wandb(run).scalars) < 300
     name = offline_run(run).stem
+    assert exit_code(run) == 1
     # another logger, which learns of what was before it
-    assert_ok(run_script(*train, "--resume", "--log", "tensorboard"))
+    assert_ok(run_script(*train, "--resume", "--log", "wandb", "--log", "tensorboard"))
     for read in READ.values():
         assert_logs_what_the_run_has(read(run), run)
         assert max(read(run).scalars) == 300
+    assert exit_code(run) == 0
     assert offline_run(run).stem == name  # under its own id, so that what was sent of it is replaced
     assert json.loads((run / "config.json").read_text())["options"]["log"] == ["wandb", "tensorboard"]
+
+
+def test_the_loggers_of_a_resumed_run_can_be_replaced_and_dropped(
+    data_file: Path, tmp_path: Path, paper: type[Paper], monkeypatch: pytest.MonkeyPatch
+):
+    """As where what it was begun with is not installed."""
+    run = tmp_path / "run"
+    assert_ok(vae(data_file, run, "--steps", 10, "--log", "paper", "--log", "other"))
+    del LOGGERS["paper"], LOGGERS["other"]
+    assert_failed(vae(data_file, run, "--resume"), "--log: 'paper' is none of tensorboard, wandb")
+    line = "--log: none goes with no other"
+    assert_failed(vae(data_file, run, "--resume", "--log", "none", "--log", "tensorboard"), line)
+    told = {name: list(calls) for name, calls in paper.told.items()}
+    assert_ok(vae(data_file, run, "--resume", "--log", "none", "--steps", 20))
+    assert paper.told == told
+    assert json.loads((run / "config.json").read_text())["options"]["log"] == []
+
+    def logs(*arguments: object) -> list[tuple[str, ...]]:
+        """With what the training would go on from a command line, and from Python."""
+        found: list[tuple[str, ...]] = []
+        monkeypatch.setattr(session, "train", lambda name, options: found.append(options.log))
+        monkeypatch.setattr(api, "train_session", session.train)
+        assert vae(data_file, run, "--resume", *arguments).returncode == INTERRUPTED
+        return found
+
+    Run(run).change_options(log=["wandb"])
+    assert logs() == [("wandb",)]
+    assert logs("--log", "tensorboard") == [("tensorboard",)]
+    assert logs("--log=tensorboard", "--log", "wandb") == [("tensorboard", "wandb")]
+    assert logs("--log=none") == [()]
+    for given in ((), "none", ["none"]):
+        found = logs()
+        with pytest.raises(KeyboardInterrupt):
+            wm.train("vae", data_file, run, resume=True, log=given)
+        assert found == [("wandb",), ()]
+
+
+def test_seeds_have_ids_of_their_own_and_keep_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An id that is not told to wandb is that of $WANDB_RUN_ID, the same for all."""
+    import wandb
+
+    def init(dir: Path, id: str | None, **options: Any) -> None:
+        told.append(id)
+        (dir / "wandb" / f"offline-run-20260101_000000-{id or 'given'}").mkdir(parents=True)
+
+    monkeypatch.setattr(wandb, "init", init)
+    rounds: list[list[str | None]] = []
+    for _ in range(2):
+        told: list[str | None] = []
+        for name in ("seed_0", "seed_1", "alone"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "config.json").write_text("{}")
+            WandB(Run(tmp_path / name))
+        rounds.append(told)
+    [one, other, alone], again = rounds
+    assert alone is None
+    assert one is not None
+    assert other is not None
+    assert one != other
+    assert again == [one, other, "given"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "given", "within"),
+    [("offline", None, "false"), ("offline", "true", "true"), ("disabled", None, None), ("online", None, None)],
+)
+def test_only_what_is_offline_keeps_its_errors_to_itself(
+    tmp_path: Path, mode: str, given: str | None, within: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    """And nothing else in this process is told to."""
+    import wandb
+
+    name, seen = "WANDB_ERROR_REPORTING", []
+    monkeypatch.setenv("WANDB_MODE", mode)
+    if given is not None:
+        monkeypatch.setenv(name, given)
+    monkeypatch.setattr(wandb, "login", lambda **options: True)
+    monkeypatch.setattr(wandb, "init", lambda **options: seen.append(os.environ.get(name)))
+    (tmp_path / "config.json").write_text("{}")
+    WandB.check()
+    assert os.environ.get(name) == given
+    WandB(Run(tmp_path))
+    assert seen == [within]
+    assert os.environ.get(name) == given
 
 
 def test_weights_and_biases_know_the_configuration_and_which_seeds_belong_together(logged: Path):
@@ -270,7 +428,7 @@ def test_a_logger_that_is_not_installed_is_one_line_with_its_extra(
 ):
     monkeypatch.setitem(sys.modules, package, None)
     line = refused(data_file, tmp_path / "run", "--log", logger)
-    assert line == f"error: {package} is not installed; to install it: pip install -e '.[{logger}]'"
+    assert line == f"error: {package} is not installed; to install it: pip install 'worldmodel[{logger}]'"
 
 
 def test_what_has_nothing_to_log_and_a_mode_that_there_is_not_are_refused(
@@ -292,3 +450,97 @@ def test_a_place_that_cannot_be_written_is_one_line(logged: Path, data_file: Pat
     result = run_script("train.py", "dvbf", "--data", data_file, "--out", run, "--resume", "--steps", 200)
     assert result.returncode == 2
     assert f"error: {run}/tensorboard: cannot be written: File exists" in result.stderr.splitlines()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_logger_that_cannot_be_opened_leaves_no_run_behind(
+    data_file: Path, tmp_path: Path, there: bool, paper: type[Paper]
+):
+    out = tmp_path / "runs"
+    if there:
+        (out / "seed_1").mkdir(parents=True)
+        (out / "seed_1" / "note.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    paper.fails = lambda run, what, step: (run.folder.name, what) == ("seed_1", "open")
+    loggers = ("--log", "tensorboard", "--log", "paper", "--seeds", 2)
+    assert_failed(vae(data_file, out, *loggers), "the paper is torn: open 0")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert paper.told == {"seed_0": [("open", 0), ("failed", 0)], "seed_1": [("open", 0)]}
+    paper.fails = lambda run, what, step: False
+    assert_ok(vae(data_file, out, *loggers, "--steps", 10))
+    assert (out / "seed_1" / "posterior.json").exists()
+
+
+def test_a_logger_that_cannot_be_opened_leaves_a_resumed_run_as_it_was(
+    data_file: Path, tmp_path: Path, paper: type[Paper]
+):
+    run = tmp_path / "run"
+    assert_ok(vae(data_file, run, "--steps", 10))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "config.json"}
+    paper.fails = lambda run, what, step: what == "open"
+    assert_failed(vae(data_file, run, "--resume", "--log", "paper"), "the paper is torn: open 0")
+    assert all(path.read_bytes() == was for path, was in before.items())
+
+
+def test_a_logger_that_fails_stops_all_seeds_with_what_they_have_learnt_saved(
+    data_file: Path, tmp_path: Path, paper: type[Paper]
+):
+    out = tmp_path / "runs"
+    paper.fails = lambda run, what, step: run.folder.name == "seed_0" and what == "scalars" and step == 200
+    stopped = vae(data_file, out, "--log", "paper", "--log", "other", "--seeds", 2)
+    assert_failed(stopped, "the paper is torn: scalars 200")
+    assert "stopped and saved; --resume goes on from here" in stopped.stdout
+    for seed in (0, 1):
+        run = Run(out / f"seed_{seed}")
+        assert run.checkpoint_steps() == [200]
+        assert set(metrics_of(run.folder)) == {0, 100, 200}
+        assert paper.told[f"seed_{seed}"].count(("scalars", 200)) == 2  # the other logger was told as well
+        assert paper.told[f"seed_{seed}"][-2:] == [("failed", 0)] * 2
+    paper.fails = lambda run, what, step: False
+    assert_ok(vae(data_file, out, "--resume"))
+    assert set(metrics_of(out / "seed_0")) == {0, 100, 200, 300}
+    assert paper.told["seed_1"][-2:] == [("finished", 0)] * 2
+
+
+@pytest.mark.parametrize("fails", ["scalars", "curves"])
+def test_a_logger_that_fails_at_the_end_takes_nothing_from_any_run(
+    data_file: Path, tmp_path: Path, fails: str, paper: type[Paper]
+):
+    """Not from its own either, whatever it raises."""
+    out = tmp_path / "runs"
+    paper.fails = lambda run, what, step: run.folder.name == "seed_0" and what == fails and step == 100
+    result = vae(data_file, out, "--log", "paper", "--seeds", 2, "--steps", 100)
+    assert_failed(result, f"the paper is torn: {fails} 100")
+    for seed in (0, 1):
+        assert f"seed_{seed}: trained; pictures: curves.png" in result.stdout
+        assert (out / f"seed_{seed}" / "posterior.json").exists()
+        assert Run(out / f"seed_{seed}").checkpoint_steps() == [100]
+    assert ("curves", 100) in paper.told["seed_1"]
+    assert paper.told["seed_1"][-1] == ("finished", 0)
+
+
+def test_a_training_that_did_not_end_well_is_closed_as_failed_and_says_why(
+    data_file: Path, tmp_path: Path, paper: type[Paper]
+):
+    """Although closing fails, too."""
+    paper.fails = lambda run, what, step: what == "failed"
+    with pytest.raises(Diverged, match="no longer a finite number"):
+        wm.train("vae", data_file, tmp_path / "run", steps=300, learning_rate=1e30, log=["paper", "other"])
+    assert paper.told["run"].count(("failed", 0)) == 2
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_every_logger_is_closed_and_the_first_that_fails_is_told(tmp_path: Path, paper: type[Paper]):
+    runs = [Run(tmp_path / name) for name in ("one", "two")]
+    paper.fails = lambda run, what, step: what == "finished" and run.folder.name == "one"
+    paper.error = RuntimeError
+
+    def finish() -> None:
+        with logbooks(runs, ["paper", "other"], lambda step, arrays: STRIP) as books:
+            for book in books:
+                book.begin()
+                book.finish(0, [])
+
+    with pytest.raises(RuntimeError, match="the paper is torn: finished 0"):
+        finish()
+    assert paper.told == {name: [("open", 0)] * 2 + [("finished", 0)] * 2 for name in ("one", "two")}

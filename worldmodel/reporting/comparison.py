@@ -64,16 +64,14 @@ def write_comparison(folders: Sequence[Path], out: Path | None = None) -> Path:
     Raises UserError when a folder is no run or is given twice, when there are more than can be told apart, or when a
     file of theirs is damaged.
     """
-    out = folders[0].resolve().parent / "comparison.html" if out is None and folders else out
-    page = describe_all(folders)
-    assert out is not None
-    write_page("comparison.html", page, out)
+    runs = compared(folders)
+    out = folders[0].resolve().parent / "comparison.html" if out is None else out
+    write_page("comparison.html", describe_all(runs), out)
     return out
 
 
-def describe_all(folders: Sequence[Path]) -> dict[str, Any]:
+def describe_all(runs: Sequence[Compared]) -> dict[str, Any]:
     """All that the page says, by the names that the template uses."""
-    runs = compared(folders)
     judged = [(each, each.evaluation) for each in runs if each.evaluation is not None]
     evaluations = {each.name: found for each, found in judged}
     same = same_questions(list(evaluations.values()))
@@ -240,8 +238,8 @@ def curves_picture(runs: Sequence[Compared]) -> Picture | None:
 def films(runs: Sequence[Compared]) -> list[dict[str, Any]]:
     """The figures that show frames, each with what every run has of it; of one that has none, what makes it."""
     found = []
-    figures = [(part, figure) for part in WORLD_PARTS + FRAME_PARTS if part.anchor in FILMS for figure in part.figures]
-    for part, figure in figures:
+    shown = [(part, figure) for part in WORLD_PARTS + FRAME_PARTS if part.anchor in FILMS for figure in part.figures]
+    for part, figure in shown:
         strips = []
         for index, each in enumerate(runs):
             if figure.file in OVERLAID or part not in each.parts:

@@ -35,6 +35,7 @@ from worldmodel.evaluation.tables import (
 from worldmodel.reporting.parts import Part, parts_of
 from worldmodel.reporting.report import Findings, configuration_facts, figures_of, frame_tiles
 from worldmodel.runs.folder import Run
+from worldmodel.runs.metrics import training_seconds
 from worldmodel.support.files import UserError
 
 OWN = "--out"
@@ -249,7 +250,7 @@ def size_table(runs: Sequence[Compared]) -> Table:
         "last checkpoint": [megabytes(each.run) for each in runs],
         "optimiser steps": [f"{each.steps:,}" for each in runs],
         "updates a second (median)": [number(speed(each.metrics), ".1f") for each in runs],
-        "time of the updates": [in_words(seconds(each.metrics)) for each in runs],
+        "time of the updates": [in_words(training_seconds(each.metrics)) for each in runs],
     }
     note = (
         "The time is that of the updates, and of compiling them; looks at held-out data, but for the first, are not in"
@@ -276,16 +277,6 @@ def megabytes(run: Run) -> str:
 def speed(metrics: list[dict[str, Any]]) -> float:
     rates = [line["steps_per_second"] for line in metrics if "steps_per_second" in line]
     return statistics.median(rates) if rates else math.nan
-
-
-def seconds(metrics: list[dict[str, Any]]) -> float:
-    """That the updates took, by their rates."""
-    took, before = 0.0, 0
-    for line in metrics:
-        if line.get("steps_per_second", 0) > 0:
-            took += (line["step"] - before) / line["steps_per_second"]
-        before = line["step"]
-    return took or math.nan
 
 
 def in_words(time: float) -> str:

@@ -9,7 +9,6 @@ R/curves.png        the metrics, drawn
 
 import dataclasses
 import importlib.metadata
-import json
 import re
 import sys
 from pathlib import Path
@@ -23,10 +22,12 @@ from worldmodel.data.scale import FrameScale
 from worldmodel.data.sequences import Sequences, WorldRecord
 from worldmodel.data.storage import load_sequences
 from worldmodel.models.catalogue import MODELS
-from worldmodel.support.files import UNFINISHED, UserError, atomic_write, read_json, write_json
+from worldmodel.runs.metrics import append_line, read_lines, replace_lines
+from worldmodel.support.files import UNFINISHED, DamagedError, UserError, atomic_write, read_json, write_json
 from worldmodel.support.settings import SEED_FOLDER, from_json, read_options
 
 KEPT_CHECKPOINTS = 3
+METRICS = "metrics.jsonl"
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "distrax", "numpy")
 
 RENAMED = {"static_vae": "vae"}
@@ -88,6 +89,12 @@ class Run:
         if run.model not in MODELS.names():
             raise UserError(f"{folder}: holds a run of {run.model}, which is none of {', '.join(MODELS.names())}")
         return run
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run holds anything of its training."""
+        metrics = self.folder / METRICS
+        return bool(self.checkpoint_steps()) or (metrics.exists() and metrics.stat().st_size > 0)
 
     @property
     def model(self) -> str:
@@ -169,19 +176,17 @@ class Run:
 
     def append_metrics(self, metrics: dict[str, Any]) -> None:
         """Add a line. Raises UserError when it cannot be written."""
-        path = self.folder / "metrics.jsonl"
-        try:
-            with path.open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+        append_line(self.folder / METRICS, metrics)
 
     def metrics(self) -> list[dict[str, Any]]:
-        path = self.folder / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        """All lines but one that is not written to its end. Raises DamagedError when another is damaged."""
+        return read_lines(self.folder / METRICS)
 
     def forget_after(self, step: int) -> None:
-        """Forget what was written after a step: checkpoints, lines of metrics, and what was not written to its end."""
+        """Forget what was written after a step: checkpoints, lines of metrics, and what was not written to its end.
+
+        Raises DamagedError, and forgets nothing, when the metrics are damaged."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
         for folder in (self.folder, self.folder / "checkpoints", self.folder / "snapshots"):
             for torn in folder.glob(f"{UNFINISHED}*"):
                 if torn.is_file():
@@ -189,19 +194,8 @@ class Run:
         for later in self.checkpoint_steps():
             if later > step:
                 self.checkpoint_path(later).unlink()
-        path = self.folder / "metrics.jsonl"
-        if not path.exists():
-            return
-        kept = []
-        for line in path.read_text(errors="replace").splitlines():
-            try:
-                if json.loads(line)["step"] > step:
-                    break
-            except (ValueError, KeyError, TypeError):
-                break
-            kept.append(line + "\n")
-        with atomic_write(path) as file:
-            file.write("".join(kept).encode())
+        if (self.folder / METRICS).exists():
+            replace_lines(self.folder / METRICS, kept)
 
     # Snapshots
 
@@ -240,10 +234,6 @@ class Run:
     def checkpoint_path(self, step: int) -> Path:
         """Of a step, whether it is there or not."""
         return self.folder / "checkpoints" / f"step_{step:08d}.npz"
-
-
-class DamagedError(UserError):
-    """A file of a run is torn or corrupted."""
 
 
 def refuse_existing_run(folder: Path) -> None:

@@ -14,4 +14,4 @@ def library(name: str, extra: str) -> Any:
         package = name.partition(".")[0]
         if (error.name or "").partition(".")[0] != package:
             raise
-        raise UserError(f"{package} is not installed; to install it: pip install -e '.[{extra}]'") from None
+        raise UserError(f"{package} is not installed; to install it: pip install 'worldmodel[{extra}]'") from None

@@ -15,6 +15,10 @@ class UserError(Exception):
     """Something that the user gave is wrong. The message is one line that says what and where."""
 
 
+class DamagedError(UserError):
+    """A file of a run is torn or corrupted."""
+
+
 class Diverged(UserError):
     """A training's loss or gradient is no longer a number."""
 
@@ -93,6 +97,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove_new(folder: Path, before: list[Path] | None) -> None:
+    """Remove from a folder what was not in it before, and all of it where there was no such folder (None). What resists
+    stays."""
+    for path in set(folder.iterdir() if folder.exists() else ()).difference(before or ()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if before is None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -47,6 +47,8 @@ def run_script(
         folder = option_given(arguments, "--out")
         if "--resume" in arguments and folder is not None:
             default = saved_options(kind, Path(folder)) or default
+            if default is not None and option_given(arguments, "--log") is not None:
+                default = dataclasses.replace(default, log=())  # to which tyro adds what is on the line
         status = main(tyro.cli(kind, prog=name, description=description, args=arguments, default=default)) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,8 +13,8 @@ import numpy as np
 
 from worldmodel.data.sequences import Sequences, hold_out, spread_within
 from worldmodel.data.storage import load_sequences
-from worldmodel.runs.folder import DamagedError, DataCard, Run, refuse_existing_run
-from worldmodel.support.files import Diverged, UserError
+from worldmodel.runs.folder import DataCard, Run, refuse_existing_run
+from worldmodel.support.files import DamagedError, Diverged, UserError, remove_new
 from worldmodel.support.progress import progress_bar
 from worldmodel.support.settings import read_options
 from worldmodel.training.cluster import any_process, is_writer, wait_for_all
@@ -72,8 +72,10 @@ def load_training_data(options: TrainingOptions) -> tuple[Sequences, Sequences, 
     return training, spread_within(validation, LARGEST_VALIDATION), card
 
 
-def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list[Run]:
-    """The run folders for these options, one for each seed: new ones, or with --resume those that are there.
+@contextmanager
+def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> Iterator[list[Run]]:
+    """The run folders for these options, one for each seed: new ones, or with --resume those that are there. Where the
+    block fails before anything is known of the training, new ones are removed again: the same command can be retried.
 
     Raises UserError when a new run would overwrite another, or when a resumed one has other options or data.
     """
@@ -84,13 +86,26 @@ def start_or_resume(options: TrainingOptions, name: str, card: DataCard) -> list
         for run, alone in zip(runs, each, strict=True):
             if is_writer():
                 run.change_options(steps=alone.steps, log=list(alone.log))
-        return runs
-    for folder in (options.out, *(alone.out for alone in each)):
+        yield runs
+        return
+    runs = [Run(alone.out) for alone in each]
+    folders = dict.fromkeys((options.out, *(run.folder for run in runs)))
+    for folder in folders:
         refuse_existing_run(folder)
     wait_for_all("no process has created a run yet")
-    if is_writer():
-        return [Run.create(alone.out, name, alone.to_json(), card) for alone in each]
-    return [Run(alone.out) for alone in each]
+    if not is_writer():
+        yield runs
+        return
+    before = {folder: list(folder.iterdir()) if folder.exists() else None for folder in folders}
+    try:
+        for run, alone in zip(runs, each, strict=True):
+            Run.create(run.folder, name, alone.to_json(), card)
+        yield runs
+    except BaseException:
+        if not any(run.has_begun for run in runs):
+            for folder in reversed(folders):
+                remove_new(folder, before[folder])
+        raise
 
 
 def resume(options: TrainingOptions, name: str, card: DataCard) -> Run:
@@ -118,8 +133,8 @@ def _flat(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def fit(books: list[Logbook], task: Task, data: Sequences, options: TrainingOptions) -> tuple[list[Any], bool]:
-    """Train the run of every logbook, all in one program, until `options.steps` or until Ctrl-C; give the models and
-    whether training ended by itself.
+    """Train the run of every logbook, all in one program, until `options.steps`, or until Ctrl-C or the failure of a
+    logger; give the models and whether they are trained to the end.
 
     Goes on from the last checkpoint that all runs have. Raises UserError when a loss is no longer a number; the last
     good checkpoints stay.
@@ -149,6 +164,9 @@ def fit(books: list[Logbook], task: Task, data: Sequences, options: TrainingOpti
         for book, trained, (validated, snapshot) in zip(books, metrics, looked, strict=True):
             book.write({"step": step} | trained | validated, snapshot)
 
+    def stopped() -> bool:
+        return any_process(interrupted() or any(book.failure is not None for book in books))
+
     def save() -> None:
         for run, state in zip(runs, trainings.states(), strict=True):
             if is_writer():
@@ -160,7 +178,7 @@ def fit(books: list[Logbook], task: Task, data: Sequences, options: TrainingOpti
         progress_bar(task.name, options.steps, "step", done=step) as bar,
     ):
         untrained = shown(0) if step == 0 else []  # looked at after the first updates, which a person waits for
-        while step < options.steps and not any_process(interrupted()):
+        while step < options.steps and not stopped():
             started = time.monotonic()
             updates = min(LOG_EVERY - step % LOG_EVERY, options.steps - step)
             metrics = trainings.train(updates)

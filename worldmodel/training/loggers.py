@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
@@ -52,8 +53,8 @@ class Logger(Protocol):
         """A GIF, as it is in a file."""
         ...
 
-    def close(self) -> None:
-        """Nothing more will come."""
+    def close(self, failed: bool) -> None:
+        """Nothing more will come; `failed` where the training is not finished."""
         ...
 
 
@@ -93,7 +94,7 @@ class TensorBoard:
         with Image.open(io.BytesIO(gif)) as image:
             self._image(step, name, (image.height, image.width), gif)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         with self._writing():
             self._events.close()
 
@@ -129,7 +130,9 @@ class WandB:
         # folders are called [offline-]run-<time>-<id>; under its own id a run that was sent before is replaced there
         before = sorted((run.folder / "wandb").glob("*run-*-*"), key=lambda path: path.name.partition("run-")[2])
         of_seeds = run.folder.name.startswith(SEED_FOLDER)
-        with _asking():
+        # $WANDB_RUN_ID would be the same for all seeds
+        new = secrets.token_hex(4) if of_seeds else None
+        with _asking(), _reporting_nothing_offline():
             for old in before:
                 if old.name.startswith("offline-"):
                     shutil.rmtree(old)
@@ -138,7 +141,7 @@ class WandB:
                 project=os.environ.get("WANDB_PROJECT", "worldmodel"),
                 name=os.environ.get("WANDB_NAME", str(run.folder)),
                 group=str(run.folder.parent) if of_seeds else None,
-                id=before[-1].name.rpartition("-")[2] if before else None,
+                id=before[-1].name.rpartition("-")[2] if before else new,
                 dir=run.folder,
                 config=run.config,
                 reinit="create_new",  # beside those of other seeds, and of a notebook
@@ -148,11 +151,9 @@ class WandB:
     @staticmethod
     def check() -> None:
         wandb = library("wandb", "wandb")
-        if _mode() == "offline":  # then nothing goes out, reports of errors neither
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        elif _mode() not in MODES:
+        if _mode() not in MODES:
             raise UserError(f"--log wandb: $WANDB_MODE must be one of {', '.join(MODES)}, not {_mode()}")
-        elif _mode() == "online":
+        if _mode() == "online":
             with _asking():
                 if not wandb.login(prompt=False):
                     raise UserError("--log wandb: $WANDB_MODE is online, but nobody is logged in: run `wandb login`")
@@ -166,9 +167,9 @@ class WandB:
     def animation(self, step: int, name: str, gif: bytes) -> None:
         self._log(step, {name: self._video(io.BytesIO(gif), format="gif")})
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         with _asking():
-            self._run.finish()
+            self._run.finish(exit_code=int(failed))
 
     def _log(self, step: int, values: dict[str, Any]) -> None:
         with _asking():
@@ -177,6 +178,21 @@ class WandB:
 
 def _mode() -> str:
     return os.environ.get("WANDB_MODE", "offline")
+
+
+@contextlib.contextmanager
+def _reporting_nothing_offline() -> Iterator[None]:
+    """The process that wandb starts within the block sends no reports of its own errors where nothing is to go out,
+    unless $WANDB_ERROR_REPORTING says so."""
+    name = "WANDB_ERROR_REPORTING"
+    if _mode() != "offline" or name in os.environ:
+        yield
+        return
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextlib.contextmanager
@@ -190,19 +206,26 @@ def _asking() -> Iterator[None]:
         raise UserError(f"--log wandb: {' '.join(str(error).split())}") from None
 
 
+NONE = "none"
+"""in place of a logger's name: none at all"""
 LOGGERS: dict[str, type[Logger]] = {"tensorboard": TensorBoard, "wandb": WandB}
 
 
 def check_loggers(names: Iterable[str]) -> None:
     """Raise UserError where one of the loggers is not known, or could not log."""
     for name in names:
+        if name == NONE:
+            raise UserError(f"--log: {NONE} goes with no other")
         if name not in LOGGERS:
             raise UserError(f"--log: {name!r} is none of {', '.join(LOGGERS)}")
         LOGGERS[name].check()
 
 
 class Logbook:
-    """What is written of a run while it trains: its metrics and snapshots, and the same to its loggers."""
+    """What is written of a run while it trains: its metrics and snapshots, and the same to its loggers.
+
+    Once training goes on, a logger that fails raises nothing: what it raised waits in `failure` until the run is safe.
+    """
 
     def __init__(
         self, run: Run, names: Iterable[str], film_strip: Callable[[int, dict[str, np.ndarray]], np.ndarray]
@@ -210,15 +233,20 @@ class Logbook:
         """`names` of LOGGERS; `film_strip` draws the snapshot of a step, uint8 RGB `[H, W, 3]`."""
         self.run, self._names, self._film_strip = run, tuple(names), film_strip
         self._loggers: list[Logger] = []
+        self._finished = False
+        self.failure: Exception | None = None
+        """what a logger raised first"""
 
     def begin(self) -> None:
-        """Open the loggers, and tell them what the run holds of its past."""
+        """Open the loggers, and tell them what the run holds of its past. Raises what one of them raises."""
         for name in self._names:
             self._loggers.append(LOGGERS[name](self.run))
         if self._loggers:
             snapshots = self.run.snapshots()
             for line in self.run.metrics():
                 self._tell(line, snapshots.get(line["step"]))
+                if self.failure is not None:
+                    raise self.failure
 
     def write(self, metrics: dict[str, Any], snapshot: dict[str, np.ndarray] | None = None) -> None:
         """Add a line of metrics, "step" among them, and what was kept of this step to look at."""
@@ -227,31 +255,60 @@ class Logbook:
         self.run.append_metrics(metrics)
         self._tell(metrics, snapshot)
 
-    def show(self, step: int, files: Iterable[str]) -> None:
-        """Pictures of the run folder, PNGs and GIFs, by their names without suffix."""
+    def finish(self, step: int, files: Iterable[str]) -> None:
+        """The run is finished: show pictures of its folder, PNGs and GIFs, by their names without suffix."""
+        self._finished = True
         if not self._loggers:
             return
         import numpy as np
         from PIL import Image
 
-        for path in (self.run.folder / file for file in files):
-            for logger in self._loggers if path.exists() else ():
-                if path.suffix == ".gif":
-                    logger.animation(step, path.stem, path.read_bytes())
-                else:
-                    with Image.open(path) as image:
-                        logger.picture(step, path.stem, np.asarray(image.convert("RGB")))
+        paths = [path for path in (self.run.folder / file for file in files) if path.exists()]
+        for logger in self._loggers:
+            with self._keeping_failure():
+                for path in paths:
+                    if path.suffix == ".gif":
+                        logger.animation(step, path.stem, path.read_bytes())
+                    else:
+                        with Image.open(path) as image:
+                            logger.picture(step, path.stem, np.asarray(image.convert("RGB")))
 
     def close(self) -> None:
-        """Close the loggers."""
+        """Close the loggers, all of them."""
         while self._loggers:
-            self._loggers.pop().close()
+            with self._keeping_failure():
+                self._loggers.pop().close(failed=not self._finished)
 
     def _tell(self, line: dict[str, Any], snapshot: dict[str, np.ndarray] | None) -> None:
         step, values = line["step"], {name: value for name, value in line.items() if name != "step"}
         picture = None if snapshot is None or not self._loggers else self._film_strip(step, snapshot)
         for logger in self._loggers:
-            if values:
-                logger.scalars(step, values)
-            if picture is not None:
-                logger.picture(step, "film_strip", picture)
+            with self._keeping_failure():
+                if values:
+                    logger.scalars(step, values)
+                if picture is not None:
+                    logger.picture(step, "film_strip", picture)
+
+    @contextlib.contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
+
+
+@contextlib.contextmanager
+def logbooks(
+    runs: Iterable[Run], names: Iterable[str], film_strip: Callable[[int, dict[str, np.ndarray]], np.ndarray]
+) -> Iterator[list[Logbook]]:
+    """A logbook for each run, whose loggers are closed after the block. Then raises what one of them raised first,
+    unless the block itself raised something."""
+    books = [Logbook(run, names, film_strip) for run in runs]
+    try:
+        yield books
+    finally:
+        for book in books:
+            book.close()
+    for book in books:
+        if book.failure is not None:
+            raise book.failure

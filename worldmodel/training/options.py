@@ -13,7 +13,7 @@ import tyro
 from worldmodel.models.catalogue import MODELS
 from worldmodel.support.files import UserError
 from worldmodel.support.settings import SEED_FOLDER, require_at_least, require_positive, require_share
-from worldmodel.training.loggers import check_loggers
+from worldmodel.training.loggers import NONE, check_loggers
 
 MODES = ("resume", "overfit_one_batch", "find_lr", "memory_budget", "coordinator", "processes", "process_id")
 """options that say what to do now, and are no part of a run's configuration"""
@@ -73,7 +73,8 @@ class TrainingOptions:
     ahead from where the data is."""
     log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Beside metrics.jsonl: tensorboard or wandb, or both (give it twice), into folders of these names in the run
-    folder. wandb works offline, unless $WANDB_MODE says otherwise."""
+    folder; none for neither. wandb works offline, unless $WANDB_MODE says otherwise. With --resume it replaces what the
+    run had."""
     coordinator: str | None = None
     """Train over several processes, each of which runs this same command: address (host:port) of the first; "auto"
     asks SLURM, Open MPI or Kubernetes."""
@@ -85,8 +86,8 @@ class TrainingOptions:
     """The model's own options."""
 
     def __post_init__(self) -> None:
-        log = (self.log,) if isinstance(self.log, str) else self.log
-        object.__setattr__(self, "log", tuple(dict.fromkeys(log)))  # --resume --log adds to what the run has
+        log = tuple(dict.fromkeys((self.log,) if isinstance(self.log, str) else self.log))
+        object.__setattr__(self, "log", () if log == (NONE,) else log)
 
     def recipe(self, window: int) -> Recipe:
         """How to train, on windows of so many frames."""

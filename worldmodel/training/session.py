@@ -3,7 +3,6 @@
 What draws is loaded where it is needed: Matplotlib takes a third of a second, and the first updates do not wait for it.
 """
 
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -15,7 +14,7 @@ from worldmodel.runs.folder import Run
 from worldmodel.support.files import UserError
 from worldmodel.training.cluster import is_writer
 from worldmodel.training.fit import Task, fit, load_training_data, start_or_resume
-from worldmodel.training.loggers import Logbook
+from worldmodel.training.loggers import logbooks
 from worldmodel.training.options import TrainingOptions
 from worldmodel.training.watch import watch_for
 
@@ -57,20 +56,23 @@ def train(name: str, options: TrainingOptions) -> int | None:
         from worldmodel.training.checks import run_range_test
 
         return run_range_test(task(options.model), data, options)
-    runs = start_or_resume(options, name, card)
-    books = [Logbook(run, options.log if is_writer() else (), watch.film_strip) for run in runs]
-    with contextlib.ExitStack() as stack:
-        for book in books:
-            stack.callback(book.close)
+    with (
+        start_or_resume(options, name, card) as runs,
+        logbooks(runs, options.log if is_writer() else (), watch.film_strip) as books,
+    ):
         models, finished = fit(books, task(options.model), data, options)
         if is_writer():
-            for book, model in zip(books, models, strict=True):
-                draw(book.run, model)
+            drawn = []
+            for run, model in zip(runs, models, strict=True):
+                draw(run, model)
                 if finished:
-                    pictures, verdict = watch.finish(book.run, model)
-                    book.show(options.steps, ["curves.png", *pictures])
-                    print(f"{book.run.folder}: trained; pictures: {', '.join(['curves.png', *pictures])}\n{verdict}")
-            if not finished:
+                    pictures, verdict = watch.finish(run, model)
+                    drawn.append(["curves.png", *pictures])
+                    print(f"{run.folder}: trained; pictures: {', '.join(drawn[-1])}\n{verdict}")
+            if finished:  # no sooner: what a logger takes its time for, or is stopped in, costs no run its end
+                for book, files in zip(books, drawn, strict=True):
+                    book.finish(options.steps, files)
+            else:
                 print(f"{options.out}: stopped and saved; --resume goes on from here")
     return 0 if finished else None
 
