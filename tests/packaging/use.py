@@ -12,7 +12,7 @@ assert Path(wm.__file__).is_relative_to(Path(sys.argv[1])), wm.__file__
 assert wm.__version__ == importlib.metadata.version("worldmodel") != ""
 
 data = wm.collect("pendulum", sequences=20, frames=15, seed=0, out="data.npz")
-run = wm.train("dvbf", "data.npz", out="run", steps=200, base_matrices=4, hidden_size=16)
+run = wm.train("dvbf", "data.npz", out="run", steps=20, base_matrices=4, hidden_size=16)
 states = run.filter(data.frames[:, :5], data.actions[:, :4])
 assert run.decode(run.imagine(run.last(states), data.actions[:, 4:])).shape == (20, 10, 16, 16)
 assert "<html" in run.report().read_text()

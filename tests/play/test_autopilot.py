@@ -9,12 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import untrained_dvbf
+from conftest import dreamt, filtered, mean_frames, untrained_dvbf
 
 from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.imagination.dreamer import Dreamer, last
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.protocol import imagine
 from worldmodel.pictures.figures import ORANGE
 from worldmodel.planning.cem import CEM
 from worldmodel.planning.controller import Decider
@@ -111,16 +110,16 @@ def test_it_plans_from_all_true_frames_and_a_push_comes_first(
     states = simulator.states(FIRST[None], torques[None, :, None])[0]
     np.testing.assert_allclose([moment.state for moment in moments], states[CONTEXT - 1 :], atol=1e-4)
     frames = as_unit_frames(simulator.frames(states))
-    filtered = dreamer.model.filter(frames[None], torques[None, :, None])[0, CONTEXT - 1 :]
-    np.testing.assert_allclose(pilot.states, filtered, atol=1e-4)
-    np.testing.assert_allclose([moment.dreams[0].latent for moment in moments], filtered, atol=1e-4)
+    seen = filtered(dreamer.model, frames[None], torques[None, :, None])[0, CONTEXT - 1 :]
+    np.testing.assert_allclose(pilot.states, seen, atol=1e-4)
+    np.testing.assert_allclose([moment.dreams[0].latent for moment in moments], seen, atol=1e-4)
     assert all(moment.plan is not None and moment.steps_dreamt == 0 for moment in moments)
 
     worlds.hand_over(None)
     alone = [worlds.step(push) for push in (0.0, 1.0)]
     assert [(moment.action[0], moment.plan, moment.steps_dreamt) for moment in alone] == [(0, None, 1), (1, None, 2)]
     assert len(pilot.states) == len(moments)
-    imagined = imagine(dreamer.model, filtered[-1:], jnp.array([[[0.0], [1.0]]]))[0]
+    imagined = dreamt(dreamer.model, seen[-1:], jnp.array([[[0.0], [1.0]]]))[0]
     np.testing.assert_allclose([moment.dreams[0].latent for moment in alone], imagined, atol=1e-4)
 
 
@@ -158,10 +157,10 @@ def test_a_plan_is_the_planner_s_and_shows_what_the_model_imagines_of_it(autopil
     assert plan.action[0] == pytest.approx(TORQUE, abs=0.3)
     planned = np.asarray(decision.future.actions)
     np.testing.assert_allclose(plan.rewards, -((planned[0, :, 0] - TORQUE) ** 2), atol=1e-5)
-    imagined = imagine(dreamer.model, state, jnp.asarray(planned))[0]
+    imagined = dreamt(dreamer.model, state, jnp.asarray(planned))[0]
     np.testing.assert_allclose(plan.latents, imagined, atol=1e-4)
     assert steps_shown(8) == [2, 4, 6, 8]
-    frames = np.clip(dreamer.model.emission(imagined[np.array([1, 3, 5, 7])]).mean(), 0, 1)
+    frames = np.clip(mean_frames(dreamer.model, imagined[np.array([1, 3, 5, 7])]), 0, 1)
     np.testing.assert_allclose(plan.frames, frames, atol=1e-4)
 
 

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import untrained_dvbf
-from flax import nnx
+from conftest import dreamt, filtered, mean_frames, untrained, untrained_dvbf
 
 from baselines.dkf import DKF
 from baselines.options import DKFOptions
@@ -16,7 +15,6 @@ from worldmodel.data.sequences import Sequences, as_unit_frames
 from worldmodel.evaluation.coverage import Coverage
 from worldmodel.imagination.dreamer import Dreamer
 from worldmodel.models.dvbf.model import DVBF
-from worldmodel.models.protocol import imagine
 from worldmodel.play.live import Dream, Moment, SideBySide, as_pushed
 from worldmodel.worlds.pendulum.physics import PAPER
 from worldmodel.worlds.pendulum.world import PendulumWorld
@@ -55,7 +53,7 @@ def latents(moments: list[Moment], number: int = 0) -> list[np.ndarray]:
 
 def last_filtered(model: DVBF, frames: np.ndarray, torques: np.ndarray) -> np.ndarray:
     """The latent of the last of T uint8 frames."""
-    return np.asarray(model.filter(as_unit_frames(frames)[None], torques[None, :, None])[0, -1])
+    return np.asarray(filtered(model, as_unit_frames(frames)[None], torques[None, :, None])[0, -1])
 
 
 def test_the_truth_is_the_simulator_s(worlds: SideBySide, simulator: Simulator):
@@ -80,9 +78,9 @@ def test_a_start_is_a_filter_over_frames_of_the_free_pendulum(trained: DVBF, wor
 def test_the_dream_is_the_model_s_imagination_under_all_torques(trained: DVBF, worlds: SideBySide):
     first = worlds.start(FIRST).dreams[0].latent
     moments = [*map(worlds.step, TORQUES)]
-    imagined = imagine(trained, jnp.asarray(first[None]), jnp.asarray(TORQUES[None, :, None]))[0]
+    imagined = dreamt(trained, jnp.asarray(first[None]), jnp.asarray(TORQUES[None, :, None]))[0]
     np.testing.assert_allclose(latents(moments), imagined, atol=1e-4)
-    frames = np.clip(trained.emission(imagined).mean(), 0, 1)
+    frames = np.clip(mean_frames(trained, imagined), 0, 1)
     np.testing.assert_allclose([moment.dreams[0].frame for moment in moments], frames, atol=1e-4)
     assert [moment.steps_dreamt for moment in moments] == list(range(1, 31))
 
@@ -142,7 +140,7 @@ def test_how_far_the_dream_is_from_the_data_is_that_of_its_latent(worlds: SideBy
 def kalman(unseen: Sequences) -> DKF:
     """Untrained; its vector has the recurrent network's state in it, and it needs more frames than CONTEXT."""
     options = DKFOptions(hidden_size=8, initial_frames=CONTEXT + 2)
-    return options.build(FrameScale.of(unseen, "data"), nnx.Rngs(params=0))
+    return untrained(options, FrameScale.of(unseen, "data"))
 
 
 def test_each_of_several_dreams_is_what_its_model_alone_makes_of_the_pushes(
@@ -164,20 +162,20 @@ def test_each_of_several_dreams_is_what_its_model_alone_makes_of_the_pushes(
     shown = np.insert(shown, middle, shown[middle], axis=0)
     np.testing.assert_allclose([moment.state for moment in moments], shown, atol=1e-4)
     for number, (dream, model) in enumerate(zip(dreams, models.values(), strict=True)):
-        seen = model.filter(as_unit_frames(frames)[None], torques[None, :, None])
+        seen = filtered(model, as_unit_frames(frames)[None], torques[None, :, None])
         parts = []
         for start, stop in ((0, middle), (middle, len(TORQUES))):
             first = jax.tree.map(lambda leaf, at=context - 1 + start: leaf[:, at], seen)
-            later = imagine(model, first, jnp.asarray(TORQUES[None, start:stop, None]))
+            later = dreamt(model, first, jnp.asarray(TORQUES[None, start:stop, None]))
             parts += [jax.tree.map(lambda leaf: leaf[:, None], first), later]
-        states_dreamt = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1)[0], *parts)
-        imagined, pictures = model.vector(states_dreamt), np.clip(model.emission(states_dreamt).mean(), 0, 1)
+        states_dreamt = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1)[0], *parts)
+        imagined, pictures = model.vector(states_dreamt), np.clip(mean_frames(model, states_dreamt), 0, 1)
         found = [moment.dreams[number] for moment in moments]
         np.testing.assert_allclose([each.latent for each in found], imagined, atol=1e-4)
         np.testing.assert_allclose([each.frame for each in found], pictures, atol=1e-4)
-        filtered = model.vector(seen)[0, context - 1 :]
-        filtered = np.insert(filtered, middle, filtered[middle], axis=0)
-        np.testing.assert_allclose([each.seen_latent for each in found], filtered, atol=1e-4)
+        vectors = np.asarray(model.vector(seen))[0, context - 1 :]
+        vectors = np.insert(vectors, middle, vectors[middle], axis=0)
+        np.testing.assert_allclose([each.seen_latent for each in found], vectors, atol=1e-4)
         assert dream.coverage is not None
         outside = dream.coverage.latents(np.asarray(imagined))
         np.testing.assert_allclose([each.outside for each in found], outside, rtol=1e-2)
@@ -236,8 +234,7 @@ def test_colour_frames_are_no_different(unseen: Sequences):
 
 
 def test_the_cloud_is_what_the_filter_finds_in_the_data(trained: DVBF, dream: Dream, unseen: Sequences):
-    filtered = trained.filter(as_unit_frames(jnp.asarray(unseen.frames)), unseen.actions)
-    found = np.asarray(filtered).reshape(-1, 8)
+    found = np.asarray(filtered(trained, as_unit_frames(unseen.frames), unseen.actions)).reshape(-1, 8)
     assert dream.cloud.shape == (2000, 8)
     np.testing.assert_allclose(dream.cloud[[0, -1]], found[[0, -1]], atol=1e-4)
     np.testing.assert_allclose(dream.view(found).mean(axis=0), 0, atol=1e-3)

@@ -102,7 +102,7 @@ ONE, FOUR = (0,), (0, 1, 2, 3)
 def test_many_devices_give_the_same_curve_and_share_the_work():
     code = f"""if True:
         import os, sys
-        os.environ["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
+        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 " + os.environ["XLA_FLAGS"]
         sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}
         import json, test_seeds
         cases = [(seeds, kept) for seeds in {(ONE, FOUR)} for kept in ("whole", "streamed")]

@@ -22,7 +22,7 @@ STEPS, SEQUENCES = 500, 150
 def drawn(kind: str, size: int, discrete: bool = False) -> np.ndarray:
     """`[N, T, A]` of a compiled world."""
     keys = jax.random.split(jax.random.key(3), SEQUENCES)
-    draw = jax.vmap(lambda key, number: drawn_actions(kind, key, number, STEPS, size, discrete))
+    draw = jax.jit(jax.vmap(lambda key, number: drawn_actions(kind, key, number, STEPS, size, discrete)))
     return np.asarray(draw(keys, jnp.arange(SEQUENCES)))
 
 

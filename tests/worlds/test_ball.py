@@ -37,14 +37,14 @@ def slowly(state: np.ndarray, push: np.ndarray, steps: int = 4000) -> np.ndarray
 def test_a_step_is_what_many_small_steps_come_to(balls: int):
     """From starts of which many hit a wall, a corner or each other within the step; faster than any in the data."""
     world, random = BallWorld(balls), np.random.default_rng(balls)
-    states = np.asarray(jax.vmap(world.initial)(jax.random.split(jax.random.key(0), 30))).copy()
+    states = np.asarray(jax.jit(jax.vmap(world.initial))(jax.random.split(jax.random.key(0), 30))).copy()
     states.reshape(30, balls, 4)[..., 2:] *= 2
     if balls == 2:  # two of three are about to meet
         for state in states[::3].reshape(-1, 2, 4):
             state[0, :2], state[1, :2] = random.uniform(-0.7, -0.3, 2), random.uniform(0.1, 0.3, 2)
             state[:, 2:] = 4 * (state[::-1, :2] - state[:, :2]) + random.normal(0, 0.5, (2, 2))
     pushes = random.uniform(-PUSH, PUSH, (30, 2 * balls)).astype(np.float32)
-    after = np.asarray(world.step(jnp.asarray(states), jnp.asarray(pushes)))
+    after = np.asarray(jax.jit(world.step)(jnp.asarray(states), jnp.asarray(pushes)))
     slow = np.array([slowly(*pair) for pair in zip(states, pushes, strict=True)])
     turned = np.abs(slow - states).reshape(30, balls, 4)[..., 2:] > 0.2
     assert turned.any(axis=(1, 2)).sum() >= 9
@@ -55,7 +55,7 @@ def test_a_step_is_what_many_small_steps_come_to(balls: int):
 @pytest.mark.parametrize("balls", [1, 2])
 def test_without_pushes_energy_is_kept_and_balls_stay_in_the_box_and_apart(balls: int):
     world = BallWorld(balls)
-    state, walk = jax.vmap(world.initial)(jax.random.split(jax.random.key(1), 50)), []
+    state, walk = jax.jit(jax.vmap(world.initial))(jax.random.split(jax.random.key(1), 50)), []
     step = jax.jit(lambda state: world.step(state, jnp.zeros((50, 2 * balls))))
     for _ in range(200):
         walk.append(state)
@@ -73,7 +73,7 @@ def test_without_pushes_energy_is_kept_and_balls_stay_in_the_box_and_apart(balls
 
 
 def test_pushes_change_the_velocity_at_once_and_are_clipped():
-    after = BallWorld().step(jnp.array([0.1, 0.2, 0.0, 1.0]), jnp.array([0.03, 5.0]))
+    after = jax.jit(BallWorld().step)(jnp.array([0.1, 0.2, 0.0, 1.0]), jnp.array([0.03, 5.0]))
     np.testing.assert_allclose(after, [0.1 + 0.003, 0.2 + 0.1 + 0.1 * PUSH, 0.03, 1 + PUSH], atol=1e-6)
 
 
@@ -81,8 +81,8 @@ def test_pushes_change_the_velocity_at_once_and_are_clipped():
 def test_frames_show_discs(balls: int, size: int):
     """The share of each pixel that is within a disc, by 400 points."""
     world = BallWorld(balls)
-    states = jax.vmap(world.initial)(jax.random.split(jax.random.key(2), 10))
-    frames = np.asarray(world.frames(states, size))
+    states = jax.jit(jax.vmap(world.initial))(jax.random.split(jax.random.key(2), 10))
+    frames = np.asarray(jax.jit(world.frames, static_argnums=1)(states, size))
     points = (np.arange(20 * size) + 0.5) * 2 / (20 * size) - 1
     expected = np.zeros((10, size, size))
     for n, ball in itertools.product(range(10), range(balls)):
@@ -113,10 +113,10 @@ def test_places_are_read_off_frames(balls: int, size: int, error: float):
 
 def test_a_blurred_or_dark_picture_is_read_without_harm():
     data = collect(BallOptions(), 20, 5)
-    reader = Simulator.of(data, "data").reader()
+    read = jax.jit(Simulator.of(data, "data").reader().__call__)
     frames = 0.9 * as_unit_frames(data.frames).reshape(100, -1) + 0.05
-    assert np.abs(reader(frames) - data.states[..., :2].reshape(100, 2)).max() < 0.01
-    np.testing.assert_array_equal(reader(0 * frames), np.zeros((100, 2)))
+    assert np.abs(read(frames) - data.states[..., :2].reshape(100, 2)).max() < 0.01
+    np.testing.assert_array_equal(read(0 * frames), np.zeros((100, 2)))
 
 
 def test_there_are_one_or_two_balls():

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_colours_are_kept_where_they_are_asked_for(pendulum_v1: Sequences):
 
 def test_the_projects_environment_is_collected_with_its_states():
     data = collect("worldmodel/Pendulum-v0", 2, 6, 24, workers=1)
-    drawn = np.asarray(render_pendulum(jnp.asarray(data.states[..., 0]), 64)) * 255
+    drawn = np.asarray(jax.jit(render_pendulum, static_argnums=1)(data.states[..., 0], 64)) * 255
     small = drawn.reshape(2, 6, 8, 8, 8, 8).mean(axis=(3, 5))
     np.testing.assert_allclose(data.frames.reshape(2, 6, 8, 3, 8, 3).mean(axis=(3, 5)), small, atol=4)
     assert follows(data, PendulumWorld(PAPER))
@@ -148,7 +149,7 @@ def test_the_compiled_pendulum_is_what_physics_and_renderer_say():
     assert data.states is not None
     states = simulate(jnp.asarray(data.states[:, 0]), jnp.asarray(data.actions[..., 0]), PAPER)
     np.testing.assert_allclose(states, data.states, atol=1e-3)
-    drawn = np.asarray(render_pendulum(jnp.asarray(data.states[..., 0]), 12)) * 255
+    drawn = np.asarray(jax.jit(render_pendulum, static_argnums=1)(data.states[..., 0], 12)) * 255
     np.testing.assert_allclose(data.frames, drawn, atol=1)
     assert (data.actions.min(), data.actions.max()) == (pytest.approx(-2, abs=0.2), pytest.approx(2, abs=0.2))
 

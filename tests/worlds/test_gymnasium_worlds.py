@@ -58,11 +58,11 @@ def test_states_rewards_and_ends_are_gymnasiums(name: str):
     env, options = open_environment(name)
     world = options.build()
     assert isinstance(world, Rewarded)
-    random = np.random.default_rng(0)
+    random, initial = np.random.default_rng(0), jax.jit(world.initial)
     env.action_space.seed(0)
     low, high = WORLDS[name]
     starts = random.uniform(low, high, (600, len(low)))
-    starts[:100] = [np.asarray(world.initial(jax.random.key(n))) for n in range(100)]
+    starts[:100] = [np.asarray(initial(jax.random.key(n))) for n in range(100)]
     actions, after, rewards, ends = [], [], [], []
     for state in starts:
         env.reset(seed=0)
@@ -75,7 +75,7 @@ def test_states_rewards_and_ends_are_gymnasiums(name: str):
         rewards.append(reward)
         ends.append(end)
     states, vectors = jnp.asarray(starts, jnp.float32), jnp.asarray(np.array(actions))
-    apart = np.asarray(world.step(states, vectors)) - np.array(after)
+    apart = np.asarray(jax.jit(world.step)(states, vectors)) - np.array(after)
     circular = [variable.circular for variable in world.variables]
     apart[:, circular] = wrap(apart[:, circular])
     np.testing.assert_allclose(apart, np.zeros_like(apart), atol=5e-4 if name == "Acrobot-v1" else 2e-5)
@@ -91,7 +91,7 @@ def test_the_initial_states_are_as_widely_spread_as_gymnasiums():
         for seed in range(300):
             env.reset(seed=seed)
             theirs.append(np.array(env.unwrapped.state))
-        ours = np.asarray(jax.vmap(world.initial)(jax.random.split(jax.random.key(0), 300)))
+        ours = np.asarray(jax.jit(jax.vmap(world.initial))(jax.random.split(jax.random.key(0), 300)))
         for end in (np.min, np.max):
             np.testing.assert_allclose(end(ours, axis=0), end(np.array(theirs), axis=0), atol=0.01)
 
@@ -125,9 +125,9 @@ def test_the_angles_of_a_free_acrobot_keep_their_energy():
     Gymnasium's equations are those of the book: its second link feels -m l l_c sin(angle) speed^2 of the first."""
     world = AcrobotWorld()
     world.dt = 0.01
-    states = [jnp.array([1.2, -0.7, 0.5, 1.5])]
+    states, step = [jnp.array([1.2, -0.7, 0.5, 1.5])], jax.jit(world.step)
     for _ in range(100):
-        states.append(world.step(states[-1], jnp.array([0.0, 1.0, 0.0])))
+        states.append(step(states[-1], jnp.array([0.0, 1.0, 0.0])))
     one, two, speed_1, speed_2 = np.array(states, np.float64).T
     both, speed = one + two, speed_1 + speed_2
     velocity = np.stack([np.cos(one), np.sin(one)]) * speed_1 + 0.5 * np.stack([np.cos(both), np.sin(both)]) * speed

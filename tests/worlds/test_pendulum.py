@@ -94,7 +94,7 @@ def test_paper_preset_has_the_velocity_spread_of_the_papers_table():
 
 @pytest.mark.parametrize("size", [8, 16, 33, 64])
 def test_the_renderer_covers_the_same_area_at_every_angle(size):
-    frames = np.asarray(render_pendulum(jnp.linspace(-3, 3, 50), size))
+    frames = np.asarray(jax.jit(render_pendulum, static_argnums=1)(jnp.linspace(-3, 3, 50), size))
     assert frames.shape == (50, size, size)
     assert frames.min() >= 0
     assert frames.max() <= 1
@@ -103,14 +103,14 @@ def test_the_renderer_covers_the_same_area_at_every_angle(size):
 
 
 def test_the_renderer_points_up_at_zero_and_turns_counter_clockwise():
-    up, left, down = np.asarray(render_pendulum(jnp.array([0.0, np.pi / 2, np.pi]), 32))
+    up, left, down = np.asarray(jax.jit(render_pendulum, static_argnums=1)(jnp.array([0.0, np.pi / 2, np.pi]), 32))
     assert up[:16].sum() > 5 * up[16:].sum()
     assert left[:, :16].sum() > 5 * left[:, 16:].sum()
     assert down[16:].sum() > 5 * down[:16].sum()
 
 
 def test_the_renderer_is_differentiable_everywhere():
-    slope = jax.jacobian(lambda angle: render_pendulum(angle, 16))(jnp.float32(0.0))
+    slope = jax.jit(jax.jacobian(lambda angle: render_pendulum(angle, 16)))(jnp.float32(0.0))
     assert np.isfinite(slope).all()
     assert np.abs(slope).max() > 0.1
 
@@ -121,7 +121,7 @@ def test_the_renderer_turns_as_gymnasium_draws():
     for angle in (0.4, 1.9, -2.5):
         env.unwrapped.state, env.unwrapped.last_u = np.array([angle, 0.0]), None
         dark = 255 - env.render().astype(np.float64).mean(axis=-1)
-        ours = np.asarray(render_pendulum(jnp.float32(angle), dark.shape[0]))
+        ours = np.asarray(jax.jit(render_pendulum, static_argnums=1)(jnp.float32(angle), dark.shape[0]))
         for picture in (dark, ours):
             rows, columns = np.indices(picture.shape) - picture.shape[0] / 2
             direction = np.arctan2(-(picture * columns).sum(), -(picture * rows).sum())

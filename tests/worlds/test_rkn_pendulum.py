@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
@@ -32,7 +33,7 @@ def test_its_data_is_released_at_rest_shaken_and_never_pushed():
     assert not velocity[:, 0].any()
     assert np.histogram(angle[:, 0], 4, (-np.pi, np.pi))[0].min() > 30
     world = world_of(data)
-    expected = np.asarray(world.step(jnp.asarray(data.states[:, :-1]), jnp.asarray(data.actions)))
+    expected = np.asarray(jax.jit(world.step)(jnp.asarray(data.states[:, :-1]), jnp.asarray(data.actions)))
     noise = velocity[:, 1:] - expected[..., 1]
     np.testing.assert_allclose([noise.mean(), noise.std()], [0, 0.1], atol=0.003)
     assert abs(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1]) < 0.03

@@ -4,7 +4,6 @@ import dataclasses
 
 import gymnasium as gym
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -100,7 +99,7 @@ def test_shows_the_true_frame_of_the_nearest_angle(pendulum_data: Sequences):
 def test_the_reader_reads_the_angle_within_and_without_compiled_programs(pendulum_data: Sequences):
     reader = Simulator.of(pendulum_data, "data").reader()
     angles = np.linspace(-3, 3, 40, dtype=np.float32).reshape(4, 10)
-    frames = np.asarray(render_pendulum(jnp.asarray(angles), 16)).reshape(4, 10, 256)
+    frames = np.asarray(jax.jit(render_pendulum, static_argnums=1)(angles, 16)).reshape(4, 10, 256)
     read = reader(frames)
     assert isinstance(read, np.ndarray)
     assert read.shape == (4, 10, 1)
