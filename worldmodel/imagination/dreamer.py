@@ -13,6 +13,7 @@ import numpy as np
 from worldmodel.data.sequences import Sequences, as_unit_frames, batches
 from worldmodel.imagination.compiled import Split, compiled
 from worldmodel.models.protocol import Bounded, FrameModel, Policy, State, WorldModel, imagine
+from worldmodel.support.files import UserError
 
 BATCH = 64
 """sequences at a time; the last batch is filled up, so that there is one compilation"""
@@ -50,7 +51,14 @@ class Dreamer(Split):
         self, frames: np.ndarray, actions: np.ndarray, valid: np.ndarray | None = None, key: jax.Array | None = None
     ) -> State:
         """The states `[B, T, ...]` of frames `[B, T, ...]`, T >= model.context, and actions `[B, T-1, A]`; where
-        `valid`, bool `[B, T]`, is False the frame is missing and the step is imagined."""
+        `valid`, bool `[B, T]`, is False the frame is missing and the step is imagined. Raises UserError where there
+        are too few frames, or another number of actions."""
+        self._require_world_model("filter")
+        if frames.shape[1] < self.model.context or actions.shape[:2] != (len(frames), frames.shape[1] - 1):
+            raise UserError(
+                f"filter takes frames [B, T, ...] of at least {self.model.context} steps and actions [B, T-1, A], not"
+                f" frames {list(frames.shape)} and actions {list(actions.shape)}"
+            )
         return self._filter(frames, actions, valid, key)
 
     def filter_step(self, state: State, action: np.ndarray, frame: np.ndarray, key: jax.Array | None = None) -> State:
@@ -67,11 +75,21 @@ class Dreamer(Split):
     ) -> State:
         """The states `[B, S, ...]` after `state` `[B, ...]` under actions `[B, S, A]`, or under a policy for `steps`.
 
-        A policy is traced: a new function is a new compilation.
+        A policy is traced: a new function is a new compilation. Raises UserError where the state has a time axis, or
+        the actions have none.
         """
+        self._require_world_model("imagine")
+        if len(jax.eval_shape(type(self.model).vector, self.model, state).shape) != 2:
+            raise UserError("imagine begins with one state of each sequence, such as run.last(states)")
+        if not callable(actions) and np.ndim(actions) != 3:
+            raise UserError(f"imagine takes actions [B, S, A], not {list(np.shape(actions))}")
         if callable(actions):
             return _follow_policy(self, state, actions, key, steps)
         return self._imagine(state, actions, key)
+
+    def _require_world_model(self, what: str) -> None:
+        if not isinstance(self.model, WorldModel):
+            raise UserError(f"{what}: a model of single frames imagines nothing; it has encode, decode and vector")
 
     def encode(self, frames: np.ndarray, key: jax.Array | None = None) -> State:
         """The states of frames of any leading axes, each by itself."""

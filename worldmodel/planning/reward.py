@@ -113,10 +113,11 @@ class RewardQuality:
 
     def sentence(self) -> str:
         """In words."""
+        dreamt = "not known, of shorter sequences" if np.isnan(self.r2_dreamt) else f"{self.r2_dreamt:.3f}"
         near = "never" if np.isnan(self.error_near_best) else f"{self.error_near_best:.2g}"
         return (
             f"Reward learnt from {self.steps} steps ({self.worst:.3g} to {self.best:.3g}): R^2 {self.r2:.3f}, in"
-            f" dreams of {DREAMT} steps {self.r2_dreamt:.3f}; mean error {self.error:.2g}, near the best {near};"
+            f" dreams of {DREAMT} steps {dreamt}; mean error {self.error:.2g}, near the best {near};"
             f" {self.share_near_best:.1%} of the data are near the best."
         )
 

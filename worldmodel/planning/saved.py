@@ -46,7 +46,8 @@ def saved_reward(run: Run, dreamer: Dreamer) -> tuple[LearntReward, RewardQualit
     place, step, paid = run.folder / "acting" / "reward", max(run.checkpoint_steps()), _paid(run)
     if (kept := _kept_reward(place, step, paid, dreamer)) is not None:
         return kept
-    reward, quality = learn_reward(dreamer, run.data(), run.card.path)
+    source, data = shown_data(run)
+    reward, quality = learn_reward(dreamer, data, str(source))
     save_tree(place.with_suffix(".npz"), reward)
     write_json(place.with_suffix(".json"), {"step": step, "rewards": paid, "quality": dataclasses.asdict(quality)})
     return reward, quality

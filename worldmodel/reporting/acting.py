@@ -60,10 +60,11 @@ class Acting:
         """`env` is a Gymnasium id, by default the one that made the run's data, whose camera is used in any case; a
         `goal` `[H, W(, C)]` in [0, 1] takes the place of the reward. Raises UserError when they do not fit the run."""
         require_world_model(run, dreamer)
-        made = run.card.world or run.data().world
+        made = run.card.world
         if made is None:
             raise UserError(
-                f"{run.folder}: its data does not say how frames were made of pictures (a record of its world)"
+                f"{run.folder}: its data does not say how frames were made of pictures (a record of its world, as"
+                " collect.py writes it), and without that there is nothing to act in"
             )
         record = made if env in (None, made.id) else WorldRecord(str(env), {}, made.camera)
         arena = Arena.open(record, steps, start)

@@ -184,10 +184,11 @@ def horizon_tiles(found: Evaluation) -> list[Tile]:
 
 
 def why_not_acted(run: Run) -> str:
-    """Why no model can act in the world that made the run's data; empty where it can, or nothing is known of it."""
+    """Why no model can act in the world that made the run's data; empty where it can."""
+    if run.card.world is None:
+        return "left out: the data has no record of its world, as collect.py writes it, in which a model could act"
     try:
-        if run.card.world is not None:
-            environment_of(run.card.world)
+        environment_of(run.card.world)
     except UserError as error:
         return f"left out: {error}"
     return ""

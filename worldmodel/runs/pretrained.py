@@ -26,8 +26,11 @@ def pretrained_names() -> list[str]:
 def run_folder(run: Path) -> Path:
     """The folder of a run, which may be given by the name of one that comes with the package: then its copy in
     runs/pretrained/ of the working directory, made where there is none. Raises UserError where it cannot be made, or is
-    of another version of the package."""
-    if run.exists() or str(run) not in pretrained_names():
+    of another version of the package, and for a name of neither."""
+    names = pretrained_names()
+    if not run.exists() and run.name == str(run) not in names:
+        raise UserError(f"{run}: not a run folder, and none of the runs that come with the package: {', '.join(names)}")
+    if run.exists() or str(run) not in names:
         return run
     copy = COPIES / run
     if not (copy / CARD).exists():
