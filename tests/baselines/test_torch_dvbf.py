@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
+from conftest import mean_frames
 from flax import nnx
 
 from worldmodel.data.scale import FrameScale
@@ -45,11 +45,17 @@ def batch(pendulum_data: Sequences) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(model: DVBF, seed: int, step: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The mask `[8, 14]`, the noise `[8, 15, Z]` and the starts `[8]` that the loss draws from the key of that seed."""
-    mask_key, noise_key, start_key = jax.random.split(jax.random.key(seed), 3)
-    share = early(jnp.asarray(step / STEPS), model.options.help_ends) * model.options.open_loop_share
-    noise = jax.random.normal(noise_key, (8, 15, model.options.latent_size))
-    starts = below(jax.random.bits(start_key, (8,)), 15 - model.options.initial_frames + 1)
-    return open_loop_tails(mask_key, 8, 14, share), noise, starts
+    options = model.options
+
+    @jax.jit
+    def drawn(key: jax.Array, progress: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+        mask_key, noise_key, start_key = jax.random.split(key, 3)
+        share = early(progress, options.help_ends) * options.open_loop_share
+        noise = jax.random.normal(noise_key, (8, 15, options.latent_size))
+        starts = below(jax.random.bits(start_key, (8,)), 15 - options.initial_frames + 1)
+        return open_loop_tails(mask_key, 8, 14, share), noise, starts
+
+    return drawn(jax.random.key(seed), step / STEPS)
 
 
 def tensors(*arrays: jax.Array | np.ndarray) -> list:
@@ -86,7 +92,7 @@ def test_loss_and_gradients_are_those_of_the_dvbf(model: DVBF, batch: tuple, ste
     others = other.loss(*tensors(*batch, observed, noise, starts), *scheduled)
     others.backward()
     assert others.item() == pytest.approx(float(value), rel=1e-5)
-    largest = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradients))
+    largest = max(float(np.abs(x).max()) for x in jax.tree.leaves(gradients))
     assert_same(
         nnx.merge(graphdef, gradients),
         {name: p.grad.numpy() for name, p in other.named_parameters()},
@@ -107,8 +113,8 @@ def test_three_updates_end_at_the_same_parameters(model: DVBF, batch: tuple, pen
         state, metrics = update(state, Batch(*map(jnp.asarray, batch)), jax.random.key(step))
         loss = training.update(*tensors(*batch, observed, noise, starts))
         assert float(loss) == pytest.approx(float(metrics["loss"]), rel=1e-4)
-    moved = optax.tree.norm(jax.tree.map(jnp.subtract, state.params, params))
-    assert moved > 0.05
+    moved = jax.tree.map(lambda now, before: np.sum((now - np.asarray(before)) ** 2), state.params, params)
+    assert sum(jax.tree.leaves(moved)) ** 0.5 > 0.05
     assert_same(
         nnx.merge(graphdef, state.params),
         {name: p.detach().numpy() for name, p in other.named_parameters()},
@@ -132,11 +138,16 @@ def test_imagined_frames_are_those_of_the_dvbf(model: DVBF):
     random = np.random.default_rng(4)
     latent, actions, noise = (random.standard_normal(shape, np.float32) for shape in ((8, 8), (8, 12, 1), (8, 12, 8)))
     latent *= 5  # some leave the ball
-    latents = [jnp.asarray(latent)]
+
+    @jax.jit
+    def follow(latent: jax.Array, action: jax.Array, noise: jax.Array) -> jax.Array:
+        prior, _ = model.prior(latent, action / model.scale.action_scale, model.options.final_noise_scale)
+        return from_noise(prior, noise)
+
+    latents = [latent]
     for t in range(12):
-        prior, _ = model.prior(latents[-1], actions[:, t] / model.scale.action_scale, model.options.final_noise_scale)
-        latents.append(from_noise(prior, noise[:, t]))
-    frames = model.emission(jnp.stack(latents[1:], axis=1)).mean()
+        latents.append(follow(latents[-1], actions[:, t], noise[:, t]))
+    frames = mean_frames(model, np.stack(latents[1:], axis=1))
     other = TorchDVBF(model)
     with torch.inference_mode():
         others = other.decode(other.imagine(*tensors(latent, actions, noise)))

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import filtered
 from flax import nnx
 
 from worldmodel.data.sequences import Sequences, hold_out
 from worldmodel.data.storage import load_sequences
 from worldmodel.evaluation.calibration import calibrated, fitted_factor
+from worldmodel.imagination.compiled import compiled
 from worldmodel.models.distributions import image_normal
 from worldmodel.runs.folder import Run
 
@@ -65,18 +67,22 @@ def test_what_does_not_vary_is_left_alone():
     assert fitted_factor(np.ones((3, 4)), np.zeros((3, 4)), 0.0) == 1
 
 
+step = compiled(lambda model, *arguments: model.imagine_step(*arguments))
+bound = compiled(lambda model, *arguments: model.bound(*arguments))
+
+
 def test_the_factor_scales_samples_and_no_means(tiny_dvbf, tiny_batch):
     frames, actions = map(jnp.asarray, tiny_batch)
     wide = nnx.clone(tiny_dvbf)
     wide.spread[...] = jnp.asarray(2.0)
-    state = tiny_dvbf.filter(frames, actions)[:, -1]
-    np.testing.assert_array_equal(wide.filter(frames, actions)[:, -1], state)
-    mean = tiny_dvbf.imagine_step(state, actions[:, 0])
-    np.testing.assert_array_equal(wide.imagine_step(state, actions[:, 0]), mean)
-    once, twice = (model.imagine_step(state, actions[:, 0], jax.random.key(0)) - mean for model in (tiny_dvbf, wide))
+    state = filtered(tiny_dvbf, frames, actions)[:, -1]
+    np.testing.assert_array_equal(filtered(wide, frames, actions)[:, -1], state)
+    mean = step(tiny_dvbf, state, actions[:, 0])
+    np.testing.assert_array_equal(step(wide, state, actions[:, 0]), mean)
+    once, twice = (step(model, state, actions[:, 0], jax.random.key(0)) - mean for model in (tiny_dvbf, wide))
     np.testing.assert_allclose(twice, 2 * once, rtol=1e-3, atol=1e-6)
     assert float(jnp.max(jnp.abs(once))) > 1e-3
-    bounds = [model.bound(frames, actions, jax.random.key(1)).kl for model in (tiny_dvbf, wide)]
+    bounds = [bound(model, frames, actions, jax.random.key(1)).kl for model in (tiny_dvbf, wide)]
     np.testing.assert_array_equal(*bounds)
 
 

@@ -97,16 +97,17 @@ def test_the_help_of_the_beginning_ends(tiny_batch: Batch):
 
 def test_the_distance_to_a_restart_is_that_of_a_slow_loop(tiny_dvbf: DVBF, tiny_batch: Batch):
     """Each latent against the initial state of the sequence that begins there."""
-    frames, actions = map(jnp.asarray, tiny_batch)
+    actions = jnp.asarray(tiny_batch[1])
     latents = jax.random.normal(jax.random.key(0), (3, 7, tiny_dvbf.options.latent_size))
     filtered = infer_all(tiny_dvbf, tiny_batch, jnp.zeros_like(latents))
+    initial = jax.jit(lambda frames, actions: tiny_dvbf.initial(tiny_dvbf.encode(frames), actions).mean())
+    measured = jax.jit(lambda starts: restart_distance(tiny_dvbf, filtered._replace(latents=latents), actions, starts))
     for start in range(6):  # the initial state sees two frames: the last latent has too few
-        starts = (start + jnp.arange(3)) % 6  # another in each sequence
-        distance = restart_distance(tiny_dvbf, filtered._replace(latents=latents), actions, starts)
+        starts = (start + np.arange(3)) % 6  # another in each sequence
+        distance = measured(starts)
         for i, t in enumerate(starts.tolist()):
-            features = tiny_dvbf.encode(frames[i : i + 1, t:])
-            initial = tiny_dvbf.initial(features, actions[i : i + 1, t:] / tiny_dvbf.scale.action_scale)
-            expected = np.mean((np.asarray(latents[i, t]) - np.asarray(initial.mean()[0])) ** 2)
+            scaled = tiny_batch[1][i : i + 1, t:] / tiny_dvbf.scale.action_scale
+            expected = np.mean((np.asarray(latents)[i, t] - initial(tiny_batch[0][i : i + 1, t:], scaled)[0]) ** 2)
             np.testing.assert_allclose(distance[i], expected, rtol=1e-4)
 
 
