@@ -20,6 +20,7 @@ from worldmodel.evaluation.judge import (
     reader_of,
     shown_horizons,
 )
+from worldmodel.evaluation.measures import affordable_degree, probe_r2
 from worldmodel.evaluation.record import Evaluation, read_evaluation
 from worldmodel.evaluation.tables import error_table, probe_table, summary
 from worldmodel.imagination.counterfactuals import shuffle_actions, zero_actions
@@ -159,6 +160,26 @@ def test_without_a_world_states_are_plain_numbers(trained: DVBF, unseen: Sequenc
     assert list(found["r2_linear"]) == ["angle", "angular_velocity"]
     predictions = {"model": np.zeros_like(unseen.frames[:, 10:], np.float32)}
     assert set(judge(unseen, 10, predictions, None).rows["model"]) == {"mse", "psnr", "ssim"}
+
+
+def test_a_polynomial_that_goes_astray_between_sequences_is_not_shown(unseen: Sequences):
+    """Six long walks, each in a place of its own: what fits half of them says nothing of the others."""
+    rng = np.random.default_rng(0)
+    latents = np.cumsum(rng.normal(size=(6, 400, 4)) * 0.02, axis=1) + rng.normal(size=(6, 1, 4))
+    value = latents.sum(axis=-1) + 0.05 * np.cumsum(rng.normal(size=(6, 400)), axis=1)
+    data = dataclasses.replace(
+        unseen,
+        frames=np.zeros((6, 400, *unseen.frame_shape), np.uint8),
+        actions=np.zeros((6, 399, 1), np.float32),
+        states=value[..., None].astype(np.float32),
+        state_names=("value",),
+    )
+    assert affordable_degree(1, 2400, 4) == 3
+    assert probe_r2(latents, [(Variable("value", ""), value)], 2)["value"] < -1
+    found = probe_latents(latents, data, None)
+    assert found["polynomial_degree"] == 1
+    assert found["r2_polynomial"] == found["r2_linear"]
+    assert 0.5 < found["r2_linear"]["value"] < 0.9
 
 
 class TwoPositions:

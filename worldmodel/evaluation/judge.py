@@ -56,6 +56,8 @@ READING = "read off true frames"
 """ends the name of the row of what reading the world's variables off frames costs"""
 CEILING = "still-frame model reconstruction"
 """the row of a model that is shown the frames which the others must foresee"""
+ASTRAY = 0.01
+"""R^2 that a polynomial probe may lose against the linear one, and still be shown"""
 LEVELS = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
 """of the intervals whose coverage is counted"""
 
@@ -141,17 +143,18 @@ def _estimate(values: np.ndarray, statistic: Callable, seen: np.ndarray | None =
 
 def probe_latents(latents: np.ndarray, data: Sequences, world: World | None) -> dict[str, Any]:
     """R^2 from latents `[N, T, Z]` to the true variables, linear and polynomial; nothing where there are no states. Of
-    long latents their principal components are probed."""
+    long latents their principal components are probed. Frames of few sequences are no strangers to each other, and a
+    polynomial that fits them goes astray between others: of such a one the degree is lowered."""
     variables = true_variables(data, world)
     if not variables:
         return {}
     seen, latents = data.seen(), principal(latents, latents)
     degree = affordable_degree(1, len(of_seen(latents, seen)), latents.shape[2])
-    return {
-        "r2_linear": probe_r2(latents, variables, 1, seen),
-        "polynomial_degree": degree,
-        "r2_polynomial": probe_r2(latents, variables, degree, seen),
-    }
+    linear, polynomial = (probe_r2(latents, variables, each, seen) for each in (1, degree))
+    while degree > 1 and any(polynomial[name] < linear[name] - ASTRAY for name in linear):
+        degree -= 1
+        polynomial = probe_r2(latents, variables, degree, seen)
+    return {"r2_linear": linear, "polynomial_degree": degree, "r2_polynomial": polynomial}
 
 
 def reader_of(world: World, frames: np.ndarray, states: np.ndarray, seen: np.ndarray | None = None) -> Reader:
