@@ -269,6 +269,10 @@ def check_sequences(data: Sequences, source: str) -> None:
         frames.ndim in (4, 5) and min(frames.shape) > 0,
         f"frames must be [N, T, H, W] or [N, T, H, W, C], not {list(frames.shape)}",
     )
+    require(
+        frames.ndim == 4 or frames.shape[2] not in (1, 3) or max(frames.shape[3:]) < 8 or frames.shape[4] <= 4,
+        f"frames are {list(frames.shape)}: channels come last, [N, T, H, W, C]",
+    )
     require(data.length >= 2, f"frames must have T >= 2, not {data.length}")
     require(actions.dtype == np.float32, f"actions must be float32, not {actions.dtype}")
     require(
