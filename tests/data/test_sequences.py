@@ -180,7 +180,7 @@ def test_what_is_saved_comes_back(tmp_path: Path, pendulum_data: Sequences):
         ({"frames": None}, "has no array 'frames'"),
         ({"actions": None}, "has no array 'actions'"),
         ({"frames": np.zeros((4, 6, 8, 8), np.float32)}, "frames must be uint8, not float32"),
-        ({"frames": np.zeros((4, 6, 3, 8, 8), np.uint8)}, r"channels come last, \[N, T, H, W, C\]"),
+        ({"frames": np.zeros((4, 6, 3, 8, 8), np.uint8)}, "channels come last, [N, T, H, W, C]"),
         ({"frames": np.zeros((4, 6, 64), np.uint8)}, "frames must be [N, T, H, W] or [N, T, H, W, C]"),
         ({"frames": np.zeros((0, 6, 8, 8), np.uint8)}, "frames must be [N, T, H, W]"),
         ({"frames": np.zeros((4, 1, 8, 8), np.uint8)}, "T >= 2"),
