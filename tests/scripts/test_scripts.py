@@ -63,12 +63,9 @@ def test_help_explains_every_option_without_loading_jax():
         size = "belief-size" if model.startswith("rssm") else "latent-size"
         for option in ("data", "out", "seed", "steps", "batch-size", "learning-rate", "resume", size):
             assert f"--{option}" in found[f"{train} {model}"]
+    # of those that write into the run, over what they read, or nothing
+    instead = {"play.py": "--port", "learn_policy.py": "--updates", "figures.py": "--write", "pretrained.py": "--place"}
     for command, text in found.items():
-        instead = {
-            "play.py": "--port",
-            "learn_policy.py": "--updates",
-            "figures.py": "--write",
-        }  # of those that write where they read, or nothing
         assert instead.get(Path(command.split()[0]).name, "--out") in text
 
 
