@@ -137,7 +137,7 @@ def test_evaluation_is_written_as_promised(dvbf_run: Path, data_file: Path, tmp_
 
     assert_ok(run_script("report.py", "--run", run))
     page = (run / "report.html").read_text()
-    assert re.findall(r"Not there yet. This makes it: <code>python scripts/(\w+)\.py", page) == ["plan"]
+    assert re.findall(r"Not there yet. This makes it: <code>python scripts/(\w+)\.py", page) == []
     assert page.count("<img") == len(list(run.rglob("*.png"))) + len(list(run.rglob("*.gif")))
     assert f"{1000 * found['rows']['model']['mse']['value'][8]:.2f}" in page
 
