@@ -87,7 +87,7 @@ def pruned(found: Arrays) -> Arrays:
 @pytest.mark.parametrize("name", [*own_world_models(), "remembers"])
 def test_a_dream_of_200_steps_is_the_models_own(
     name: str,
-    in_browser: Callable[[Program], Loaded],  # noqa: F811
+    in_browser: Callable[[Program], Loaded],
 ):
     """In a browser and in ONNX Runtime: the beginning, some steps of the filter, a long dream, and what it shows; under
     the same actions, along the means. A covariance of the KVAE is 30, and as exact as that allows."""

@@ -185,7 +185,7 @@ def test_two_dreams_stand_side_by_side(browser: Browser, dvbf_run: Path, tmp_pat
 
 
 @pytest.mark.parametrize("drawn", [True, False])
-def test_the_truth_is_the_simulators(drawn: bool, in_browser: Callable[[Program], Loaded]):  # noqa: F811
+def test_the_truth_is_the_simulators(drawn: bool, in_browser: Callable[[Program], Loaded]):
     """Its steps, its pictures, and how far a frame is from it; where a world does not draw its frames, they are
     recorded ones, of states that are as near as any."""
     data = collect(PendulumOptions(), 40, 30, 16)

@@ -171,7 +171,7 @@ def mixed_ranks():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_browser_computes_what_jax_does(case: str, in_browser: Callable[[Program], Loaded]):  # noqa: F811
+def test_a_browser_computes_what_jax_does(case: str, in_browser: Callable[[Program], Loaded]):
     found = traced(case)
     json.dumps(found[0].steps)  # in which all is a browser's
     compare(in_browser(found[0]), found)
